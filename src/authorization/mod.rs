@@ -1,0 +1,19 @@
+//! Judging one request: pure, without I/O, and without knowledge of registries.
+
+mod policy;
+mod proven;
+mod rejection;
+mod request;
+pub(crate) mod response;
+mod validated;
+mod validator;
+
+pub use self::policy::{
+    ExactScopes, Pkce, Policy, PolicyError, RedirectErrors, RequestObjects, RequestValidator, ScopeExcess,
+    ScopeMatcher, UnknownClients,
+};
+pub use self::rejection::{AuthorizationError, DirectError, ErrorCode, Reason, RedirectError, Rejection};
+pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};
+pub use self::response::{AuthorizationResponse, ResponseMode};
+pub use self::validated::{CodeChallenge, CodeChallengeMethod, ValidatedRequest};
+pub use self::validator::Validator;

@@ -1,0 +1,178 @@
+//! A page for people, and when to send it.
+
+use std::fmt::{self, Write};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::authorization::{DirectError, ErrorCode};
+
+/// `Accept` gives `text/html` a higher quality than `application/json` (RFC 9110 §12.5.1). A tie, no header
+/// or one that cannot be read: no.
+pub(super) fn is_preferred(headers: &HeaderMap) -> bool {
+    let mut html = Quality::default();
+    let mut json = Quality::default();
+    for value in headers.get_all(header::ACCEPT) {
+        let Ok(value) = value.to_str() else {
+            return false;
+        };
+        for range in split_outside_quotes(value, ',') {
+            let range = range.trim();
+            if range.is_empty() {
+                continue;
+            }
+            let Some((media_range, quality)) = parse_range(range) else {
+                return false;
+            };
+            html.consider(media_range, "text/html", "text/*", quality);
+            json.consider(media_range, "application/json", "application/*", quality);
+        }
+    }
+    html.value > json.value
+}
+
+/// The quality of one media type; the most specific range decides.
+#[derive(Default)]
+struct Quality {
+    specificity: u8,
+    value: u16,
+}
+
+impl Quality {
+    fn consider(&mut self, range: &str, exact: &str, family: &str, quality: u16) {
+        let specificity = if range.eq_ignore_ascii_case(exact) {
+            3
+        } else if range.eq_ignore_ascii_case(family) {
+            2
+        } else if range == "*/*" {
+            1
+        } else {
+            return;
+        };
+        if specificity > self.specificity {
+            *self = Self { specificity, value: quality };
+        } else if specificity == self.specificity {
+            self.value = self.value.max(quality);
+        }
+    }
+}
+
+/// The media range without parameters, and its quality in thousandths.
+fn parse_range(range: &str) -> Option<(&str, u16)> {
+    let mut parts = split_outside_quotes(range, ';').map(str::trim);
+    let media_range = parts.next()?;
+    let (main, sub) = media_range.split_once('/')?;
+    if !is_token(main) || !is_token(sub) {
+        return None;
+    }
+    let mut quality = 1000;
+    for parameter in parts.filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=')?;
+        if name.trim().eq_ignore_ascii_case("q") {
+            quality = parse_quality(value.trim())?;
+        }
+    }
+    Some((media_range, quality))
+}
+
+fn is_token(text: &str) -> bool {
+    let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(tchar)
+}
+
+/// `qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )`, RFC 9110 §12.4.2.
+fn parse_quality(value: &str) -> Option<u16> {
+    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
+    if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let thousandths: u16 = format!("{decimals:0<3}").parse().ok()?;
+    match whole {
+        "0" => Some(thousandths),
+        "1" if thousandths == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    text.split(move |c| {
+        if escaped {
+            escaped = false;
+        } else if quoted && c == '\\' {
+            escaped = true;
+        } else if c == '"' {
+            quoted = !quoted;
+        }
+        c == separator && !quoted
+    })
+}
+
+/// No script, nothing from elsewhere, no frame around it.
+const PAGE_CSP: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(super) fn write_error_page(error: &DirectError, response: &mut Response<Bytes>) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_CSP));
+    *response.body_mut() = error_page(error, response.status()).into();
+}
+
+fn error_page(error: &DirectError, status: StatusCode) -> String {
+    let what = match error.error() {
+        ErrorCode::TemporarilyUnavailable => {
+            "The server cannot look up the application at the moment. Please go back and try again in a few seconds."
+        }
+        ErrorCode::ServerError => "Something is wrong with this server. Please try again later.",
+        ErrorCode::InvalidClient => "The application that sent you here is not known to this server.",
+        _ => "The application that sent you here made a request that this server cannot accept.",
+    };
+    let mut page = page_start("Sign-in cannot go on");
+    let _ = write!(
+        page,
+        "<h1>Sign-in cannot go on</h1>\n<p>{what}</p>\n\
+         <p>This is not your fault, and nothing was sent to the application. \
+         You can close this page and go back to where you came from.</p>\n\
+         <p>If it happens again, tell the makers of the application:</p>\n\
+         <dl>\n<dt>Error</dt><dd><code>{}</code> ({})</dd>\n<dt>Description</dt><dd>{}</dd>\n",
+        error.error(),
+        status.as_u16(),
+        Escaped(error.description()),
+    );
+    if let Some(uri) = error.error_uri() {
+        let _ = writeln!(page, "<dt>More about it</dt><dd>{}</dd>", Escaped(uri));
+    }
+    page.push_str("</dl>\n</main>\n</body>\n</html>\n");
+    page
+}
+
+pub(super) fn page_start(title: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n</head>\n<body>\n<main>\n"
+    )
+}
+
+/// Text for element content and quoted attributes.
+pub(super) struct Escaped<'a>(pub(super) &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+            f.write_str(&rest[..at])?;
+            f.write_str(match rest.as_bytes()[at] {
+                b'&' => "&amp;",
+                b'<' => "&lt;",
+                b'>' => "&gt;",
+                b'"' => "&quot;",
+                _ => "&#39;",
+            })?;
+            rest = &rest[at + 1..];
+        }
+        f.write_str(rest)
+    }
+}

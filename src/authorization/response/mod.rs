@@ -1,0 +1,146 @@
+//! Answers: the only part of the decision that knows http types.
+
+mod html;
+mod json;
+mod redirect;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Response, StatusCode};
+
+pub use self::redirect::AuthorizationResponse;
+pub(crate) use self::redirect::RedirectTarget;
+use super::{DirectError, ErrorCode, Reason, Rejection};
+
+/// How a response goes back to the client (OAuth 2.0 Multiple Response Type Encoding Practices, Form Post
+/// Response Mode).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResponseMode {
+    /// In the query of the redirect URI.
+    Query,
+    /// In its fragment.
+    Fragment,
+    /// As a form that the browser posts to it.
+    FormPost,
+}
+
+impl ResponseMode {
+    /// The mode of this name.
+    #[must_use]
+    pub fn parse(value: &str) -> Option<Self> {
+        Some(match value {
+            "query" => Self::Query,
+            "fragment" => Self::Fragment,
+            "form_post" => Self::FormPost,
+            _ => return None,
+        })
+    }
+
+    /// The value of the `response_mode` parameter.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Fragment => "fragment",
+            Self::FormPost => "form_post",
+        }
+    }
+
+    pub(super) fn default_for(carries_token: bool) -> Self {
+        if carries_token { Self::Fragment } else { Self::Query }
+    }
+
+    /// A query ends up in logs and in the `Referer` header, so no token may go there.
+    pub(super) fn suits(self, carries_token: bool) -> bool {
+        self != Self::Query || !carries_token
+    }
+}
+
+/// Changes a prepared direct answer: its body, its headers, its status.
+pub(crate) type AnswerHook = dyn Fn(&DirectError, &mut Response<Bytes>) + Send + Sync;
+
+/// How direct errors look.
+#[derive(Clone, Default)]
+pub(crate) struct DirectAnswers {
+    pub(crate) json: Option<std::sync::Arc<AnswerHook>>,
+    pub(crate) html: Option<std::sync::Arc<AnswerHook>>,
+}
+
+/// What of the request an answer depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct AnswerTo<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// The answer to a refused request. The rejection goes along in the extensions.
+pub(crate) fn reject(rejection: Rejection, to: AnswerTo<'_>, answers: &DirectAnswers) -> Response<Bytes> {
+    let mut response = match &rejection {
+        Rejection::Direct(error) => direct(error, to, answers),
+        Rejection::Redirect(error) => {
+            AuthorizationResponse::error(error.target(), error.authorization_error()).into_http(to.method)
+        }
+    };
+    response.extensions_mut().insert(rejection);
+    response
+}
+
+fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status(error);
+    let headers = response.headers_mut();
+    match error.reason() {
+        Reason::Method => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+        }
+        Reason::RegistryUnavailable => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        _ => {}
+    }
+    let hook = if html::is_preferred(to.headers) {
+        html::write_error_page(error, &mut response);
+        &answers.html
+    } else {
+        json::write_error(error, &mut response);
+        &answers.json
+    };
+    if let Some(hook) = hook {
+        hook(error, &mut response);
+    }
+    finish(response, to.method)
+}
+
+fn status(error: &DirectError) -> StatusCode {
+    match error.reason() {
+        Reason::Method => StatusCode::METHOD_NOT_ALLOWED,
+        Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => match error.error() {
+            ErrorCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        },
+    }
+}
+
+/// What every answer carries (RFC 9700 §4.2.4, §4.16; RFC 6749 §5.1).
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::PRAGMA, HeaderValue::from_static("no-cache")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+];
+
+fn finish<B: From<Bytes>>(mut response: Response<Bytes>, method: &Method) -> Response<B> {
+    for (name, value) in SECURITY_HEADERS {
+        response.headers_mut().insert(name, value);
+    }
+    if method == Method::HEAD {
+        // The headers of the answer to a GET (RFC 9110 §9.3.2).
+        let length = response.body().len();
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        *response.body_mut() = Bytes::new();
+    }
+    response.map(B::from)
+}

@@ -1,0 +1,141 @@
+//! Answers that go to a redirect URI: by redirect, or by a form that the browser posts.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+use url::form_urlencoded;
+
+use super::html::{Escaped, page_start};
+use super::{ResponseMode, finish};
+use crate::authorization::AuthorizationError;
+
+/// Where an answer goes, and what every answer there carries.
+#[derive(Clone, Copy)]
+pub(crate) struct RedirectTarget<'a> {
+    pub(crate) uri: &'a str,
+    pub(crate) mode: ResponseMode,
+    pub(crate) state: Option<&'a str>,
+    pub(crate) issuer: Option<&'a str>,
+    pub(crate) error_uri: Option<&'a str>,
+}
+
+/// A response to the client: a redirect, or a page with a form that posts itself.
+///
+/// Made by [`ValidatedRequest`](crate::ValidatedRequest).
+#[derive(Clone)]
+#[must_use]
+pub struct AuthorizationResponse {
+    mode: ResponseMode,
+    /// The `Location`, or the page.
+    text: String,
+}
+
+impl AuthorizationResponse {
+    pub(crate) fn new<'a>(
+        target: RedirectTarget<'_>,
+        parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let parameters: Vec<_> = parameters.into_iter().collect();
+        Self::build(target, &parameters)
+    }
+
+    pub(crate) fn error(target: RedirectTarget<'_>, error: &AuthorizationError) -> Self {
+        let parameters = [
+            ("error", error.code().as_str()),
+            ("error_description", error.description()),
+            ("error_uri", target.error_uri.unwrap_or_default()),
+        ];
+        let given = if target.error_uri.is_some() { 3 } else { 2 };
+        Self::build(target, &parameters[..given])
+    }
+
+    fn build(target: RedirectTarget<'_>, parameters: &[(&str, &str)]) -> Self {
+        let added = [target.state.map(|state| ("state", state)), target.issuer.map(|issuer| ("iss", issuer))];
+        let parameters = parameters.iter().copied().chain(added.into_iter().flatten());
+        let text = match target.mode {
+            ResponseMode::Query => location(target.uri, query_separator(target.uri), parameters),
+            // A registered URI has no fragment of its own.
+            ResponseMode::Fragment => location(target.uri, "#", parameters),
+            ResponseMode::FormPost => form_page(target.uri, parameters),
+        };
+        Self { mode: target.mode, text }
+    }
+
+    /// The `Location` of a redirect; `None` where the response is a page with a form.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        (self.mode != ResponseMode::FormPost).then_some(&*self.text)
+    }
+
+    /// The response to a request with this method: 302 for `GET` and `HEAD`, 303 for every other, so that the
+    /// browser never posts the user's credentials on to the client (RFC 9700 §4.12).
+    pub fn into_http<B: From<Bytes>>(self, method: &Method) -> Response<B> {
+        let mut response = Response::new(Bytes::new());
+        let headers = response.headers_mut();
+        if self.mode == ResponseMode::FormPost {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(FORM_CSP));
+            *response.body_mut() = self.text.into();
+        } else {
+            let location = HeaderValue::from_maybe_shared(Bytes::from(self.text))
+                .expect("a proven redirect URI is visible ASCII, and so is what form encoding adds");
+            headers.insert(header::LOCATION, location);
+            let read = method == Method::GET || method == Method::HEAD;
+            *response.status_mut() = if read { StatusCode::FOUND } else { StatusCode::SEE_OTHER };
+        }
+        finish(response, method)
+    }
+}
+
+/// Without its text, which carries codes and `state`.
+impl std::fmt::Debug for AuthorizationResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthorizationResponse").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// The URI's own query stays verbatim (RFC 6749 §4.1.2); what joins the two depends on its end.
+fn query_separator(uri: &str) -> &'static str {
+    match uri.split_once('?') {
+        None => "?",
+        Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
+        Some(_) => "&",
+    }
+}
+
+fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut location = String::with_capacity(uri.len() + 128);
+    location.push_str(uri);
+    location.push_str(separator);
+    let start = location.len();
+    let mut form = form_urlencoded::Serializer::for_suffix(location, start);
+    for parameter in parameters {
+        [parameter].serialize(serde_urlencoded::Serializer::new(&mut form)).expect("a pair of strings always encodes");
+    }
+    form.finish()
+}
+
+/// What the page runs, and nothing else: see [`FORM_CSP`].
+const SUBMIT: &str = "document.forms[0].submit()";
+
+/// The hash is that of [`SUBMIT`]. No `form-action`: some browsers hold it against redirects that the client
+/// answers the form with.
+const FORM_CSP: &str = "default-src 'none'; script-src 'sha256-ePniVEkSivX/c7XWBGafqh8tSpiRrKiqYeqbG7N1TOE='; base-uri 'none'; frame-ancestors 'none'";
+
+/// OAuth 2.0 Form Post Response Mode §2.
+fn form_page<'a>(uri: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut page = page_start("Back to the application");
+    let _ = writeln!(page, "<form method=\"post\" action=\"{}\">", Escaped(uri));
+    for (name, value) in parameters {
+        let _ = writeln!(page, "<input type=\"hidden\" name=\"{}\" value=\"{}\">", Escaped(name), Escaped(value));
+    }
+    let _ = write!(
+        page,
+        "<noscript><p>Your browser does not run scripts. Press the button to go back to the application.</p></noscript>\n\
+         <button type=\"submit\">Continue</button>\n</form>\n</main>\n<script>{SUBMIT}</script>\n</body>\n</html>\n"
+    );
+    page
+}

@@ -1,0 +1,211 @@
+//! What the inner service gets.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::client::{Client, ResponseType, Scope, tokens};
+
+use super::proven::ProvenRequest;
+use super::request::Parameter;
+use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode};
+use super::{AuthorizationError, Reason, Rejection};
+
+/// An authorization request that passed every check. Cheap to clone.
+///
+/// The layer puts it into the extensions of the request. It builds the answer for its redirect URI, with
+/// `state`, `iss`, mode and headers as the layer itself would:
+///
+/// ```
+/// use std::sync::Arc;
+/// use http::Method;
+/// use tower_oauth_client_validation::{AuthorizationRequest, Client, Policy, Validator};
+///
+/// let client = Client::builder("app").redirect_uri("https://app.example/cb").build()?;
+/// let request = AuthorizationRequest::parse(b"client_id=app&response_type=code&state=xyz", b"");
+/// let validated = Validator::new(Policy::oauth2()).validate(request, Some(Arc::new(client))).unwrap();
+///
+/// let response = validated.success([("code", "SplxlOBeZQQYbYS6WxSbIA")]);
+/// let response: http::Response<bytes::Bytes> = response.into_http(&Method::GET);
+/// assert_eq!(response.status(), 302);
+/// assert_eq!(
+///     response.headers()["location"],
+///     "https://app.example/cb?code=SplxlOBeZQQYbYS6WxSbIA&state=xyz",
+/// );
+/// # Ok::<(), tower_oauth_client_validation::ClientError>(())
+/// ```
+#[derive(Clone)]
+pub struct ValidatedRequest(Arc<Accepted>);
+
+#[derive(Clone)]
+struct Accepted {
+    proven: ProvenRequest,
+    response_type: ResponseType,
+    response_mode: ResponseMode,
+    scope: GrantedScope,
+}
+
+/// The scopes that were granted.
+#[derive(Clone)]
+pub(super) enum GrantedScope {
+    /// Just as they were asked for.
+    Requested(Range<usize>),
+    /// The default ones, or what narrowing left.
+    Other(Scope),
+}
+
+impl ValidatedRequest {
+    pub(super) fn new(
+        proven: ProvenRequest,
+        response_type: ResponseType,
+        response_mode: ResponseMode,
+        scope: GrantedScope,
+    ) -> Self {
+        Self(Arc::new(Accepted { proven, response_type, response_mode, scope }))
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> &Arc<Client> {
+        self.0.proven.client()
+    }
+
+    /// The id of the client.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.client().id()
+    }
+
+    /// The redirect URI, byte for byte as it was requested, or the only registered one. It was proven to be
+    /// the client's.
+    #[must_use]
+    pub fn redirect_uri(&self) -> &str {
+        self.0.proven.redirect_uri()
+    }
+
+    /// Whether `redirect_uri` was in the request. If so, the token request must repeat it (RFC 6749 §4.1.3).
+    #[must_use]
+    pub fn redirect_uri_is_explicit(&self) -> bool {
+        self.0.proven.redirect_uri_is_explicit()
+    }
+
+    /// The granted scopes, in the order of the request, without repeats.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        tokens(self.scope())
+    }
+
+    /// The granted scopes as a scope value; empty where none is granted.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        match &self.0.scope {
+            GrantedScope::Requested(range) => &self.0.proven.request().text()[range.clone()],
+            GrantedScope::Other(scope) => scope.as_str(),
+        }
+    }
+
+    /// The response type.
+    #[must_use]
+    pub fn response_type(&self) -> ResponseType {
+        self.0.response_type
+    }
+
+    /// How the response goes back: as asked for, or as the response type has it.
+    #[must_use]
+    pub fn response_mode(&self) -> ResponseMode {
+        self.0.response_mode
+    }
+
+    /// `state`. The answers that this value builds carry it by themselves.
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
+        self.parameter(Parameter::State)
+    }
+
+    /// `nonce`, for the ID token.
+    #[must_use]
+    pub fn nonce(&self) -> Option<&str> {
+        self.parameter(Parameter::Nonce)
+    }
+
+    /// The PKCE challenge, which the token endpoint holds against the verifier.
+    #[must_use]
+    pub fn code_challenge(&self) -> Option<CodeChallenge<'_>> {
+        let challenge = self.parameter(Parameter::CodeChallenge)?;
+        let method = match self.parameter(Parameter::CodeChallengeMethod) {
+            Some("S256") => CodeChallengeMethod::S256,
+            // Left out means `plain`, RFC 7636 §4.3; any other method was refused.
+            Some(_) | None => CodeChallengeMethod::Plain,
+        };
+        Some(CodeChallenge { challenge, method })
+    }
+
+    /// The resources that the token is for (RFC 8707).
+    pub fn resources(&self) -> impl Iterator<Item = &str> {
+        self.0.proven.request().resources()
+    }
+
+    /// Any parameter, as it was requested.
+    #[must_use]
+    pub fn parameter(&self, parameter: Parameter) -> Option<&str> {
+        self.0.proven.request().get(parameter)
+    }
+
+    /// A success response: the parameters given, and `state` and `iss`.
+    pub fn success<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> AuthorizationResponse {
+        AuthorizationResponse::new(self.target(), parameters)
+    }
+
+    /// An error response, such as `access_denied`: the error, and `state` and `iss`.
+    pub fn error(&self, error: &AuthorizationError) -> AuthorizationResponse {
+        AuthorizationResponse::error(self.target(), error)
+    }
+
+    fn target(&self) -> RedirectTarget<'_> {
+        self.0.proven.target(self.0.response_mode)
+    }
+
+    /// What a validator of the user's says.
+    pub(super) fn refuse(self, error: AuthorizationError) -> Rejection {
+        let mode = self.0.response_mode;
+        Arc::unwrap_or_clone(self.0).proven.refuse(Reason::Validator, error, mode)
+    }
+}
+
+/// Without `state`, `nonce` and `code_challenge`, which are not for logs.
+impl fmt::Debug for ValidatedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValidatedRequest")
+            .field("client_id", &self.client_id())
+            .field("redirect_uri", &self.redirect_uri())
+            .field("redirect_uri_is_explicit", &self.redirect_uri_is_explicit())
+            .field("scope", &self.scope())
+            .field("response_type", &self.response_type())
+            .field("response_mode", &self.response_mode())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A PKCE challenge (RFC 7636 §4.3).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CodeChallenge<'a> {
+    /// `code_challenge`
+    pub challenge: &'a str,
+    /// `code_challenge_method`, with its default.
+    pub method: CodeChallengeMethod,
+}
+
+/// Without the challenge.
+impl fmt::Debug for CodeChallenge<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodeChallenge").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+/// How the verifier becomes the challenge (RFC 7636 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CodeChallengeMethod {
+    /// BASE64URL(SHA256(verifier))
+    S256,
+    /// The verifier itself.
+    Plain,
+}

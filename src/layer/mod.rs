@@ -1,0 +1,239 @@
+//! The tower side: the layer, its service and its future.
+
+#[cfg(feature = "axum")]
+mod axum;
+mod body;
+mod future;
+mod log;
+mod service;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use tower_layer::Layer;
+
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub use self::axum::MissingLayer;
+pub use self::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
+pub use self::future::ResponseFuture;
+pub use self::service::{ClientValidation, ReportedOutcome, UnregisteredClient};
+use crate::authorization::response::{AnswerHook, DirectAnswers};
+use crate::authorization::{DirectError, Policy, Validator};
+use crate::registry::RegistrySource;
+
+/// The largest body that is read unless [`ClientValidationLayer::body_limit`] says otherwise: 64 KiB.
+pub const DEFAULT_BODY_LIMIT: usize = 64 * 1024;
+
+/// Validates authorization requests before the inner service sees them.
+///
+/// # Which requests
+///
+/// Every request that reaches it, so put it on the authorize route and nowhere else: in axum with
+/// `Router::route_layer` or `MethodRouter::layer`. (`MethodRouter::route_layer` does not run for methods that
+/// have no handler.)
+///
+/// | request | what happens |
+/// |---|---|
+/// | `GET`, `HEAD` | the query is validated |
+/// | `POST` with `application/x-www-form-urlencoded` | query and body together are validated; the inner service gets the same body |
+/// | `POST` with another content type, or none | 400 `invalid_request` |
+/// | `POST` over the [body limit](Self::body_limit) | 413 `invalid_request` |
+/// | `OPTIONS` | passed on untouched, for CORS preflight |
+/// | any other method | 405 `invalid_request` |
+///
+/// # What the inner service gets
+///
+/// The request as it came, byte for byte, with a [`ValidatedRequest`](crate::ValidatedRequest) in its
+/// extensions. A refused request never reaches it; the answer carries the [`Rejection`](crate::Rejection) in
+/// its extensions. The error type stays that of the inner service.
+///
+/// # Bodies
+///
+/// By default body types stay as they are, which asks of them `From<Bytes>`; axum's body has it. With
+/// [`wrap_bodies`](Self::wrap_bodies) any body works, hyper's `Incoming` for one.
+///
+/// # Example
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tower::{BoxError, ServiceBuilder, ServiceExt};
+/// use tower_oauth_client_validation::{Client, ClientValidationLayer, MemoryRegistry, ValidatedRequest};
+///
+/// # futures::executor::block_on(async {
+/// let registry = MemoryRegistry::from_clients([
+///     Client::builder("app").redirect_uri("https://app.example/cb").scope("read").build()?,
+/// ]);
+/// let service = ServiceBuilder::new().layer(ClientValidationLayer::new(registry)).service_fn(
+///     |request: Request<Full<Bytes>>| async move {
+///         let validated = request.extensions().get::<ValidatedRequest>().expect("the layer put it there");
+///         Ok::<_, BoxError>(Response::new(Full::from(format!("hello {}", validated.client_id()))))
+///     },
+/// );
+///
+/// let request = Request::get("/authorize?client_id=app&response_type=code&scope=read").body(Full::default())?;
+/// assert_eq!(service.clone().oneshot(request).await?.status(), 200);
+///
+/// let request = Request::get("/authorize?client_id=nobody&response_type=code").body(Full::default())?;
+/// assert_eq!(service.oneshot(request).await?.status(), 400);
+/// # Ok::<(), BoxError>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "a layer does nothing until it is applied to a service"]
+pub struct ClientValidationLayer<R, M = KeepBodies> {
+    registry: Arc<R>,
+    settings: Arc<Settings>,
+    bodies: PhantomData<fn() -> M>,
+}
+
+/// Asks whether a request is judged.
+type Filter = dyn Fn(&Parts) -> bool + Send + Sync;
+
+#[derive(Clone)]
+pub(crate) struct Settings {
+    validator: Validator,
+    body_limit: usize,
+    report_only: bool,
+    filter: Option<Arc<Filter>>,
+    answers: DirectAnswers,
+}
+
+impl<R: RegistrySource> ClientValidationLayer<R> {
+    /// Validates against this registry, by [`Policy::oauth2`].
+    pub fn new(registry: R) -> Self {
+        Self {
+            registry: Arc::new(registry),
+            settings: Arc::new(Settings {
+                validator: Validator::default(),
+                body_limit: DEFAULT_BODY_LIMIT,
+                report_only: false,
+                filter: None,
+                answers: DirectAnswers::default(),
+            }),
+            bodies: PhantomData,
+        }
+    }
+
+    /// Takes and gives bodies of types of its own, [`RequestBody`] and [`ResponseBody`], so that any body
+    /// works. Also keeps the trailers of a request, which a body made of bytes cannot.
+    pub fn wrap_bodies(self) -> ClientValidationLayer<R, WrapBodies> {
+        ClientValidationLayer { registry: self.registry, settings: self.settings, bodies: PhantomData }
+    }
+}
+
+impl<R, M> ClientValidationLayer<R, M> {
+    /// Validates by this policy (default: [`Policy::oauth2`]).
+    pub fn policy(self, policy: Policy) -> Self {
+        self.validator(Validator::new(policy))
+    }
+
+    /// Validates with this validator, for sharing one with other endpoints.
+    pub fn validator(self, validator: Validator) -> Self {
+        self.set(|settings| settings.validator = validator)
+    }
+
+    /// How many bytes of a body are read (default: [`DEFAULT_BODY_LIMIT`]).
+    ///
+    /// ```
+    /// assert_eq!(tower_oauth_client_validation::DEFAULT_BODY_LIMIT, 65_536);
+    /// ```
+    pub fn body_limit(self, bytes: usize) -> Self {
+        self.set(|settings| settings.body_limit = bytes)
+    }
+
+    /// Lets every request through, and only logs and records what would have happened (default: no). For
+    /// rolling out in front of an existing server.
+    ///
+    /// The inner service finds a [`ReportedOutcome`] in the extensions. It must not rely on a
+    /// [`ValidatedRequest`](crate::ValidatedRequest) being there.
+    ///
+    /// With the default bodies, a `POST` body of unknown or too large size is passed on unread, and one that
+    /// breaks off is answered with 400, since it cannot be put together again;
+    /// [`wrap_bodies`](ClientValidationLayer::wrap_bodies) reads and passes on these too.
+    pub fn report_only(self, report_only: bool) -> Self {
+        self.set(|settings| settings.report_only = report_only)
+    }
+
+    /// Judges only requests that `filter` says yes to; the others are passed on untouched (default: all are
+    /// judged).
+    ///
+    /// For use over a whole router. **It can fail open**: `Router::nest` strips the prefix from the path that
+    /// a layer inside of it sees, and a path may be spelled in several ways (`//authorize`,
+    /// `/%61uthorize`, a trailing slash). A request that the filter lets slip is not validated, so let the
+    /// handler insist on its [`ValidatedRequest`](crate::ValidatedRequest).
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry};
+    ///
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::new())
+    ///     .filter(|request| request.uri.path() == "/authorize");
+    /// ```
+    pub fn filter(self, filter: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.set(|settings| settings.filter = Some(Arc::new(filter)))
+    }
+
+    /// Changes JSON answers before they are sent: body, headers, status. The security headers are set
+    /// afterwards.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry};
+    ///
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).json_answer(|error, response| {
+    ///     *response.body_mut() = format!(r#"{{"title":"{}"}}"#, error.error()).into();
+    /// });
+    /// ```
+    pub fn json_answer(self, hook: impl Fn(&DirectError, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
+        let hook: Arc<AnswerHook> = Arc::new(hook);
+        self.set(|settings| settings.answers.json = Some(hook))
+    }
+
+    /// Changes HTML answers before they are sent: body, headers, status. The security headers are set
+    /// afterwards, and a content security policy when there is none. The prepared policy allows neither styles nor
+    /// scripts nor images; set your own to use them.
+    pub fn html_answer(self, hook: impl Fn(&DirectError, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
+        let hook: Arc<AnswerHook> = Arc::new(hook);
+        self.set(|settings| settings.answers.html = Some(hook))
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+}
+
+impl<S, R, M> Layer<S> for ClientValidationLayer<R, M> {
+    type Service = ClientValidation<S, R, M>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ClientValidation::new(inner, Arc::clone(&self.registry), Arc::clone(&self.settings))
+    }
+}
+
+impl<R, M> Clone for ClientValidationLayer<R, M> {
+    fn clone(&self) -> Self {
+        Self { registry: Arc::clone(&self.registry), settings: Arc::clone(&self.settings), bodies: PhantomData }
+    }
+}
+
+impl<R, M> fmt::Debug for ClientValidationLayer<R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientValidationLayer").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("policy", &self.validator.policy())
+            .field("body_limit", &self.body_limit)
+            .field("report_only", &self.report_only)
+            .field("filtered", &self.filter.is_some())
+            .finish_non_exhaustive()
+    }
+}

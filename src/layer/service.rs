@@ -1,0 +1,204 @@
+//! The service: which requests are judged, and where they wait meanwhile.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use http_body::Body;
+use tower::Service;
+
+use super::Settings;
+use super::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
+use super::future::{Pending, ResponseFuture, Stage};
+use crate::authorization::{AuthorizationRequest, Parameter, Reason, Rejection};
+use crate::registry::{BoxError, RegistrySource};
+
+/// Validates authorization requests before the inner service sees them, see
+/// [`ClientValidationLayer`](super::ClientValidationLayer).
+pub struct ClientValidation<S, R, M = KeepBodies> {
+    inner: S,
+    registry: Arc<R>,
+    settings: Arc<Settings>,
+    bodies: PhantomData<fn() -> M>,
+}
+
+impl<S, R, M> ClientValidation<S, R, M> {
+    pub(super) fn new(inner: S, registry: Arc<R>, settings: Arc<Settings>) -> Self {
+        Self { inner, registry, settings, bodies: PhantomData }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, R, M, ReqBody, ResBody> Service<Request<ReqBody>> for ClientValidation<S, R, M>
+where
+    S: Service<Request<<M as RequestBodies<ReqBody>>::Inner>, Response = Response<ResBody>> + Clone,
+    R: RegistrySource,
+    M: RequestBodies<ReqBody> + ResponseBodies<ResBody>,
+    ReqBody: Body,
+    ReqBody::Error: Into<BoxError>,
+{
+    type Response = Response<<M as ResponseBodies<ResBody>>::Outer>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, R, M, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        // The inner service that was polled ready goes with the request; its clone was not.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let pending = Pending { inner, registry: Arc::clone(&self.registry), settings: Arc::clone(&self.settings) };
+        let (parts, body) = request.into_parts();
+        ResponseFuture::new(begin(pending, parts, body))
+    }
+}
+
+/// What becomes of a request before anything has to wait.
+fn begin<S, R, M, ReqBody>(pending: Pending<S, R>, parts: Parts, body: ReqBody) -> Stage<S, R, M, ReqBody>
+where
+    S: Service<Request<M::Inner>>,
+    R: RegistrySource,
+    M: RequestBodies<ReqBody>,
+    ReqBody: Body,
+    ReqBody::Error: Into<BoxError>,
+{
+    if pending.settings.filter.as_ref().is_some_and(|filter| !filter(&parts)) {
+        return pending.forward(parts, M::untouched(body));
+    }
+    match parts.method {
+        Method::OPTIONS => pending.forward(parts, M::untouched(body)),
+        Method::GET | Method::HEAD => {
+            let request = AuthorizationRequest::parse(query(&parts), b"");
+            pending.look_up(request, parts, M::untouched(body))
+        }
+        Method::POST => begin_post(pending, parts, body),
+        _ => pending.refuse(Rejection::direct(Reason::Method), parts, Some(M::untouched(body))),
+    }
+}
+
+/// The content type is judged first, then the size that is known beforehand.
+fn begin_post<S, R, M, ReqBody>(pending: Pending<S, R>, parts: Parts, body: ReqBody) -> Stage<S, R, M, ReqBody>
+where
+    S: Service<Request<M::Inner>>,
+    R: RegistrySource,
+    M: RequestBodies<ReqBody>,
+    ReqBody: Body,
+    ReqBody::Error: Into<BoxError>,
+{
+    let limit = pending.settings.body_limit;
+    let reason = if !is_form(&parts.headers) {
+        Some(Reason::ContentType)
+    } else if known_length(&parts.headers, &body) > limit as u64 {
+        Some(Reason::BodyTooLarge)
+    } else if pending.settings.report_only && !M::RESUMES && body.size_hint().exact().is_none() {
+        // Reading it could leave nothing to pass on.
+        Some(Reason::BodyUnreadable)
+    } else {
+        None
+    };
+    match reason {
+        Some(reason) => {
+            let rejection = pending.settings.validator.direct(reason, None);
+            pending.refuse(rejection, parts, Some(M::untouched(body)))
+        }
+        None => Stage::reading(Reading::new(body, limit), parts, pending),
+    }
+}
+
+pub(super) fn query(parts: &Parts) -> &[u8] {
+    parts.uri.query().unwrap_or_default().as_bytes()
+}
+
+/// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none: the
+/// inner service might go by the other one.
+fn is_form(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).into_iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    media_type.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+}
+
+fn known_length(headers: &HeaderMap, body: &impl Body) -> u64 {
+    let header = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    header.unwrap_or(0).max(body.size_hint().lower())
+}
+
+impl<S: Clone, R, M> Clone for ClientValidation<S, R, M> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            registry: Arc::clone(&self.registry),
+            settings: Arc::clone(&self.settings),
+            bodies: PhantomData,
+        }
+    }
+}
+
+impl<S: fmt::Debug, R, M> fmt::Debug for ClientValidation<S, R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientValidation")
+            .field("inner", &self.inner)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// In the extensions of a request that [`UnknownClients::Forward`](crate::UnknownClients::Forward) let through:
+/// its client is unknown, and **nothing else about it was checked**. See there what is left to do.
+#[derive(Clone, Debug)]
+pub struct UnregisteredClient {
+    request: Arc<AuthorizationRequest>,
+}
+
+impl UnregisteredClient {
+    pub(super) fn new(request: AuthorizationRequest) -> Self {
+        Self { request: Arc::new(request) }
+    }
+
+    /// The id that nobody registered. Printable ASCII; that is all that is known of it.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.request.get(Parameter::ClientId).unwrap_or_default()
+    }
+
+    /// The request, to be judged by a [`Validator`](crate::Validator) once the client is known.
+    #[must_use]
+    pub fn request(&self) -> &AuthorizationRequest {
+        &self.request
+    }
+}
+
+/// What would have become of a request that [`report_only`](super::ClientValidationLayer::report_only) let
+/// through. In the extensions of the request.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ReportedOutcome {
+    /// It would have been accepted; a [`ValidatedRequest`](crate::ValidatedRequest) is there too.
+    Accepted,
+    /// It would have been refused.
+    Rejected(Rejection),
+    /// Its client is unknown, and it would have been let through all the same.
+    Forwarded,
+}

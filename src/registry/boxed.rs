@@ -1,0 +1,40 @@
+//! A source whose type is hidden.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::{RegistryError, RegistrySource};
+use crate::client::Client;
+
+/// A source of any type, see [`RegistrySource::boxed`]. Each look-up allocates its future.
+pub type BoxRegistry =
+    Arc<dyn RegistrySource<Future = BoxFuture<'static, Result<Option<Arc<Client>>, RegistryError>>> + Send + Sync>;
+
+/// A source whose futures are boxed.
+pub struct Boxed<S>(S);
+
+impl<S> Boxed<S> {
+    pub(super) fn new(source: S) -> Self {
+        Self(source)
+    }
+}
+
+impl<S> RegistrySource for Boxed<S>
+where
+    S: RegistrySource,
+    S::Future: Send + 'static,
+{
+    type Future = BoxFuture<'static, Result<Option<Arc<Client>>, RegistryError>>;
+
+    fn find_client(&self, client_id: &str) -> Self::Future {
+        Box::pin(self.0.find_client(client_id))
+    }
+}
+
+impl<S> fmt::Debug for Boxed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Boxed").finish_non_exhaustive()
+    }
+}

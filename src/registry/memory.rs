@@ -1,0 +1,513 @@
+//! Clients in memory.
+
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::env::DEFAULT_REDIRECT_URIS;
+use super::store::{Origin, Record, RegistryStore, StoreError};
+use super::{RegistryError, RegistrySource};
+use crate::client::{
+    Client, ClientError, ClientScopes, ClientStatus, LoopbackPorts, RedirectUriMismatch, is_scope_value, tokens,
+};
+
+/// Clients in memory. Cheap to clone; clones share the clients.
+///
+/// Look-ups take no lock and allocate nothing. Clients can be added, replaced and revoked at run time, and the
+/// whole set can be [replaced](MemoryRegistry::replace_all) at once while look-ups go on.
+///
+/// ```
+/// use tower_oauth_client_validation::{Client, MemoryRegistry};
+///
+/// let registry = MemoryRegistry::from_clients([
+///     Client::builder("photo-app").redirect_uri("https://photos.example/callback").scope("openid").build()?,
+/// ]);
+/// assert!(registry.check("photo-app", Some("https://photos.example/callback"), Some("openid")).is_ok());
+/// assert!(registry.check("photo-app", Some("https://evil.example/callback"), None).is_err());
+/// assert!(registry.revoke("photo-app").is_some());
+/// # Ok::<(), tower_oauth_client_validation::ClientError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct MemoryRegistry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    clients: ArcSwap<Clients>,
+    /// Held by writers only; keeps equal scope lists once.
+    writer: Mutex<ScopeLists>,
+    dynamic_registration: bool,
+}
+
+type Clients = papaya::HashMap<Entry, Held>;
+
+impl MemoryRegistry {
+    /// An empty registry. Clients cannot register themselves.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A registry of these clients; of two with the same id the later one stays.
+    pub fn from_clients(clients: impl IntoIterator<Item = Client>) -> Self {
+        let registry = Self::new();
+        registry.replace_all(clients);
+        registry
+    }
+
+    /// Whether [`MemoryRegistry::register`] takes clients (default: no).
+    #[must_use]
+    pub fn dynamic_registration(self, allowed: bool) -> Self {
+        let shared = Shared {
+            clients: ArcSwap::new(self.shared.clients.load_full()),
+            writer: Mutex::default(),
+            dynamic_registration: allowed,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The client of this id.
+    #[must_use]
+    pub fn get(&self, client_id: &str) -> Option<Arc<Client>> {
+        let clients = self.shared.clients.load();
+        clients.pin().get_key_value(client_id).map(|(entry, _)| Arc::clone(&entry.0))
+    }
+
+    /// Where the client of this id came from.
+    #[must_use]
+    pub fn origin(&self, client_id: &str) -> Option<Origin> {
+        self.shared.clients.load().pin().get(client_id).map(|held| held.origin)
+    }
+
+    /// All clients, ordered by id.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Client>> {
+        let clients = self.shared.clients.load();
+        let mut list: Vec<_> = clients.pin().keys().map(|entry| Arc::clone(&entry.0)).collect();
+        list.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        list
+    }
+
+    /// The number of clients.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.clients.load().len()
+    }
+
+    /// Whether there is no client.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a client from configuration.
+    ///
+    /// # Errors
+    ///
+    /// When there is one with this id.
+    pub fn insert(&self, client: Client) -> Result<Arc<Client>, RegisterError> {
+        self.write().insert(client, Origin::Configured)
+    }
+
+    /// Puts a client in the place of the one with its id, and returns the old one; `None`, and nothing done,
+    /// when there is none. Its origin stays.
+    #[allow(clippy::must_use_candidate)]
+    pub fn replace(&self, client: Client) -> Option<Arc<Client>> {
+        self.write().replace(client)
+    }
+
+    /// Revokes a client. Its id stays taken, so that it never comes back as another client.
+    #[allow(clippy::must_use_candidate)]
+    pub fn revoke(&self, client_id: &str) -> Option<Arc<Client>> {
+        let mut writer = self.write();
+        let mut client = Client::clone(&*self.get(client_id)?);
+        client.set_status(ClientStatus::Revoked);
+        writer.replace(client)
+    }
+
+    /// Removes a client, and returns it.
+    #[allow(clippy::must_use_candidate)]
+    pub fn remove(&self, client_id: &str) -> Option<Arc<Client>> {
+        let writer = self.write();
+        let guard = writer.clients.pin();
+        guard.remove_entry(client_id).map(|(entry, _)| Arc::clone(&entry.0))
+    }
+
+    /// Puts these clients, as configured ones, in the place of all there are, at once: a look-up sees the old
+    /// set or the new one. Of two with the same id the later one stays.
+    pub fn replace_all(&self, clients: impl IntoIterator<Item = Client>) {
+        let clients = clients.into_iter();
+        let mut lists = ScopeLists::default();
+        let now = seconds(SystemTime::now());
+        let fresh = Clients::with_capacity(clients.size_hint().0);
+        let guard = fresh.pin();
+        for client in clients {
+            guard.insert(lists.enter(client), Held::new(Origin::Configured, now));
+        }
+        drop(guard);
+        let mut writer = self.write();
+        *writer.lists = lists;
+        self.shared.clients.store(Arc::new(fresh));
+    }
+
+    /// Takes a client that registers itself.
+    ///
+    /// # Errors
+    ///
+    /// When [dynamic registration](MemoryRegistry::dynamic_registration) is off, or the id is taken.
+    pub fn register(&self, client: Client) -> Result<Arc<Client>, RegisterError> {
+        if !self.shared.dynamic_registration {
+            return Err(RegisterError::RegistrationDisabled);
+        }
+        self.write().insert(client, Origin::Registered)
+    }
+
+    /// Takes a client that an upstream identity provider registered, so that its requests can be judged here.
+    ///
+    /// Without redirect URIs it gets [`DEFAULT_REDIRECT_URIS`]; without a name `DCR-` and the first 8
+    /// characters of its id; its scopes are `*`, since the upstream decides about them. Registering it once
+    /// more replaces it.
+    ///
+    /// # Errors
+    ///
+    /// When a redirect URI breaks a rule, or the id belongs to a client that did not come this way.
+    pub fn register_for_upstream<U: AsRef<str>>(
+        &self,
+        client_id: &str,
+        redirect_uris: impl IntoIterator<Item = U>,
+        name: Option<&str>,
+    ) -> Result<Arc<Client>, RegisterError> {
+        let mut builder = Client::builder(client_id).scope("*");
+        let mut redirect_uris = redirect_uris.into_iter().peekable();
+        if redirect_uris.peek().is_none() {
+            builder = DEFAULT_REDIRECT_URIS.into_iter().fold(builder, |builder, uri| builder.redirect_uri(uri));
+        }
+        builder = redirect_uris.fold(builder, |builder, uri| builder.redirect_uri(uri));
+        builder = match name {
+            Some(name) => builder.name(name),
+            None => builder.name(format!("DCR-{}", client_id.chars().take(8).collect::<String>())),
+        };
+        let client = builder.build().map_err(RegisterError::Client)?;
+        let mut writer = self.write();
+        match self.origin(client_id) {
+            None => {}
+            Some(Origin::Upstream) => {
+                writer.clients.pin().remove(client_id);
+            }
+            Some(Origin::Configured | Origin::Registered) => return Err(RegisterError::AlreadyExists),
+        }
+        writer.insert(client, Origin::Upstream)
+    }
+
+    /// Whether a client may use this redirect URI and these scopes, outside of any request.
+    ///
+    /// What is `None` is not checked. Dynamic registration makes no difference: who is not registered is
+    /// unknown.
+    ///
+    /// # Errors
+    ///
+    /// Says what the client may not.
+    pub fn check(
+        &self,
+        client_id: &str,
+        redirect_uri: Option<&str>,
+        scope: Option<&str>,
+    ) -> Result<Arc<Client>, CheckError> {
+        let client = self.get(client_id).ok_or(CheckError::ClientUnknown)?;
+        if client.status() != ClientStatus::Active || client.is_expired_at(std::time::SystemTime::now()) {
+            return Err(CheckError::ClientInactive);
+        }
+        if let Some(redirect_uri) = redirect_uri {
+            client.check_redirect_uri(redirect_uri, LoopbackPorts::Any).map_err(CheckError::RedirectUri)?;
+        }
+        if let Some(scope) = scope {
+            let allowed = |token| client.allowed_scopes().is_some_and(|allowed| allowed.contains(token));
+            if !is_scope_value(scope) || !tokens(scope).all(allowed) {
+                return Err(CheckError::Scope);
+            }
+        }
+        Ok(client)
+    }
+
+    fn write(&self) -> Writer<'_> {
+        // The lists are a cache; one that a panic left behind is still a good one.
+        let lists = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Writer { lists, clients: self.shared.clients.load_full() }
+    }
+}
+
+impl RegistrySource for MemoryRegistry {
+    type Future = Ready<Result<Option<Arc<Client>>, RegistryError>>;
+
+    fn find_client(&self, client_id: &str) -> Self::Future {
+        ready(Ok(self.get(client_id)))
+    }
+}
+
+/// Nothing here waits: each future is ready.
+impl RegistryStore for MemoryRegistry {
+    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        let inserted = self.write().insert(client, origin).map_err(|_| StoreError::AlreadyExists);
+        ready(inserted).boxed()
+    }
+
+    fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        let id = client.id().to_owned();
+        let mut writer = self.write();
+        let is_revoked = self.get(&id).is_none_or(|client| client.status() == ClientStatus::Revoked);
+        let replaced = if is_revoked { None } else { writer.replace(client) };
+        drop(writer);
+        ready(replaced.and_then(|_| self.get(&id)).ok_or(StoreError::Missing)).boxed()
+    }
+
+    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        ready(Self::revoke(self, client_id).map(drop).ok_or(StoreError::Missing)).boxed()
+    }
+
+    fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        ready(Self::remove(self, client_id).map(drop).ok_or(StoreError::Missing)).boxed()
+    }
+
+    fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
+        let clients = self.shared.clients.load();
+        let touched = clients.pin().get(client_id).map(|held| {
+            held.last_used_at.fetch_max(seconds(at), Ordering::Relaxed);
+        });
+        ready(touched.ok_or(StoreError::Missing)).boxed()
+    }
+
+    fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
+        let clients = self.shared.clients.load();
+        let record = clients.pin().get_key_value(client_id).map(|(entry, held)| held.record(entry));
+        ready(Ok(record)).boxed()
+    }
+
+    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
+        let clients = self.shared.clients.load();
+        let pinned = clients.pin();
+        let mut page: Vec<_> =
+            pinned.iter().filter(|(entry, _)| after.is_none_or(|after| entry.0.id() > after)).collect();
+        page.sort_unstable_by(|(a, _), (b, _)| a.0.id().cmp(b.0.id()));
+        page.truncate(limit);
+        ready(Ok(page.into_iter().map(|(entry, held)| held.record(entry)).collect())).boxed()
+    }
+
+    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        let clients = self.shared.clients.load();
+        let registered = clients.pin().iter().filter(|(entry, held)| held.is_live_registration(entry)).count();
+        ready(Ok(registered as u64)).boxed()
+    }
+
+    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        let writer = self.write();
+        let clients = writer.clients.pin();
+        let before = seconds(created_before);
+        let mut unused: Vec<_> = clients
+            .iter()
+            .filter(|(entry, held)| {
+                held.is_live_registration(entry)
+                    && held.created_at < before
+                    && held.last_used_at.load(Ordering::Relaxed) == 0
+            })
+            .map(|(entry, held)| (held.created_at, Arc::clone(&entry.0)))
+            .collect();
+        unused.sort_unstable_by(|(a, first), (b, second)| (a, first.id()).cmp(&(b, second.id())));
+        unused.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        for (_, client) in &unused {
+            clients.remove(client.id());
+        }
+        ready(Ok(unused.len() as u64)).boxed()
+    }
+}
+
+impl FromIterator<Client> for MemoryRegistry {
+    fn from_iter<I: IntoIterator<Item = Client>>(clients: I) -> Self {
+        Self::from_clients(clients)
+    }
+}
+
+impl fmt::Debug for MemoryRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryRegistry").field("clients", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// One writer at a time; readers never wait for it.
+struct Writer<'a> {
+    lists: MutexGuard<'a, ScopeLists>,
+    clients: Arc<Clients>,
+}
+
+impl Writer<'_> {
+    fn insert(&mut self, client: Client, origin: Origin) -> Result<Arc<Client>, RegisterError> {
+        let entry = self.lists.enter(client);
+        let client = Arc::clone(&entry.0);
+        match self.clients.pin().try_insert(entry, Held::new(origin, seconds(SystemTime::now()))) {
+            Ok(_) => Ok(client),
+            Err(_) => Err(RegisterError::AlreadyExists),
+        }
+    }
+
+    fn replace(&mut self, client: Client) -> Option<Arc<Client>> {
+        let clients = self.clients.pin();
+        let (old, held) = clients.get_key_value(client.id())?;
+        let old = Arc::clone(&old.0);
+        clients.insert(self.lists.enter(client), held.updated(seconds(SystemTime::now())));
+        Some(old)
+    }
+}
+
+/// Each scope list that clients share, once.
+#[derive(Default)]
+struct ScopeLists {
+    lists: HashSet<Arc<ClientScopes>>,
+    sweep_at: usize,
+}
+
+impl ScopeLists {
+    fn enter(&mut self, mut client: Client) -> Entry {
+        if let Some(shared) = self.lists.get(client.scopes_arc()) {
+            client.share_scopes(Arc::clone(shared));
+        } else {
+            if self.lists.len() >= self.sweep_at {
+                self.lists.retain(|list| Arc::strong_count(list) > 1);
+                self.sweep_at = (self.lists.len() * 2).max(64);
+            }
+            self.lists.insert(Arc::clone(client.scopes_arc()));
+        }
+        Entry(Arc::new(client))
+    }
+}
+
+/// What is known about a client besides itself. Times are seconds since the epoch, which 32 bits hold until 2106.
+struct Held {
+    origin: Origin,
+    created_at: u32,
+    updated_at: u32,
+    /// 0: never.
+    last_used_at: AtomicU32,
+}
+
+impl Held {
+    fn new(origin: Origin, now: u32) -> Self {
+        Self { origin, created_at: now, updated_at: now, last_used_at: AtomicU32::new(0) }
+    }
+
+    fn updated(&self, now: u32) -> Self {
+        Self {
+            origin: self.origin,
+            created_at: self.created_at,
+            updated_at: now,
+            last_used_at: AtomicU32::new(self.last_used_at.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn is_live_registration(&self, entry: &Entry) -> bool {
+        self.origin == Origin::Registered && entry.0.status() != ClientStatus::Revoked
+    }
+
+    fn record(&self, entry: &Entry) -> Record {
+        let last_used_at = self.last_used_at.load(Ordering::Relaxed);
+        Record {
+            client: Arc::clone(&entry.0),
+            origin: self.origin,
+            created_at: time(self.created_at),
+            updated_at: time(self.updated_at),
+            last_used_at: (last_used_at != 0).then(|| time(last_used_at)),
+        }
+    }
+}
+
+fn seconds(time: SystemTime) -> u32 {
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since_epoch.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn time(seconds: u32) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into())
+}
+
+/// A client, found by its id.
+struct Entry(Arc<Client>);
+
+impl Borrow<str> for Entry {
+    fn borrow(&self) -> &str {
+        self.0.id()
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Eq for Entry {}
+
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id().hash(state);
+    }
+}
+
+/// A client was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Clients cannot register themselves here.
+    RegistrationDisabled,
+    /// The id is taken.
+    AlreadyExists,
+    /// A rule for clients is broken.
+    Client(ClientError),
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RegistrationDisabled => f.write_str("dynamic registration is disabled"),
+            Self::AlreadyExists => f.write_str("a client with this id exists"),
+            Self::Client(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RegisterError {}
+
+/// What a client may not, see [`MemoryRegistry::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// There is no such client.
+    ClientUnknown,
+    /// It is disabled, revoked or expired.
+    ClientInactive,
+    /// The redirect URI is none of its own.
+    RedirectUri(RedirectUriMismatch),
+    /// It may not ask for such a scope.
+    Scope,
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClientUnknown => "the client is unknown",
+            Self::ClientInactive => "the client is disabled, revoked or expired",
+            Self::RedirectUri(RedirectUriMismatch::Malformed(_)) => "the redirect URI is malformed",
+            Self::RedirectUri(RedirectUriMismatch::NotRegistered(_)) => "the redirect URI is not registered",
+            Self::Scope => "the client may not ask for this scope",
+        })
+    }
+}
+
+impl std::error::Error for CheckError {}

@@ -1,0 +1,186 @@
+//! Where clients come from.
+
+mod boxed;
+mod chain;
+mod env;
+#[cfg(feature = "file")]
+mod file;
+mod function;
+mod memory;
+mod service;
+mod store;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+pub use self::boxed::{BoxRegistry, Boxed};
+pub use self::chain::{Or, OrFuture};
+pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning, WellKnownClient};
+#[cfg(feature = "file")]
+#[cfg_attr(docsrs, doc(cfg(feature = "file")))]
+pub use self::file::{FileError, FileRegistry};
+pub use self::function::{RegistryFn, registry_fn};
+pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
+pub use self::service::{RegistryService, ServiceFuture, ServiceRegistry};
+pub use self::store::{Origin, Record, RegistryStore, StoreError};
+use crate::client::Client;
+
+/// Finds clients by their id.
+///
+/// The simplest source is a closure, see [`registry_fn`]; sources of this crate combine by
+/// [`or`](RegistrySource::or); and with [`ServiceRegistry`] every `tower` middleware (timeout, retry,
+/// concurrency limit, load shed, buffer) works on look-ups.
+///
+/// # Implementing it
+///
+/// `find_client` starts the look-up; the future holds what it needs, not a borrow. A source that knows at once
+/// returns [`std::future::Ready`] and costs no allocation:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::future::{Ready, ready};
+/// use std::sync::Arc;
+/// use tower_oauth_client_validation::{Client, RegistryError, RegistrySource};
+///
+/// struct Clients(HashMap<String, Arc<Client>>);
+///
+/// impl RegistrySource for Clients {
+///     type Future = Ready<Result<Option<Arc<Client>>, RegistryError>>;
+///
+///     fn find_client(&self, client_id: &str) -> Self::Future {
+///         ready(Ok(self.0.get(client_id).cloned()))
+///     }
+/// }
+/// ```
+///
+/// # What it answers
+///
+/// `Ok(None)` means that there is no such client, and a request of it is refused. A source that cannot tell
+/// answers with an error instead, which refuses the request without calling the client unknown. A client that
+/// is disabled, revoked or expired is returned as it is.
+///
+/// The id is whatever the user agent sent, in printable ASCII: any length, any punctuation.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source of clients",
+    note = "wrap a closure in `registry_fn(|client_id: String| async move {{ … }})`, a `tower::Service` in `ServiceRegistry::new(…)`, or see the documentation of `RegistrySource` for an implementation by hand"
+)]
+pub trait RegistrySource {
+    /// The look-up.
+    type Future: Future<Output = Result<Option<Arc<Client>>, RegistryError>>;
+
+    /// Looks the client of this id up.
+    fn find_client(&self, client_id: &str) -> Self::Future;
+
+    /// Asks `other` for clients that this source does not know.
+    ///
+    /// The first that knows the client wins. When this source fails, the look-up fails: a client of this
+    /// source must never turn into one of the other.
+    ///
+    /// ```
+    /// use futures::executor::block_on;
+    /// use tower_oauth_client_validation::{Client, MemoryRegistry, RegistrySource};
+    ///
+    /// let ours = MemoryRegistry::from_clients([Client::builder("a").name("ours").build()?]);
+    /// let theirs = MemoryRegistry::from_clients([
+    ///     Client::builder("a").name("theirs").build()?,
+    ///     Client::builder("b").build()?,
+    /// ]);
+    /// let both = ours.or(theirs);
+    /// assert_eq!(block_on(both.find_client("a"))?.unwrap().name(), Some("ours"));
+    /// assert!(block_on(both.find_client("b"))?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn or<O>(self, other: O) -> Or<Self, O>
+    where
+        Self: Sized,
+        O: RegistrySource,
+    {
+        Or::new(self, other)
+    }
+
+    /// Hides the type, for sources chosen at run time.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{BoxRegistry, MemoryRegistry, RegistrySource, registry_fn};
+    ///
+    /// let development = true;
+    /// let registry: BoxRegistry = if development {
+    ///     MemoryRegistry::new().boxed()
+    /// } else {
+    ///     registry_fn(|_id: String| async { Ok(None) }).boxed()
+    /// };
+    /// ```
+    fn boxed(self) -> BoxRegistry
+    where
+        Self: Sized + Send + Sync + 'static,
+        Self::Future: Send + 'static,
+    {
+        Arc::new(Boxed::new(self))
+    }
+
+    /// This source as a `tower::Service`, to put middleware around look-ups. [`ServiceRegistry`] goes back.
+    fn into_service(self) -> RegistryService<Self>
+    where
+        Self: Sized,
+    {
+        RegistryService::new(self)
+    }
+}
+
+impl<S: RegistrySource + ?Sized> RegistrySource for Arc<S> {
+    type Future = S::Future;
+
+    fn find_client(&self, client_id: &str) -> Self::Future {
+        (**self).find_client(client_id)
+    }
+}
+
+/// Any error, boxed.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A source could not tell whether a client exists.
+///
+/// Keeps its cause as [`source`](std::error::Error::source). Cheap to clone, since one failed look-up may
+/// answer many requests.
+#[derive(Clone, Debug)]
+pub struct RegistryError {
+    transient: bool,
+    source: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+impl RegistryError {
+    /// The next try may succeed: a time-out, a lost connection. The layer answers 503
+    /// `temporarily_unavailable`.
+    pub fn transient(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { transient: true, source: source.into().into() }
+    }
+
+    /// Somebody has to mend something: wrong credentials, a row that cannot be read. The layer answers 500
+    /// `server_error`.
+    pub fn permanent(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { transient: false, source: source.into().into() }
+    }
+
+    /// Whether the next try may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.transient
+    }
+}
+
+impl fmt::Display for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.transient {
+            "the client registry is temporarily unavailable"
+        } else {
+            "the client registry failed"
+        })
+    }
+}
+
+impl std::error::Error for RegistryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}

@@ -1,0 +1,118 @@
+//! Sources as `tower` services and back.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower::util::Oneshot;
+use tower::{Service, ServiceExt};
+
+use super::{BoxError, RegistryError, RegistrySource};
+use crate::client::Client;
+
+/// A source made of a `tower::Service<String>`.
+///
+/// Look-ups then take `tower`'s own middleware. The service is cloned for each look-up, as routers do; put a
+/// `Buffer` around one that cannot be cloned.
+///
+/// A [`RegistryError`] of the service stays what it is. Any other error, such as `Elapsed` of a `Timeout` or
+/// `Overloaded` of a `LoadShed`, is transient.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower::ServiceBuilder;
+/// use tower_oauth_client_validation::{MemoryRegistry, RegistrySource, ServiceRegistry};
+///
+/// let registry = ServiceRegistry::new(
+///     ServiceBuilder::new()
+///         .load_shed()
+///         .concurrency_limit(64)
+///         .timeout(Duration::from_secs(2))
+///         .service(MemoryRegistry::new().into_service()),
+/// );
+/// # let _ = registry;
+/// ```
+#[derive(Clone, Debug)]
+pub struct ServiceRegistry<S> {
+    service: S,
+}
+
+impl<S> ServiceRegistry<S> {
+    /// Looks clients up by calling `service` with the id.
+    #[must_use]
+    pub fn new(service: S) -> Self {
+        Self { service }
+    }
+}
+
+impl<S> RegistrySource for ServiceRegistry<S>
+where
+    S: Service<String, Response = Option<Arc<Client>>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Future = ServiceFuture<S>;
+
+    fn find_client(&self, client_id: &str) -> Self::Future {
+        ServiceFuture { future: self.service.clone().oneshot(client_id.to_owned()) }
+    }
+}
+
+pin_project! {
+    /// The look-up of [`ServiceRegistry`].
+    #[derive(Debug)]
+    pub struct ServiceFuture<S: Service<String>> {
+        #[pin]
+        future: Oneshot<S, String>,
+    }
+}
+
+impl<S> Future for ServiceFuture<S>
+where
+    S: Service<String, Response = Option<Arc<Client>>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<Option<Arc<Client>>, RegistryError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(ready!(self.project().future.poll(cx)).map_err(|error| {
+            match error.into().downcast::<RegistryError>() {
+                Ok(error) => *error,
+                Err(error) => RegistryError::transient(error),
+            }
+        }))
+    }
+}
+
+/// A source as a `tower::Service<String>`, see [`RegistrySource::into_service`]. Always ready.
+#[derive(Debug)]
+pub struct RegistryService<S> {
+    source: Arc<S>,
+}
+
+impl<S> RegistryService<S> {
+    pub(super) fn new(source: S) -> Self {
+        Self { source: Arc::new(source) }
+    }
+}
+
+impl<S> Clone for RegistryService<S> {
+    fn clone(&self) -> Self {
+        Self { source: Arc::clone(&self.source) }
+    }
+}
+
+impl<S: RegistrySource> Service<String> for RegistryService<S> {
+    type Response = Option<Arc<Client>>;
+    type Error = RegistryError;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, client_id: String) -> Self::Future {
+        self.source.find_client(&client_id)
+    }
+}
