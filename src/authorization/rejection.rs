@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::client::RedirectUriMismatch;
 
 use super::Policy;
-use super::proven::Destination;
+use super::proven::ProvenRequest;
 use super::request::{AuthorizationRequest, Parameter, ParameterFault};
-use super::response::RedirectTarget;
+use super::response::{RedirectTarget, ResponseMode};
 
 /// A refused authorization request.
 ///
@@ -61,7 +61,7 @@ impl Rejection {
     pub fn client_id(&self) -> Option<&str> {
         match self {
             Self::Direct(error) => error.client_id.as_deref(),
-            Self::Redirect(error) => Some(error.destination.client_id()),
+            Self::Redirect(error) => Some(error.proven.client().id()),
         }
     }
 }
@@ -136,12 +136,13 @@ impl DirectError {
 pub struct RedirectError {
     reason: Reason,
     error: AuthorizationError,
-    destination: Destination,
+    proven: ProvenRequest,
+    mode: ResponseMode,
 }
 
 impl RedirectError {
-    pub(super) fn new(reason: Reason, error: AuthorizationError, destination: Destination) -> Self {
-        Self { reason, error, destination }
+    pub(super) fn new(reason: Reason, error: AuthorizationError, proven: ProvenRequest, mode: ResponseMode) -> Self {
+        Self { reason, error, proven, mode }
     }
 
     /// The OAuth error.
@@ -165,11 +166,11 @@ impl RedirectError {
     /// The URI that the error goes to.
     #[must_use]
     pub fn redirect_uri(&self) -> &str {
-        self.destination.target().uri
+        self.proven.redirect_uri()
     }
 
     pub(super) fn target(&self) -> RedirectTarget<'_> {
-        self.destination.target()
+        self.proven.target(self.mode)
     }
 
     pub(super) fn authorization_error(&self) -> &AuthorizationError {

@@ -1,13 +1,12 @@
 //! What the inner service gets.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::client::{Client, ResponseType, Scope, tokens};
 
 use super::proven::ProvenRequest;
-use super::request::Parameter;
+use super::request::{Parameter, Span};
 use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode};
 use super::{AuthorizationError, Reason, Rejection};
 
@@ -35,10 +34,7 @@ use super::{AuthorizationError, Reason, Rejection};
 /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
 /// ```
 #[derive(Clone)]
-pub struct ValidatedRequest(Arc<Accepted>);
-
-#[derive(Clone)]
-struct Accepted {
+pub struct ValidatedRequest {
     proven: ProvenRequest,
     response_type: ResponseType,
     response_mode: ResponseMode,
@@ -49,7 +45,7 @@ struct Accepted {
 #[derive(Clone)]
 pub(super) enum GrantedScope {
     /// Just as they were asked for.
-    Requested(Range<usize>),
+    Requested(Span),
     /// The default ones, or what narrowing left.
     Other(Scope),
 }
@@ -61,13 +57,13 @@ impl ValidatedRequest {
         response_mode: ResponseMode,
         scope: GrantedScope,
     ) -> Self {
-        Self(Arc::new(Accepted { proven, response_type, response_mode, scope }))
+        Self { proven, response_type, response_mode, scope }
     }
 
     /// The client.
     #[must_use]
     pub fn client(&self) -> &Arc<Client> {
-        self.0.proven.client()
+        self.proven.client()
     }
 
     /// The id of the client.
@@ -80,13 +76,13 @@ impl ValidatedRequest {
     /// the client's.
     #[must_use]
     pub fn redirect_uri(&self) -> &str {
-        self.0.proven.redirect_uri()
+        self.proven.redirect_uri()
     }
 
     /// Whether `redirect_uri` was in the request. If so, the token request must repeat it (RFC 6749 §4.1.3).
     #[must_use]
     pub fn redirect_uri_is_explicit(&self) -> bool {
-        self.0.proven.redirect_uri_is_explicit()
+        self.proven.redirect_uri_is_explicit()
     }
 
     /// The granted scopes, in the order of the request, without repeats.
@@ -97,8 +93,8 @@ impl ValidatedRequest {
     /// The granted scopes as a scope value; empty where none is granted.
     #[must_use]
     pub fn scope(&self) -> &str {
-        match &self.0.scope {
-            GrantedScope::Requested(range) => &self.0.proven.request().text()[range.clone()],
+        match &self.scope {
+            GrantedScope::Requested(span) => self.proven.request().value(*span),
             GrantedScope::Other(scope) => scope.as_str(),
         }
     }
@@ -106,13 +102,13 @@ impl ValidatedRequest {
     /// The response type.
     #[must_use]
     pub fn response_type(&self) -> ResponseType {
-        self.0.response_type
+        self.response_type
     }
 
     /// How the response goes back: as asked for, or as the response type has it.
     #[must_use]
     pub fn response_mode(&self) -> ResponseMode {
-        self.0.response_mode
+        self.response_mode
     }
 
     /// `state`. The answers that this value builds carry it by themselves.
@@ -141,13 +137,13 @@ impl ValidatedRequest {
 
     /// The resources that the token is for (RFC 8707).
     pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.0.proven.request().resources()
+        self.proven.request().resources()
     }
 
     /// Any parameter, as it was requested.
     #[must_use]
     pub fn parameter(&self, parameter: Parameter) -> Option<&str> {
-        self.0.proven.request().get(parameter)
+        self.proven.request().get(parameter)
     }
 
     /// A success response: the parameters given, and `state` and `iss`.
@@ -161,13 +157,12 @@ impl ValidatedRequest {
     }
 
     fn target(&self) -> RedirectTarget<'_> {
-        self.0.proven.target(self.0.response_mode)
+        self.proven.target(self.response_mode)
     }
 
     /// What a validator of the user's says.
     pub(super) fn refuse(self, error: AuthorizationError) -> Rejection {
-        let mode = self.0.response_mode;
-        Arc::unwrap_or_clone(self.0).proven.refuse(Reason::Validator, error, mode)
+        self.proven.refuse(Reason::Validator, error, self.response_mode)
     }
 }
 

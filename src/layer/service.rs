@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use tower::Service;
@@ -68,13 +67,12 @@ where
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let pending = Pending { inner, registry: Arc::clone(&self.registry), settings: Arc::clone(&self.settings) };
-        let (parts, body) = request.into_parts();
-        ResponseFuture::new(begin(pending, parts, body))
+        ResponseFuture::new(begin(pending, request))
     }
 }
 
 /// What becomes of a request before anything has to wait.
-fn begin<S, R, M, ReqBody>(pending: Pending<S, R>, parts: Parts, body: ReqBody) -> Stage<S, R, M, ReqBody>
+fn begin<S, R, M, ReqBody>(pending: Pending<S, R>, request: Request<ReqBody>) -> Stage<S, R, M, ReqBody>
 where
     S: Service<Request<M::Inner>>,
     R: RegistrySource,
@@ -82,22 +80,34 @@ where
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
 {
-    if pending.settings.filter.as_ref().is_some_and(|filter| !filter(&parts)) {
-        return pending.forward(parts, M::untouched(body));
-    }
-    match parts.method {
-        Method::OPTIONS => pending.forward(parts, M::untouched(body)),
-        Method::GET | Method::HEAD => {
-            let request = AuthorizationRequest::parse(query(&parts), b"");
-            pending.look_up(request, parts, M::untouched(body))
+    let request = match &pending.settings.filter {
+        None => request,
+        Some(filter) => {
+            let (parts, body) = request.into_parts();
+            let is_judged = filter(&parts);
+            let request = Request::from_parts(parts, body);
+            if !is_judged {
+                return pending.forward(request.map(M::untouched));
+            }
+            request
         }
-        Method::POST => begin_post(pending, parts, body),
-        _ => pending.refuse(Rejection::direct(Reason::Method), parts, Some(M::untouched(body))),
+    };
+    match *request.method() {
+        Method::OPTIONS => pending.forward(request.map(M::untouched)),
+        Method::GET | Method::HEAD => {
+            let asked = AuthorizationRequest::parse(query(&request), b"");
+            pending.look_up(asked, request.map(M::untouched))
+        }
+        Method::POST => begin_post(pending, request),
+        _ => {
+            let rejection = pending.settings.validator.direct(Reason::Method, None);
+            pending.refuse_or_report(rejection, request.map(M::untouched))
+        }
     }
 }
 
 /// The content type is judged first, then the size that is known beforehand.
-fn begin_post<S, R, M, ReqBody>(pending: Pending<S, R>, parts: Parts, body: ReqBody) -> Stage<S, R, M, ReqBody>
+fn begin_post<S, R, M, ReqBody>(pending: Pending<S, R>, request: Request<ReqBody>) -> Stage<S, R, M, ReqBody>
 where
     S: Service<Request<M::Inner>>,
     R: RegistrySource,
@@ -106,27 +116,26 @@ where
     ReqBody::Error: Into<BoxError>,
 {
     let limit = pending.settings.body_limit;
-    let reason = if !is_form(&parts.headers) {
+    let reason = if !is_form(request.headers()) {
         Some(Reason::ContentType)
-    } else if known_length(&parts.headers, &body) > limit as u64 {
+    } else if known_length(&request) > limit as u64 {
         Some(Reason::BodyTooLarge)
-    } else if pending.settings.report_only && !M::RESUMES && body.size_hint().exact().is_none() {
+    } else if pending.settings.report_only && !M::RESUMES && request.body().size_hint().exact().is_none() {
         // Reading it could leave nothing to pass on.
         Some(Reason::BodyUnreadable)
     } else {
         None
     };
-    match reason {
-        Some(reason) => {
-            let rejection = pending.settings.validator.direct(reason, None);
-            pending.refuse(rejection, parts, Some(M::untouched(body)))
-        }
-        None => Stage::reading(Reading::new(body, limit), parts, pending),
+    if let Some(reason) = reason {
+        let rejection = pending.settings.validator.direct(reason, None);
+        return pending.refuse_or_report(rejection, request.map(M::untouched));
     }
+    let (parts, body) = request.into_parts();
+    Stage::reading(Reading::new(body, limit), parts, pending)
 }
 
-pub(super) fn query(parts: &Parts) -> &[u8] {
-    parts.uri.query().unwrap_or_default().as_bytes()
+pub(super) fn query<B>(request: &Request<B>) -> &[u8] {
+    request.uri().query().unwrap_or_default().as_bytes()
 }
 
 /// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none: the
@@ -140,9 +149,9 @@ fn is_form(headers: &HeaderMap) -> bool {
     media_type.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
-fn known_length(headers: &HeaderMap, body: &impl Body) -> u64 {
-    let header = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    header.unwrap_or(0).max(body.size_hint().lower())
+fn known_length(request: &Request<impl Body>) -> u64 {
+    let header = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    header.unwrap_or(0).max(request.body().size_hint().lower())
 }
 
 impl<S: Clone, R, M> Clone for ClientValidation<S, R, M> {
@@ -169,12 +178,12 @@ impl<S: fmt::Debug, R, M> fmt::Debug for ClientValidation<S, R, M> {
 /// its client is unknown, and **nothing else about it was checked**. See there what is left to do.
 #[derive(Clone, Debug)]
 pub struct UnregisteredClient {
-    request: Arc<AuthorizationRequest>,
+    request: AuthorizationRequest,
 }
 
 impl UnregisteredClient {
     pub(super) fn new(request: AuthorizationRequest) -> Self {
-        Self { request: Arc::new(request) }
+        Self { request }
     }
 
     /// The id that nobody registered. Printable ASCII; that is all that is known of it.
