@@ -17,18 +17,19 @@ pub(super) fn accepted(validated: &ValidatedRequest, report_only: bool) {
 
 pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
     let reason = rejection.reason();
-    if matches!(reason, Reason::RegistryUnavailable | Reason::RegistryFault) {
+    let error = rejection.error().as_str();
+    let client_id = rejection.client_id().map(|id| display(ClientId(id)));
+    match reason {
         // Told by `registry_failed`, with its cause.
-        return;
+        Reason::RegistryUnavailable | Reason::RegistryFault => {}
+        Reason::ClientIdMismatch => {
+            tracing::error!(outcome = "rejected", error, reason = reason.as_str(), client_id, report_only);
+        }
+        _ => {
+            let detail = reason.detail();
+            tracing::info!(outcome = "rejected", error, reason = reason.as_str(), client_id, detail, report_only);
+        }
     }
-    tracing::info!(
-        outcome = "rejected",
-        error = rejection.error().as_str(),
-        reason = reason.as_str(),
-        client_id = rejection.client_id().map(|id| display(ClientId(id))),
-        detail = reason.detail(),
-        report_only,
-    );
 }
 
 pub(super) fn forwarded(request: &AuthorizationRequest, report_only: bool) {
