@@ -275,6 +275,10 @@ fn default_scope(client: &Client, policy: &Policy) -> Scope {
 }
 
 fn grant_requested_scope(value: &str, span: Span, client: &Client, policy: &Policy) -> Result<GrantedScope, Reason> {
+    let allowed = client.allowed_scopes().or(policy.unlisted_scopes.as_ref());
+    if allowed.is_some_and(|allowed| is_common_case(value, allowed, policy)) {
+        return Ok(GrantedScope::Requested(span));
+    }
     if !is_scope_value(value) {
         return Err(Reason::ScopeMalformed);
     }
@@ -282,12 +286,9 @@ fn grant_requested_scope(value: &str, span: Span, client: &Client, policy: &Poli
     if tokens(value).any(|token| token == "*") {
         return Err(Reason::ScopeNotAllowed);
     }
-    let Some(allowed) = client.allowed_scopes().or(policy.unlisted_scopes.as_ref()) else {
+    let Some(allowed) = allowed else {
         return Err(Reason::ScopeNotAllowed);
     };
-    if is_common_case(value, allowed, policy) {
-        return Ok(GrantedScope::Requested(span));
-    }
     let allowed = ScopeRule::new(Some(allowed), policy);
     let supported = ScopeRule::new(policy.supported_scopes.as_ref(), policy);
     let granted = |token: &str| allowed.allows(token) && supported.allows(token);
@@ -307,14 +308,22 @@ fn grant_requested_scope(value: &str, span: Span, client: &Client, policy: &Poli
     }
 }
 
-/// Tokens that stand in the order of the allowed ones: found in one pass over both, and then there is no repeat.
+/// Whether the tokens stand in the order of the allowed ones: found in one pass over both, and then there is
+/// no repeat, and the grammar holds as it does for the allowed ones.
 fn is_common_case(value: &str, allowed: &AllowedScopes, policy: &Policy) -> bool {
     let (AllowedScopes::Listed(allowed), None, None) = (allowed, &policy.supported_scopes, &policy.scope_matcher)
     else {
         return false;
     };
-    let mut allowed = allowed.iter();
-    tokens(value).all(|token| allowed.any(|allowed| allowed == token))
+    let mut asked = value;
+    for token in allowed.iter() {
+        match asked.strip_prefix(token) {
+            Some("") => return true,
+            Some(rest) => asked = rest.strip_prefix(' ').unwrap_or(asked),
+            None => {}
+        }
+    }
+    false
 }
 
 /// Up to here, comparing each with each is faster than a set; beyond, a set keeps the cost linear.

@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::body::{ReadBody, Reading, RequestBodies, ResponseBodies};
+use super::service::Shared;
 use super::{ReportedOutcome, Settings, UnregisteredClient, log};
 use crate::authorization::response::{AnswerTo, reject};
 use crate::authorization::{AuthorizationRequest, Reason, Rejection, ValidatedRequest};
@@ -51,8 +52,7 @@ pin_project! {
 /// What is needed until the decision. Holds the inner service that was polled ready, and thereby its permits.
 pub(super) struct Pending<S, R> {
     pub(super) inner: S,
-    pub(super) registry: Arc<R>,
-    pub(super) settings: Arc<Settings>,
+    pub(super) shared: Arc<Shared<R>>,
 }
 
 /// A request whose client is being looked up.
@@ -102,8 +102,8 @@ impl<S, R> Pending<S, R> {
         R: RegistrySource,
         M: RequestBodies<ReqBody>,
     {
-        log::rejected(&rejection, self.settings.report_only);
-        Stage::Answer { response: Some(reject(rejection, to, &self.settings.answers)) }
+        log::rejected(&rejection, self.shared.settings.report_only);
+        Stage::Answer { response: Some(reject(rejection, to, &self.shared.settings.answers)) }
     }
 
     /// Answers the request, or passes it on where rejections are only reported.
@@ -117,7 +117,7 @@ impl<S, R> Pending<S, R> {
         R: RegistrySource,
         M: RequestBodies<ReqBody>,
     {
-        if !self.settings.report_only {
+        if !self.shared.settings.report_only {
             return self.refuse(rejection, AnswerTo { method: request.method(), headers: request.headers() });
         }
         log::rejected(&rejection, true);
@@ -137,9 +137,9 @@ impl<S, R> Pending<S, R> {
         R: RegistrySource,
         M: RequestBodies<ReqBody>,
     {
-        match self.settings.validator.client_id(&asked) {
+        match self.shared.settings.validator.client_id(&asked) {
             Ok(client_id) => {
-                let look_up = self.registry.find_client(client_id);
+                let look_up = self.shared.registry.find_client(client_id);
                 Stage::LookingUp { look_up, waiting: Some(Waiting { pending: self, asked, request }) }
             }
             Err(rejection) => self.refuse_or_report(rejection, request),
@@ -162,7 +162,7 @@ impl<S, R> Pending<S, R> {
         };
         let asked = AuthorizationRequest::parse(parts.uri.query().unwrap_or_default().as_bytes(), read.data());
         let replayed = M::replayed(read);
-        let rejection = || self.settings.validator.direct(reason.unwrap_or(Reason::BodyUnreadable), None);
+        let rejection = || self.shared.settings.validator.direct(reason.unwrap_or(Reason::BodyUnreadable), None);
         match (reason, replayed) {
             (None, Some(body)) => self.look_up(asked, Request::from_parts(parts, body)),
             (Some(_), Some(body)) => {
@@ -185,7 +185,7 @@ impl<S, R, B> Waiting<S, R, B> {
         M: RequestBodies<ReqBody, Inner = B>,
     {
         let Self { pending, asked, mut request } = self;
-        let Settings { validator, report_only, .. } = &*pending.settings;
+        let Settings { validator, report_only, .. } = &pending.shared.settings;
         let client = match found {
             Ok(client) => client,
             Err(error) => {

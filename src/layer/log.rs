@@ -26,8 +26,15 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
             tracing::error!(outcome = "rejected", error, reason = reason.as_str(), client_id, report_only);
         }
         _ => {
-            let detail = reason.detail();
-            tracing::info!(outcome = "rejected", error, reason = reason.as_str(), client_id, detail, report_only);
+            tracing::info!(
+                outcome = "rejected",
+                error,
+                reason = reason.as_str(),
+                client_id,
+                // Formatted only where somebody listens.
+                detail = reason.detail(),
+                report_only,
+            );
         }
     }
 }

@@ -20,14 +20,19 @@ use crate::registry::{BoxError, RegistrySource};
 /// [`ClientValidationLayer`](super::ClientValidationLayer).
 pub struct ClientValidation<S, R, M = KeepBodies> {
     inner: S,
-    registry: Arc<R>,
-    settings: Arc<Settings>,
+    shared: Arc<Shared<R>>,
     bodies: PhantomData<fn() -> M>,
 }
 
+/// What all clones of a service share, behind one pointer: a service is cloned for each request.
+pub(super) struct Shared<R> {
+    pub(super) registry: Arc<R>,
+    pub(super) settings: Settings,
+}
+
 impl<S, R, M> ClientValidation<S, R, M> {
-    pub(super) fn new(inner: S, registry: Arc<R>, settings: Arc<Settings>) -> Self {
-        Self { inner, registry, settings, bodies: PhantomData }
+    pub(super) fn new(inner: S, registry: Arc<R>, settings: Settings) -> Self {
+        Self { inner, shared: Arc::new(Shared { registry, settings }), bodies: PhantomData }
     }
 
     /// The inner service.
@@ -66,7 +71,7 @@ where
         // The inner service that was polled ready goes with the request; its clone was not.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
-        let pending = Pending { inner, registry: Arc::clone(&self.registry), settings: Arc::clone(&self.settings) };
+        let pending = Pending { inner, shared: Arc::clone(&self.shared) };
         ResponseFuture::new(begin(pending, request))
     }
 }
@@ -80,7 +85,7 @@ where
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
 {
-    let request = match &pending.settings.filter {
+    let request = match &pending.shared.settings.filter {
         None => request,
         Some(filter) => {
             let (parts, body) = request.into_parts();
@@ -100,7 +105,7 @@ where
         }
         Method::POST => begin_post(pending, request),
         _ => {
-            let rejection = pending.settings.validator.direct(Reason::Method, None);
+            let rejection = pending.shared.settings.validator.direct(Reason::Method, None);
             pending.refuse_or_report(rejection, request.map(M::untouched))
         }
     }
@@ -115,19 +120,19 @@ where
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
 {
-    let limit = pending.settings.body_limit;
+    let limit = pending.shared.settings.body_limit;
     let reason = if !is_form(request.headers()) {
         Some(Reason::ContentType)
     } else if known_length(&request) > limit as u64 {
         Some(Reason::BodyTooLarge)
-    } else if pending.settings.report_only && !M::RESUMES && request.body().size_hint().exact().is_none() {
+    } else if pending.shared.settings.report_only && !M::RESUMES && request.body().size_hint().exact().is_none() {
         // Reading it could leave nothing to pass on.
         Some(Reason::BodyUnreadable)
     } else {
         None
     };
     if let Some(reason) = reason {
-        let rejection = pending.settings.validator.direct(reason, None);
+        let rejection = pending.shared.settings.validator.direct(reason, None);
         return pending.refuse_or_report(rejection, request.map(M::untouched));
     }
     let (parts, body) = request.into_parts();
@@ -156,12 +161,7 @@ fn known_length(request: &Request<impl Body>) -> u64 {
 
 impl<S: Clone, R, M> Clone for ClientValidation<S, R, M> {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            registry: Arc::clone(&self.registry),
-            settings: Arc::clone(&self.settings),
-            bodies: PhantomData,
-        }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared), bodies: PhantomData }
     }
 }
 
@@ -169,7 +169,7 @@ impl<S: fmt::Debug, R, M> fmt::Debug for ClientValidation<S, R, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientValidation")
             .field("inner", &self.inner)
-            .field("settings", &self.settings)
+            .field("settings", &self.shared.settings)
             .finish_non_exhaustive()
     }
 }
