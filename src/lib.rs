@@ -10,3 +10,24 @@ pub use crate::authorization::*;
 pub use crate::client::*;
 pub use crate::layer::*;
 pub use crate::registry::*;
+
+/// Guides, each a page.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/guide/choosing_a_source.md")]
+    pub mod choosing_a_source {}
+    #[doc = include_str!("../docs/guide/writing_a_source.md")]
+    pub mod writing_a_source {}
+    #[doc = include_str!("../docs/guide/native_clients.md")]
+    pub mod native_clients {}
+    #[doc = include_str!("../docs/guide/rolling_out.md")]
+    pub mod rolling_out {}
+    #[doc = include_str!("../docs/guide/mcp_servers.md")]
+    pub mod mcp_servers {}
+    #[doc = include_str!("../docs/guide/from_python.md")]
+    pub mod from_python {}
+    #[doc = include_str!("../docs/guide/testing.md")]
+    pub mod testing {}
+    #[doc = include_str!("../docs/guide/the_handler.md")]
+    pub mod the_handler {}
+}
