@@ -3,3 +3,5 @@
 mod composition;
 mod fixture;
 mod mock;
+mod sources;
+mod store_contract;
