@@ -183,7 +183,7 @@ impl<S, R, B> Waiting<S, R, B> {
             Ok(client) => client,
             Err(error) => {
                 let reason = if error.is_transient() { Reason::RegistryUnavailable } else { Reason::RegistryFault };
-                log::registry_failed(&error, &request, reason);
+                log::registry_failed(&error, &request, reason, settings.report_only);
                 let rejection = validator.direct(reason, Some(&request));
                 return pending.refuse(rejection, parts, Some(body));
             }

@@ -21,11 +21,18 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
         // Told by `registry_failed`, with its cause.
         return;
     }
+    let error = rejection.error().as_str();
+    let client_id = rejection.client_id().map(|id| display(ClientId(id)));
+    if *reason == Reason::ClientIdMismatch {
+        // No fault of the request: the registry answered for another client.
+        tracing::error!(outcome = "rejected", error, reason = reason.as_str(), client_id, report_only);
+        return;
+    }
     tracing::info!(
         outcome = "rejected",
-        error = rejection.error().as_str(),
+        error,
         reason = reason.as_str(),
-        client_id = rejection.client_id().map(|id| display(ClientId(id))),
+        client_id,
         detail = reason.detail(),
         report_only,
     );
@@ -36,13 +43,19 @@ pub(super) fn forwarded(request: &AuthorizationRequest, report_only: bool) {
     tracing::info!(outcome = "forwarded", reason = Reason::ClientUnknown.as_str(), client_id, report_only);
 }
 
-pub(super) fn registry_failed(error: &RegistryError, request: &AuthorizationRequest, reason: Reason) {
+pub(super) fn registry_failed(
+    error: &RegistryError,
+    request: &AuthorizationRequest,
+    reason: Reason,
+    report_only: bool,
+) {
     tracing::error!(
         outcome = "rejected",
         error = reason.error().as_str(),
         reason = reason.as_str(),
         client_id = client_id(request),
         cause = display(Causes(error)),
+        report_only,
     );
 }
 
