@@ -2,6 +2,8 @@
 
 mod composition;
 mod fixture;
+mod log;
 mod mock;
+mod property;
 mod sources;
 mod store_contract;
