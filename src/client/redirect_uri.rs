@@ -548,7 +548,7 @@ impl UriPart {
     const ALL: [Self; 7] =
         [Self::Scheme, Self::Host, Self::Port, Self::Path, Self::Query, Self::TrailingSlash, Self::LetterCase];
 
-    /// Its bit; a larger one weighs more when the nearest URI is looked for.
+    /// Its bit; of as many differences, a larger one weighs more when the nearest URI is looked for.
     fn bit(self) -> u8 {
         1 << (self as u8)
     }
@@ -609,7 +609,8 @@ fn nearest(requested: &str, registered: &[RedirectUri]) -> Nearest {
             index: Some(index),
             parts: requested.differences(&UriParts::split(&registered.0)),
         })
-        .min_by_key(|nearest| nearest.parts)
+        // Few differences are near, whatever they are: https for http is nearer than another host and path.
+        .min_by_key(|nearest| (nearest.parts.count_ones(), nearest.parts))
         .unwrap_or_default()
 }
 

@@ -44,13 +44,19 @@ pub(super) fn forwarded(request: &AuthorizationRequest, report_only: bool) {
     tracing::info!(outcome = "forwarded", reason = Reason::ClientUnknown.as_str(), client_id, report_only);
 }
 
-pub(super) fn registry_failed(error: &RegistryError, request: &AuthorizationRequest, reason: Reason) {
+pub(super) fn registry_failed(
+    error: &RegistryError,
+    request: &AuthorizationRequest,
+    reason: Reason,
+    report_only: bool,
+) {
     tracing::error!(
         outcome = "rejected",
         error = reason.error().as_str(),
         reason = reason.as_str(),
         client_id = client_id(request),
         cause = display(Causes(error)),
+        report_only,
     );
 }
 
