@@ -92,7 +92,10 @@ where
             pending.look_up(request, parts, M::untouched(body))
         }
         Method::POST => begin_post(pending, parts, body),
-        _ => pending.refuse(Rejection::direct(Reason::Method), parts, Some(M::untouched(body))),
+        _ => {
+            let rejection = pending.settings.validator.direct(Reason::Method, None);
+            pending.refuse(rejection, parts, Some(M::untouched(body)))
+        }
     }
 }
 
