@@ -8,6 +8,7 @@
 mod setup;
 mod transport;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -15,7 +16,10 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tower_oauth_client_validation::{AuthorizationRequest, RedirectUri, Rejection, Validator};
+use tower_oauth_client_validation::{
+    AuthorizationRequest, Nearest, Parameter, ParameterFault, Reason, RedirectUri, RedirectUriMismatch, Rejection,
+    Validator,
+};
 
 use self::setup::{Clients, LayerOptions, describe, policy};
 use self::transport::{Request, Server};
@@ -82,7 +86,21 @@ fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
         .collect()
 }
 
-const FILES: [&str; 4] = ["http.json", "parameters.json", "client.json", "redirect_uri.json"];
+const FILES: [&str; 13] = [
+    "http.json",
+    "parameters.json",
+    "client.json",
+    "redirect_uri.json",
+    "order.json",
+    "response.json",
+    "scope.json",
+    "pkce.json",
+    "resource.json",
+    "answers.json",
+    "accepted.json",
+    "report_only.json",
+    "presets.json",
+];
 
 fn all_cases() -> Vec<Case<Vector>> {
     FILES.into_iter().flat_map(cases).collect()
@@ -93,6 +111,64 @@ async fn each_vector_gets_what_it_says() {
     let cases = all_cases();
     let failures: Vec<Vec<String>> = futures::stream::iter(&cases).map(failures_of).buffered(8).collect().await;
     report(&failures.concat());
+}
+
+#[test]
+fn vectors_cover_every_reason() {
+    let cases = all_cases();
+    assert!(cases.len() >= 300, "only {} vectors", cases.len());
+    let names: BTreeSet<_> = cases.iter().map(|case| &case.vector.name).collect();
+    assert_eq!(names.len(), cases.len(), "two vectors have the same name");
+
+    let seen: BTreeSet<_> = cases.iter().filter_map(|case| case.vector.reason()).collect();
+    let missing: Vec<_> = reasons().into_iter().filter(|reason| !seen.contains(reason)).collect();
+    assert!(missing.is_empty(), "no vector is refused for {missing:?}");
+}
+
+fn reasons() -> Vec<&'static str> {
+    let malformed = RedirectUri::parse("").expect_err("an empty string is no URI");
+    [
+        Reason::Method,
+        Reason::ContentType,
+        Reason::BodyTooLarge,
+        Reason::BodyUnreadable,
+        Reason::ClientIdMissing,
+        Reason::ClientIdCharacter,
+        Reason::RegistryUnavailable,
+        Reason::RegistryFault,
+        Reason::ClientIdMismatch,
+        Reason::ClientUnknown,
+        Reason::ClientDisabled,
+        Reason::ClientRevoked,
+        Reason::ClientExpired,
+        Reason::RedirectUriMissing,
+        Reason::RedirectUri(RedirectUriMismatch::Malformed(malformed)),
+        Reason::RedirectUri(RedirectUriMismatch::NotRegistered(Nearest::default())),
+        Reason::Parameter(Parameter::State, ParameterFault::Repeated),
+        Reason::Parameter(Parameter::State, ParameterFault::Undecodable),
+        Reason::Parameter(Parameter::State, ParameterFault::ControlCharacter),
+        Reason::RequestObject,
+        Reason::RequestUri,
+        Reason::ResponseTypeMissing,
+        Reason::ResponseTypeUnsupported,
+        Reason::ResponseTypeNotRegistered,
+        Reason::GrantTypeNotRegistered,
+        Reason::ResponseModeUnknown,
+        Reason::ResponseModeQuery,
+        Reason::ScopeMissing,
+        Reason::ScopeMalformed,
+        Reason::ScopeNotAllowed,
+        Reason::CodeChallengeMissing,
+        Reason::CodeChallengeMalformed,
+        Reason::CodeChallengeMethod,
+        Reason::CodeChallengeMethodAlone,
+        Reason::ResourceMissing,
+        Reason::ResourceMalformed,
+        Reason::ResourceNotAllowed,
+        Reason::Validator,
+    ]
+    .map(|reason| reason.as_str())
+    .to_vec()
 }
 
 async fn failures_of(case: &Case<Vector>) -> Vec<String> {

@@ -269,7 +269,7 @@ fn parse(answer: &[u8]) -> Option<Response<Vec<u8>>> {
     Some(response)
 }
 
-fn header<'a>(response: &'a Response<Vec<u8>>, name: impl header::AsHeaderName) -> Option<&'a str> {
+fn header(response: &Response<Vec<u8>>, name: impl header::AsHeaderName) -> Option<&str> {
     response.headers().get(name).map(|value| std::str::from_utf8(value.as_bytes()).unwrap())
 }
 
@@ -352,7 +352,7 @@ fn redirect(error: &str, location: &str, response: &Response<Vec<u8>>) -> Result
     let mark = "error_description=";
     let at = location.rfind(mark).map(|at| at + mark.len()).ok_or_else(|| format!("no description: {location}"))?;
     let end = location[at..].find('&').map_or(location.len(), |end| at + end);
-    let pair = form_urlencoded::parse(location[at - mark.len()..end].as_bytes()).next();
+    let pair = form_urlencoded::parse(&location.as_bytes()[at - mark.len()..end]).next();
     ensure(pair.is_some_and(|(_, text)| is_description(&text)), "a description", response)?;
     ensure(location.contains(&format!("error={error}&")), "the Location names the error", response)?;
     let mode = if location.contains('#') { "fragment" } else { "query" };
