@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::middleware::{map_request, map_response};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -365,7 +367,12 @@ fn form_post(error: &str, is_head: bool, response: &Response<Vec<u8>>) -> Result
         return Ok(json!({ "form_post": {} }));
     }
     let page = String::from_utf8_lossy(response.body());
-    ensure(page.matches("<script>").count() == 1 && page.contains("<button"), "a script and a button", response)?;
+    let script =
+        page.split_once("<script>").and_then(|(_, rest)| rest.split_once("</script>")).map(|(script, _)| script);
+    let hash = BASE64_STANDARD.encode(Sha256::digest(script.unwrap_or_default()));
+    let policy = header(response, header::CONTENT_SECURITY_POLICY).unwrap_or_default();
+    let only_this = page.matches("<script").count() == 1 && policy.contains(&format!("script-src 'sha256-{hash}';"));
+    ensure(only_this && page.contains("<button"), "a script that is allowed by its hash, and a button", response)?;
     let attribute = |text: &str, name: &str| {
         let (_, rest) = text.split_once(&format!(" {name}=\""))?;
         Some(unescape(rest.split_once('"')?.0))
