@@ -7,3 +7,6 @@ mod mock;
 mod property;
 mod sources;
 mod store_contract;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the exception for tests does not reach their helpers")]
+
+mod vectors;
