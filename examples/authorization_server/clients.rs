@@ -14,8 +14,10 @@ use crate::args::RegistryKind;
 pub(crate) struct Clients {
     /// Who is asked for a client.
     pub(crate) source: BoxRegistry,
-    /// Those that were there at the start, for the start page.
+    /// Those that were there at the start, by id.
     pub(crate) listed: Vec<Arc<Client>>,
+    /// The scopes that these may have, where they are known by name.
+    pub(crate) scopes: BTreeSet<String>,
 }
 
 impl Clients {
@@ -28,28 +30,24 @@ impl Clients {
             RegistryKind::Env => Ok(Self::in_memory(Environment::from_process().into_registry())),
             RegistryKind::File(path) => {
                 let file = FileRegistry::load(path).map_err(OpenError::File)?;
-                Ok(Self { listed: sorted(file.clients()), source: file.boxed() })
+                Ok(Self::new(file.clients(), file.boxed()))
             }
         }
     }
 
     fn in_memory(registry: MemoryRegistry) -> Self {
-        Self { listed: sorted(registry.list()), source: registry.boxed() }
+        Self::new(registry.list(), registry.boxed())
     }
 
-    /// The scopes that clients may have, where they are known by name.
-    pub(crate) fn scopes(&self) -> BTreeSet<&str> {
-        let listed = self.listed.iter().filter_map(|client| match client.allowed_scopes()? {
+    fn new(mut listed: Vec<Arc<Client>>, source: BoxRegistry) -> Self {
+        listed.sort_by(|a, b| a.id().cmp(b.id()));
+        let scopes = listed.iter().filter_map(|client| match client.allowed_scopes()? {
             AllowedScopes::Listed(scope) => Some(scope.iter()),
             AllowedScopes::All => None,
         });
-        listed.flatten().collect()
+        let scopes = scopes.flatten().map(str::to_owned).collect();
+        Self { source, listed, scopes }
     }
-}
-
-fn sorted(mut clients: Vec<Arc<Client>>) -> Vec<Arc<Client>> {
-    clients.sort_by(|a, b| a.id().cmp(b.id()));
-    clients
 }
 
 fn demo_clients(callback: &str) -> Result<Vec<Client>, ClientError> {
