@@ -103,6 +103,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         refresh_tokens: OneTime::new(Duration::from_secs(30 * 24 * 3600)),
     };
     let app = router(Arc::new(server));
+    let stop = stop_signal()?;
 
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {base}")?;
@@ -110,7 +111,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 
     let (stopping, mut stopped) = tokio::sync::watch::channel(());
     let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
-        stop_signal().await;
+        stop.await;
         tracing::info!("shutting down");
         drop(stopping);
     });
@@ -148,29 +149,25 @@ fn router(server: Arc<Server>) -> Router {
         .with_state(server)
 }
 
-async fn stop_signal() {
-    let interrupt = async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::error!(%error, "Ctrl-C cannot be waited for");
+/// Caught from now on, not only once the future is polled: whoever reads the address may send one at once.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(error) => {
-                tracing::error!(%error, "SIGTERM cannot be waited for");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
-    }
+    })
 }
