@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
@@ -136,6 +136,8 @@ fn router(server: Arc<Server>) -> Router {
     // Applications in browsers use these two; the authorization endpoint is for navigation only.
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
     Router::new()
+        // The path of the issuer may have segments that older routers took for patterns.
+        .without_v07_checks()
         .route("/", get(start::page))
         // On the method router, so that the layer sees, and answers, every method.
         .route("/authorize", any(authorize::authorize).layer(validation))
@@ -145,7 +147,10 @@ fn router(server: Arc<Server>) -> Router {
         .route(DEMO_CALLBACK, get(start::callback).post(start::callback))
         .fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT))
-        .layer(TraceLayer::new_for_http())
+        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
+            // The path alone: the query holds what no log should.
+            tracing::info_span!("request", method = %request.method(), path = request.uri().path())
+        }))
         .with_state(server)
 }
 

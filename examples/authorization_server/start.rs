@@ -241,11 +241,14 @@ pub(crate) async fn callback(method: Method, RawQuery(query): RawQuery, body: St
     let title = match parameters.iter().map(|(name, _)| name.as_ref()).find(|name| matches!(*name, "code" | "error")) {
         Some("code") => "The client got a code",
         Some(_) => "The client got an error",
-        None => "The client got no parameters",
+        None => "The answer stands in the address bar",
     };
     let body = html! {
         @if parameters.is_empty() {
-            p { "If the request asked for the response mode " code { "fragment" } ", they stand in the address bar after " code { "#" } ", where only a script of the client reads them." }
+            p {
+                "This page stands in for a client. An answer in the fragment comes after the " code { "#" }
+                ", where only a script of the client reads it. Where there is none, nothing was sent."
+            }
         } @else {
             p { "This page stands in for a client. It got, " (how) ":" }
             dl {

@@ -38,7 +38,13 @@ pub(crate) async fn token(
         Ok(tokens) => (NO_STORE, Json(tokens)).into_response(),
         Err(error) => {
             tracing::info!(error = error.code, reason = error.description, "token request refused");
-            error.into_response()
+            let mut response = error.into_response();
+            // For those who tried that way (RFC 6749 §5.2); others would read the challenge instead of the error.
+            if response.status() == StatusCode::UNAUTHORIZED && headers.contains_key(AUTHORIZATION) {
+                let challenge = HeaderValue::from_static("Basic realm=\"token endpoint\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            }
+            response
         }
     }
 }
@@ -174,10 +180,9 @@ async fn authenticate(server: &Server, headers: &HeaderMap, form: &Form) -> Resu
     if client.status() != ClientStatus::Active || client.is_expired_at(SystemTime::now()) {
         return Err(unknown);
     }
-    let is_right = match (client.kind(), credentials.secret.as_deref()) {
-        (ClientKind::Public, secret) => secret.is_none(),
-        (ClientKind::Confidential, Some(secret)) => is_secret_of(&client, secret),
-        (ClientKind::Confidential, None) => false,
+    let is_right = match client.kind() {
+        ClientKind::Public => credentials.secrets.is_empty(),
+        ClientKind::Confidential => credentials.secrets.iter().any(|secret| is_secret_of(&client, secret)),
     };
     is_right.then_some(client).ok_or(unknown)
 }
@@ -196,14 +201,18 @@ fn is_secret_of(client: &Client, presented: &str) -> bool {
 
 struct Credentials {
     client_id: String,
-    secret: Option<String>,
+    /// Several readings of the one that was sent, or none.
+    secrets: Vec<String>,
 }
 
 impl Credentials {
     fn read(headers: &HeaderMap, form: &Form) -> Result<Self, TokenError> {
         let Some(header) = headers.get(AUTHORIZATION) else {
             let client_id = form.get("client_id").ok_or(TokenError::invalid_client("client_id is missing"))?;
-            return Ok(Self { client_id: client_id.to_owned(), secret: form.get("client_secret").map(str::to_owned) });
+            return Ok(Self {
+                client_id: client_id.to_owned(),
+                secrets: form.get("client_secret").map(str::to_owned).into_iter().collect(),
+            });
         };
         let unreadable = TokenError::invalid_client("the Authorization header must hold Basic credentials");
         let credentials = Self::basic(header).ok_or(unreadable)?;
@@ -216,7 +225,7 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// Both halves are form-encoded before they are joined, RFC 6749 §2.3.1.
+    /// Both halves are form-encoded before they are joined (RFC 6749 §2.3.1), which many clients forget.
     fn basic(header: &HeaderValue) -> Option<Self> {
         let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
@@ -226,9 +235,10 @@ impl Credentials {
         let (client_id, secret) = decoded.split_once(':')?;
         let form_decode =
             |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().ok().map(Cow::into_owned);
+        let secrets = form_decode(secret).into_iter().chain([secret.to_owned()]);
         Some(Self {
             client_id: form_decode(client_id)?,
-            secret: Some(form_decode(secret)?).filter(|secret| !secret.is_empty()),
+            secrets: secrets.filter(|secret| !secret.is_empty()).collect(),
         })
     }
 }
@@ -304,11 +314,6 @@ impl From<NoEntropy> for TokenError {
 impl IntoResponse for TokenError {
     fn into_response(self) -> Response {
         let body = Json(json!({ "error": self.code, "error_description": self.description }));
-        let mut response = (self.status, NO_STORE, body).into_response();
-        if self.status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Basic realm=\"token endpoint\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
-        response
+        (self.status, NO_STORE, body).into_response()
     }
 }

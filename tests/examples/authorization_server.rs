@@ -235,6 +235,31 @@ mod tokens {
         ] {
             assert_refused(&answer, StatusCode::UNAUTHORIZED, "invalid_client");
         }
+        assert_eq!(redeem(None, None).await.header(WWW_AUTHENTICATE), "");
+    }
+
+    #[tokio::test]
+    async fn a_secret_in_the_header_may_be_encoded_or_not() {
+        let client = json!([{
+            "client_id": "a:b", "client_secret": "1+1 %= 2:\u{fc}", "redirect_uris": ["https://a.example/cb"],
+        }]);
+        let (_directory, path) = clients_file(&client.to_string());
+        let server = start(&["--registry", path.to_str().expect("a path"), "--auto-approve"]).await;
+        let cases = [
+            ("a%3Ab:1%2B1+%25%3D+2%3A%C3%BC", StatusCode::OK),
+            ("a%3Ab:1+1 %= 2:\u{fc}", StatusCode::OK),
+            ("a%3Ab:1+1 %= 2", StatusCode::UNAUTHORIZED),
+            ("a%3Ab:", StatusCode::UNAUTHORIZED),
+            ("a:b:1+1 %= 2:\u{fc}", StatusCode::UNAUTHORIZED),
+        ];
+        for (credentials, status) in cases {
+            let url = server.authorize(&[("response_type", "code"), ("client_id", "a:b")]);
+            let code = get(&url).await.redirect()["code"].clone();
+            let header = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+            let parameters = [("grant_type", "authorization_code"), ("code", &*code)];
+            let answer = post_with(&server.url("/token"), &[(AUTHORIZATION.as_str(), &*header)], &parameters).await;
+            assert_eq!(answer.status, status, "{credentials}: {}", answer.body);
+        }
     }
 
     #[tokio::test]
@@ -548,13 +573,13 @@ mod serving {
 
     #[tokio::test]
     async fn the_issuer_can_be_named() {
-        let server = start(&["--issuer", "https://login.example/tenant", "--auto-approve"]).await;
-        let document = get(&server.url("/.well-known/oauth-authorization-server/tenant")).await.json();
-        assert_eq!(document["issuer"], "https://login.example/tenant");
-        assert_eq!(document["token_endpoint"], "https://login.example/tenant/token");
+        let server = start(&["--issuer", "https://login.example/:tenant", "--auto-approve"]).await;
+        let document = get(&server.url("/.well-known/oauth-authorization-server/:tenant")).await.json();
+        assert_eq!(document["issuer"], "https://login.example/:tenant");
+        assert_eq!(document["token_endpoint"], "https://login.example/:tenant/token");
         let answer = get(&server.authorize(&[("response_type", "code"), ("client_id", "demo-app")])).await;
-        assert_eq!(answer.redirect()["iss"], "https://login.example/tenant");
-        assert!(answer.header(LOCATION).starts_with("https://login.example/tenant/demo/callback?"));
+        assert_eq!(answer.redirect()["iss"], "https://login.example/:tenant");
+        assert!(answer.header(LOCATION).starts_with("https://login.example/:tenant/demo/callback?"));
     }
 
     #[tokio::test]
@@ -663,6 +688,21 @@ mod serving {
         assert_eq!((head.status, &*head.body), (StatusCode::FOUND, ""));
     }
 
+    #[tokio::test]
+    async fn scripts_of_other_sites_reach_the_token_endpoint_only() {
+        let server = start(&[]).await;
+        let headers = [(ORIGIN.as_str(), "https://spa.example"), ("access-control-request-method", "POST")];
+        let allowed = async |path: &str| {
+            let answer = send(Method::OPTIONS, &server.url(path), &headers, String::new()).await;
+            answer.header("access-control-allow-origin").to_owned()
+        };
+        assert_eq!(allowed("/token").await, "*");
+        assert_eq!(allowed("/.well-known/oauth-authorization-server").await, "*");
+        for path in ["/authorize", "/consent", "/"] {
+            assert_eq!(allowed(path).await, "", "{path}");
+        }
+    }
+
     #[cfg(unix)]
     #[tokio::test]
     async fn a_signal_ends_it_in_order() {
@@ -692,7 +732,7 @@ mod starting {
 
     #[tokio::test]
     async fn a_wrong_flag_is_named() {
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 12] = [
             (&["--colour"], "--colour"),
             (&["serve"], "serve"),
             (&["--listen"], "--listen"),
@@ -700,6 +740,9 @@ mod starting {
             (&["--registry", "clients.ini"], "clients.ini"),
             (&["--issuer", "login.example"], "--issuer"),
             (&["--issuer", "https://login.example/?x"], "query"),
+            (&["--issuer", "https://login.example/{x}"], "--issuer"),
+            (&["--issuer", "https://LOGIN.example"], "--issuer"),
+            (&["--issuer", "http://localhost:*"], "wildcard"),
             (&["--auto-approve=yes"], "--auto-approve"),
             (&["--listen", "127.0.0.1:0", "--report"], "--report"),
         ];
