@@ -1,12 +1,12 @@
 //! One binary for all integration tests; a module by topic.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the exception for tests does not reach their helpers")]
 
 mod composition;
+mod examples;
 mod fixture;
 mod log;
 mod mock;
 mod property;
 mod sources;
 mod store_contract;
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the exception for tests does not reach their helpers")]
-
 mod vectors;
