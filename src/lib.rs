@@ -11,6 +11,11 @@ pub use crate::client::*;
 pub use crate::layer::*;
 pub use crate::registry::*;
 
+/// Compiles the README's example.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Guides, each a page.
 #[cfg(any(doc, doctest))]
 pub mod guide {
