@@ -1,1 +1,7 @@
 //! One binary for all integration tests; a module by topic.
+
+mod contract;
+#[cfg(feature = "postgres")]
+mod postgres_cluster;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod registry_sql;
