@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the exception for tests does not reach their helpers")]
 
 mod composition;
+mod contract;
 mod documents;
 mod examples;
 mod fixture;
 mod log;
 mod mock;
+mod postgres_cluster;
 mod property;
+mod registry_sql;
 mod sources;
 mod store_contract;
 mod vectors;
