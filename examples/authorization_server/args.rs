@@ -72,7 +72,7 @@ impl Args {
         let mut parser = lexopt::Parser::from_env();
         while let Some(arg) = parser.next()? {
             match arg {
-                Long("listen") => args.listen = parser.value()?.string()?,
+                Long("listen") => args.listen = listen(parser.value()?.string()?)?,
                 Long("registry") => args.registry = registry(parser.value()?.into())?,
                 Long("issuer") => args.issuer = Some(issuer(parser.value()?.string()?)?),
                 Long("profile") => args.profile = profile(&parser.value()?.string()?)?,
@@ -83,6 +83,14 @@ impl Args {
             }
         }
         Ok(Some(args))
+    }
+}
+
+fn listen(value: String) -> Result<String, lexopt::Error> {
+    let parts = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match parts.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(value),
+        _ => Err(format!("--listen: {value:?} is not HOST:PORT").into()),
     }
 }
 

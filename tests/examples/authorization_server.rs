@@ -732,10 +732,12 @@ mod starting {
 
     #[tokio::test]
     async fn a_wrong_flag_is_named() {
-        let cases: [(&[&str], &str); 12] = [
+        let cases: [(&[&str], &str); 14] = [
             (&["--colour"], "--colour"),
             (&["serve"], "serve"),
             (&["--listen"], "--listen"),
+            (&["--listen", "8080"], "HOST:PORT"),
+            (&["--listen", "127.0.0.1:80800"], "HOST:PORT"),
             (&["--profile", "oauth3"], "oauth3"),
             (&["--registry", "clients.ini"], "clients.ini"),
             (&["--issuer", "login.example"], "--issuer"),
