@@ -120,6 +120,11 @@ pub(super) fn write_error_page(error: &DirectError, response: &mut Response<Byte
     *response.body_mut() = error_page(error, response.status()).into();
 }
 
+/// A hook may have set a policy of its own, but it cannot take it away.
+pub(super) fn keep_policy(headers: &mut HeaderMap) {
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(PAGE_CSP));
+}
+
 fn error_page(error: &DirectError, status: StatusCode) -> String {
     let what = match error.error() {
         ErrorCode::TemporarilyUnavailable => {

@@ -99,7 +99,8 @@ fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Res
         }
         _ => {}
     }
-    let hook = if html::is_preferred(to.headers) {
+    let is_page = html::is_preferred(to.headers);
+    let hook = if is_page {
         html::write_error_page(error, &mut response);
         &answers.html
     } else {
@@ -108,6 +109,9 @@ fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Res
     };
     if let Some(hook) = hook {
         hook(error, &mut response);
+        if is_page {
+            html::keep_policy(response.headers_mut());
+        }
     }
     finish(response, to.method)
 }
