@@ -1,6 +1,9 @@
 //! One binary for all integration tests; a module by topic.
 
+mod answers;
+mod bodies;
 mod composition;
+mod faults;
 mod fixture;
 mod log;
 mod mock;
