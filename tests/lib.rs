@@ -1,10 +1,13 @@
 //! One binary for all integration tests; a module by topic.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the exception for tests does not reach their helpers")]
 
+mod answers;
+mod bodies;
 mod composition;
 mod contract;
 mod documents;
 mod examples;
+mod faults;
 mod fixture;
 mod log;
 mod mock;
