@@ -5,8 +5,10 @@
 //! go out as they are. What a case says in `expect` must be observed; what it does not mention may be anything.
 //! In a `Location`, the value of `error_description` is written as `{description}`.
 
+mod answer;
+mod request;
+mod server;
 mod setup;
-mod transport;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -21,8 +23,9 @@ use tower_oauth_client_validation::{
     Validator,
 };
 
+use self::request::Request;
+use self::server::{Server, observe};
 use self::setup::{Clients, LayerOptions, describe, policy};
-use self::transport::{Request, Server};
 
 /// One case.
 #[derive(Deserialize)]
@@ -125,52 +128,6 @@ fn vectors_cover_every_reason() {
     assert!(missing.is_empty(), "no vector is refused for {missing:?}");
 }
 
-fn reasons() -> Vec<&'static str> {
-    let malformed = RedirectUri::parse("").expect_err("an empty string is no URI");
-    [
-        Reason::Method,
-        Reason::ContentType,
-        Reason::BodyTooLarge,
-        Reason::BodyUnreadable,
-        Reason::ClientIdMissing,
-        Reason::ClientIdCharacter,
-        Reason::RegistryUnavailable,
-        Reason::RegistryFault,
-        Reason::ClientIdMismatch,
-        Reason::ClientUnknown,
-        Reason::ClientDisabled,
-        Reason::ClientRevoked,
-        Reason::ClientExpired,
-        Reason::RedirectUriMissing,
-        Reason::RedirectUri(RedirectUriMismatch::Malformed(malformed)),
-        Reason::RedirectUri(RedirectUriMismatch::NotRegistered(Nearest::default())),
-        Reason::Parameter(Parameter::State, ParameterFault::Repeated),
-        Reason::Parameter(Parameter::State, ParameterFault::Undecodable),
-        Reason::Parameter(Parameter::State, ParameterFault::ControlCharacter),
-        Reason::RequestObject,
-        Reason::RequestUri,
-        Reason::ResponseTypeMissing,
-        Reason::ResponseTypeUnsupported,
-        Reason::ResponseTypeNotRegistered,
-        Reason::GrantTypeNotRegistered,
-        Reason::ResponseModeUnknown,
-        Reason::ResponseModeQuery,
-        Reason::ScopeMissing,
-        Reason::ScopeMalformed,
-        Reason::ScopeNotAllowed,
-        Reason::CodeChallengeMissing,
-        Reason::CodeChallengeMalformed,
-        Reason::CodeChallengeMethod,
-        Reason::CodeChallengeMethodAlone,
-        Reason::ResourceMissing,
-        Reason::ResourceMalformed,
-        Reason::ResourceNotAllowed,
-        Reason::Validator,
-    ]
-    .map(|reason| reason.as_str())
-    .to_vec()
-}
-
 async fn failures_of(case: &Case<Vector>) -> Vec<String> {
     let Case { place, vector } = case;
     let mut failures = Vec::new();
@@ -186,7 +143,7 @@ async fn failures_of(case: &Case<Vector>) -> Vec<String> {
         check("validator", compare(vector, &judge(vector), vector.no_transport.is_none()));
     }
     for server in [Server::Axum, Server::Hyper] {
-        let observed = transport::observe(server, vector).await;
+        let observed = observe(server, vector).await;
         let result = match &vector.no_transport {
             None => observed.and_then(|observed| compare(vector, &observed, false)),
             Some(_) if observed.is_err() => Ok(()),
@@ -271,4 +228,50 @@ fn report<T: Display>(failures: &[T]) {
         eprintln!("{failure}");
     }
     assert!(failures.is_empty(), "{} failures, see above", failures.len());
+}
+
+fn reasons() -> Vec<&'static str> {
+    let malformed = RedirectUri::parse("").expect_err("an empty string is no URI");
+    [
+        Reason::Method,
+        Reason::ContentType,
+        Reason::BodyTooLarge,
+        Reason::BodyUnreadable,
+        Reason::ClientIdMissing,
+        Reason::ClientIdCharacter,
+        Reason::RegistryUnavailable,
+        Reason::RegistryFault,
+        Reason::ClientIdMismatch,
+        Reason::ClientUnknown,
+        Reason::ClientDisabled,
+        Reason::ClientRevoked,
+        Reason::ClientExpired,
+        Reason::RedirectUriMissing,
+        Reason::RedirectUri(RedirectUriMismatch::Malformed(malformed)),
+        Reason::RedirectUri(RedirectUriMismatch::NotRegistered(Nearest::default())),
+        Reason::Parameter(Parameter::State, ParameterFault::Repeated),
+        Reason::Parameter(Parameter::State, ParameterFault::Undecodable),
+        Reason::Parameter(Parameter::State, ParameterFault::ControlCharacter),
+        Reason::RequestObject,
+        Reason::RequestUri,
+        Reason::ResponseTypeMissing,
+        Reason::ResponseTypeUnsupported,
+        Reason::ResponseTypeNotRegistered,
+        Reason::GrantTypeNotRegistered,
+        Reason::ResponseModeUnknown,
+        Reason::ResponseModeQuery,
+        Reason::ScopeMissing,
+        Reason::ScopeMalformed,
+        Reason::ScopeNotAllowed,
+        Reason::CodeChallengeMissing,
+        Reason::CodeChallengeMalformed,
+        Reason::CodeChallengeMethod,
+        Reason::CodeChallengeMethodAlone,
+        Reason::ResourceMissing,
+        Reason::ResourceMalformed,
+        Reason::ResourceNotAllowed,
+        Reason::Validator,
+    ]
+    .map(|reason| reason.as_str())
+    .to_vec()
 }

@@ -14,7 +14,7 @@ use tower_oauth_client_validation::{
 };
 
 use super::Vector;
-use super::transport::security_headers;
+use super::answer::security_headers;
 
 /// Settings of the layer rather than of its policy.
 #[derive(Clone, Copy, Default, Deserialize)]
