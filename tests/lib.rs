@@ -1,1 +1,4 @@
 //! One binary for all integration tests; a module by topic.
+
+#[cfg(feature = "registration")]
+mod registration;

@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 pub use self::metadata::MetadataError;
+#[cfg(any(feature = "registration", feature = "metadata-document"))]
+pub(crate) use self::metadata::holds_private_key;
 pub use self::redirect_uri::{
     LoopbackPorts, Nearest, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
 };
