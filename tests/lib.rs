@@ -2,3 +2,6 @@
 
 #[cfg(feature = "registration")]
 mod registration;
+
+#[cfg(feature = "metadata-document")]
+mod metadata_document;

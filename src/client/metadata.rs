@@ -171,6 +171,13 @@ pub(crate) fn holds_private_key(jwks: &Value) -> bool {
     keys.chain([jwks]).any(|key| PRIVATE_MEMBERS.iter().any(|member| key.get(member).is_some()))
 }
 
+/// Members that only an operator or the server itself sets: from outside they would give privileges, and they
+/// are not for showing.
+#[cfg(any(feature = "registration", feature = "metadata-document"))]
+pub(crate) fn is_operator_member(name: &str) -> bool {
+    matches!(name, "trusted" | "disabled" | "revoked" | "expires_at" | "default_scope") || name.ends_with("_sha256")
+}
+
 struct Members(Map<String, Value>);
 
 impl Members {

@@ -13,7 +13,9 @@ use serde_json::{Map, Value};
 
 pub use self::metadata::MetadataError;
 #[cfg(any(feature = "registration", feature = "metadata-document"))]
-pub(crate) use self::metadata::holds_private_key;
+pub(crate) use self::metadata::{holds_private_key, is_operator_member};
+#[cfg(feature = "metadata-document")]
+pub(crate) use self::redirect_uri::is_dot_segment;
 pub use self::redirect_uri::{
     LoopbackPorts, Nearest, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
 };

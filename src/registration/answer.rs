@@ -76,7 +76,7 @@ impl Refusal {
 
     pub(super) fn into_answer(self) -> Answer {
         let body = json!({ "error": self.error, "error_description": self.description });
-        let mut answer = json_answer(self.status, body);
+        let mut answer = json_answer(self.status, &body);
         answer.headers_mut().extend(self.header);
         answer
     }
@@ -113,7 +113,7 @@ impl From<getrandom::Error> for Refusal {
 }
 
 pub(super) fn client_answer(status: StatusCode, members: Map<String, Value>) -> Answer {
-    json_answer(status, Value::Object(members))
+    json_answer(status, &Value::Object(members))
 }
 
 /// What a client is told about itself: neither digests nor what only the operator decides about.
@@ -122,7 +122,7 @@ pub(super) fn visible(mut members: Map<String, Value>) -> Map<String, Value> {
     members
 }
 
-fn json_answer(status: StatusCode, body: Value) -> Answer {
+fn json_answer(status: StatusCode, body: &Value) -> Answer {
     let mut answer = empty_answer(status);
     *answer.body_mut() = Full::new(body.to_string().into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

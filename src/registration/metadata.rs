@@ -6,7 +6,6 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
-use super::credential::{ACCESS_TOKEN, CLIENT_SECRET};
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
 use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key};
 
@@ -21,18 +20,7 @@ pub(super) const ANSWER_MEMBERS: [&str; 4] =
 
 /// Members that a store keeps about a client and that are nobody else's business.
 pub(super) fn is_internal(name: &str) -> bool {
-    const INTERNAL: [&str; 9] = [
-        "trusted",
-        "disabled",
-        "revoked",
-        "expires_at",
-        "default_scope",
-        SHARED,
-        UPSTREAM_URI,
-        CLIENT_SECRET,
-        ACCESS_TOKEN,
-    ];
-    INTERNAL.contains(&name) || name.ends_with("_sha256")
+    crate::client::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
 }
 
 /// Members that no metadata from outside can set: they would name another client or give privileges.

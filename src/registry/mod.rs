@@ -7,6 +7,8 @@ mod env;
 mod file;
 mod function;
 mod memory;
+#[cfg(feature = "metadata-document")]
+mod metadata_document;
 mod service;
 mod store;
 
@@ -22,6 +24,11 @@ pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, Environm
 pub use self::file::{FileError, FileRegistry};
 pub use self::function::{RegistryFn, registry_fn};
 pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
+#[cfg(feature = "metadata-document")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
+pub use self::metadata_document::{
+    MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
+};
 pub use self::service::{RegistryService, ServiceFuture, ServiceRegistry};
 pub use self::store::{Origin, Record, RegistryStore, StoreError};
 use crate::client::Client;
