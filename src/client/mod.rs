@@ -12,7 +12,11 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 pub use self::metadata::MetadataError;
+#[cfg(any(feature = "registration", feature = "metadata-document"))]
+pub(crate) use self::metadata::{holds_private_key, is_operator_member};
 use self::redirect_uri::LoopbackRule;
+#[cfg(feature = "metadata-document")]
+pub(crate) use self::redirect_uri::is_dot_segment;
 pub use self::redirect_uri::{
     LoopbackPorts, Nearest, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
 };

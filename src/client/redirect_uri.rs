@@ -372,7 +372,7 @@ fn browser_agrees(uri: &Uri<&str>) -> bool {
 }
 
 /// `.` and `..`, each dot raw or as `%2e`.
-fn is_dot_segment(segment: &str) -> bool {
+pub(crate) fn is_dot_segment(segment: &str) -> bool {
     segment.len() <= "%2e%2e".len() && percent_decode(segment.as_bytes()).all(|byte| byte == b'.') && {
         let dots = percent_decode(segment.as_bytes()).count();
         dots == 1 || dots == 2

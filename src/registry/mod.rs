@@ -7,6 +7,8 @@ mod env;
 mod file;
 mod function;
 mod memory;
+#[cfg(feature = "metadata-document")]
+mod metadata_document;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod service;
@@ -28,6 +30,11 @@ pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, Environm
 pub use self::file::{FileError, FileRegistry};
 pub use self::function::{RegistryFn, registry_fn};
 pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
+#[cfg(feature = "metadata-document")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
+pub use self::metadata_document::{
+    MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
+};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use self::postgres::PostgresRegistry;
