@@ -26,7 +26,7 @@ impl Rejection {
     /// A rejection that is told to the user agent, for checks outside of this crate.
     #[must_use]
     pub fn direct(reason: Reason) -> Self {
-        Self::Direct(DirectError { error: reason.to_error(), reason, error_uri: None, client_id: None })
+        Self::Direct(DirectError { error: reason.to_error(), reason, error_uri: None, request: None })
     }
 
     /// The OAuth error.
@@ -60,7 +60,7 @@ impl Rejection {
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         match self {
-            Self::Direct(error) => error.client_id.as_deref(),
+            Self::Direct(error) => error.request.as_ref()?.get(Parameter::ClientId),
             Self::Redirect(error) => Some(error.proven.client().id()),
         }
     }
@@ -80,7 +80,7 @@ pub struct DirectError {
     reason: Reason,
     error: AuthorizationError,
     error_uri: Option<Arc<str>>,
-    client_id: Option<Box<str>>,
+    request: Option<AuthorizationRequest>,
 }
 
 impl DirectError {
@@ -88,14 +88,13 @@ impl DirectError {
         reason: Reason,
         error: AuthorizationError,
         policy: &Policy,
-        request: Option<&AuthorizationRequest>,
+        request: Option<AuthorizationRequest>,
     ) -> Self {
-        let client_id = request.and_then(|request| request.get(Parameter::ClientId)).map(Into::into);
         let error = match reason.detail().filter(|_| policy.detailed_errors) {
             Some(detail) => AuthorizationError::new(error.code, format!("{}: {detail}", error.description)),
             None => error,
         };
-        Self { reason, error, error_uri: policy.error_uri.clone(), client_id }
+        Self { reason, error, error_uri: policy.error_uri.clone(), request }
     }
 
     /// The OAuth error.

@@ -191,7 +191,7 @@ impl<S, R, B> Waiting<S, R, B> {
             Err(error) => {
                 let reason = if error.is_transient() { Reason::RegistryUnavailable } else { Reason::RegistryFault };
                 log::registry_failed(&error, &asked, reason, *report_only);
-                let rejection = validator.direct(reason, Some(&asked));
+                let rejection = validator.direct(reason, Some(asked));
                 return pending.refuse_or_report(rejection, request);
             }
         };

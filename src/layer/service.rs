@@ -178,12 +178,12 @@ impl<S: fmt::Debug, R, M> fmt::Debug for ClientValidation<S, R, M> {
 /// its client is unknown, and **nothing else about it was checked**. See there what is left to do.
 #[derive(Clone, Debug)]
 pub struct UnregisteredClient {
-    request: AuthorizationRequest,
+    request: Arc<AuthorizationRequest>,
 }
 
 impl UnregisteredClient {
     pub(super) fn new(request: AuthorizationRequest) -> Self {
-        Self { request }
+        Self { request: Arc::new(request) }
     }
 
     /// The id that nobody registered. Printable ASCII; that is all that is known of it.
