@@ -12,5 +12,7 @@ mod fixture;
 mod log;
 mod mock;
 mod property;
+#[cfg(feature = "axum")]
+mod socket;
 mod sources;
 mod store_contract;
