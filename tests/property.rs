@@ -48,6 +48,12 @@ mod rules {
     /// What no redirect URI may hold, registered or requested.
     pub(super) fn is_harmless(uri: &str) -> bool {
         let (before_query, query) = uri.split_once('?').unwrap_or((uri, ""));
+        // `cursor://./cb` has a host of that name, and no dot segment.
+        let after_scheme = before_query.split_once(':').map_or(before_query, |(_, rest)| rest);
+        let path = match after_scheme.strip_prefix("//") {
+            Some(rest) => rest.find('/').map_or("", |slash| &rest[slash..]),
+            None => after_scheme,
+        };
         let forbidden = [
             "code",
             "state",
@@ -63,7 +69,7 @@ mod rules {
             "response",
         ];
         uri.bytes().all(|byte| byte.is_ascii_graphic() && !br#"\#"<>^`{|}"#.contains(&byte))
-            && before_query.split('/').all(|segment| ![".", ".."].contains(&&*decoded(segment)))
+            && path.split('/').all(|segment| ![".", ".."].contains(&&*decoded(segment)))
             && query
                 .split(['&', ';'])
                 .all(|pair| !forbidden.contains(&&*decoded(pair.split('=').next().unwrap_or_default())))
