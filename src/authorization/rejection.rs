@@ -90,7 +90,8 @@ impl DirectError {
         policy: &Policy,
         request: Option<AuthorizationRequest>,
     ) -> Self {
-        let error = match reason.detail().filter(|_| policy.detailed_errors) {
+        let detail = if policy.detailed_errors { reason.detail() } else { None };
+        let error = match detail {
             Some(detail) => AuthorizationError::new(error.code, format!("{}: {detail}", error.description)),
             None => error,
         };

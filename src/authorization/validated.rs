@@ -7,7 +7,7 @@ use crate::client::{Client, ResponseType, Scope, tokens};
 
 use super::proven::ProvenRequest;
 use super::request::{Parameter, Span};
-use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode};
+use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode, SerializeParametersError};
 use super::{AuthorizationError, Reason, Rejection};
 
 /// An authorization request that passed every check. Cheap to clone.
@@ -152,6 +152,32 @@ impl ValidatedRequest {
     /// A success response: the parameters given, and `state` and `iss`.
     pub fn success<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> AuthorizationResponse {
         AuthorizationResponse::new(self.target(), parameters)
+    }
+
+    /// A success response whose parameters are the members of a struct or map.
+    ///
+    /// # Errors
+    ///
+    /// When it is no flat set of names and values.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{AuthorizationResponse, SerializeParametersError, ValidatedRequest};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Answer {
+    ///     code: String,
+    ///     session_state: Option<String>,
+    /// }
+    ///
+    /// fn answer(validated: &ValidatedRequest) -> Result<AuthorizationResponse, SerializeParametersError> {
+    ///     validated.success_from(&Answer { code: "SplxlOBeZQQYbYS6WxSbIA".to_owned(), session_state: None })
+    /// }
+    /// ```
+    pub fn success_from(
+        &self,
+        parameters: &impl serde::Serialize,
+    ) -> Result<AuthorizationResponse, SerializeParametersError> {
+        AuthorizationResponse::serialized(self.target(), parameters)
     }
 
     /// An error response, such as `access_denied`: the error, and `state` and `iss`.

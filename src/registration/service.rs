@@ -73,7 +73,7 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 /// let service =
 ///     RegistrationService::new(store.clone(), "https://login.example/register", RegistrationPolicy::new())?;
 ///
-/// let request = Request::post("/register")
+/// let request: Request<Full<Bytes>> = Request::post("/register")
 ///     .header("content-type", "application/json")
 ///     .body(Full::from(r#"{"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}"#))?;
 /// let answer = service.oneshot(request).await?;

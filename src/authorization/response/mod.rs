@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 
-pub use self::redirect::AuthorizationResponse;
 pub(crate) use self::redirect::RedirectTarget;
+pub use self::redirect::{AuthorizationResponse, SerializeParametersError};
 use super::{DirectError, ErrorCode, Reason, Rejection};
 
 /// How a response goes back to the client (OAuth 2.0 Multiple Response Type Encoding Practices, Form Post

@@ -42,6 +42,16 @@ impl AuthorizationResponse {
         Self::build(target, &parameters)
     }
 
+    /// The parameters are the members of `parameters`, as `serde_urlencoded` writes them.
+    pub(crate) fn serialized(
+        target: RedirectTarget<'_>,
+        parameters: &impl Serialize,
+    ) -> Result<Self, SerializeParametersError> {
+        let text = serde_urlencoded::to_string(parameters).map_err(SerializeParametersError)?;
+        let pairs: Vec<_> = form_urlencoded::parse(text.as_bytes()).collect();
+        Ok(Self::new(target, pairs.iter().map(|(name, value)| (&**name, &**value))))
+    }
+
     pub(crate) fn error(target: RedirectTarget<'_>, error: &AuthorizationError) -> Self {
         let parameters = [
             ("error", error.code().as_str()),
@@ -87,6 +97,22 @@ impl AuthorizationResponse {
             *response.status_mut() = if read { StatusCode::FOUND } else { StatusCode::SEE_OTHER };
         }
         finish(response, method)
+    }
+}
+
+/// Response parameters that are no flat set of names and values.
+#[derive(Debug)]
+pub struct SerializeParametersError(serde_urlencoded::ser::Error);
+
+impl std::fmt::Display for SerializeParametersError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the response parameters are no flat set of names and values")
+    }
+}
+
+impl std::error::Error for SerializeParametersError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
     }
 }
 
