@@ -547,7 +547,7 @@ proptest! {
     ) {
         let request = AuthorizationRequest::parse(&query, &body);
         let pairs: Vec<_> = form_urlencoded::parse(&query).chain(form_urlencoded::parse(&body)).collect();
-        for parameter in Parameter::ALL {
+        for parameter in Parameter::ALL.iter().copied() {
             let values: Vec<&str> = pairs.iter().filter(|(name, _)| name == parameter.as_str()).map(|(_, value)| &**value).collect();
             let usable = values.iter().copied().filter(|value| !value.is_empty());
             match request.fault(parameter) {

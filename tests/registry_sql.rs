@@ -147,8 +147,6 @@ mod sqlite {
         let insecure = RedirectUri::insecure_http("http://intranet.example/cb").unwrap();
         let unreadable = [
             Client::builder("http").judged_redirect_uri(insecure).build().unwrap(),
-            Client::builder("id").metadata("client_id", "admin").build().unwrap(),
-            Client::builder("uri").metadata("redirect_uris", vec!["https://evil.example/"]).build().unwrap(),
             Client::builder("x".repeat(2049)).build().unwrap(),
         ];
         for client in unreadable {

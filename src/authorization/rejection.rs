@@ -4,14 +4,17 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+
 use crate::client::RedirectUriMismatch;
 
 use super::Policy;
 use super::proven::ProvenRequest;
 use super::request::{AuthorizationRequest, Parameter, ParameterFault};
-use super::response::{RedirectTarget, ResponseMode};
+use super::response::{AnswerTo, DirectAnswers, RedirectTarget, ResponseMode, reject};
 
-/// A refused authorization request.
+/// A refused authorization request. There are just these two kinds, and will be.
 ///
 /// Also put into the extensions of the response, so that outer layers can count and trace it.
 #[derive(Clone, Debug)]
@@ -45,6 +48,23 @@ impl Rejection {
             Self::Direct(error) => error.description(),
             Self::Redirect(error) => error.description(),
         }
+    }
+
+    /// The answer to a request with this method and these headers: what the layer would answer. For endpoints that
+    /// ask a [`Validator`](super::Validator) themselves.
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method};
+    /// use tower_oauth_client_validation::{AuthorizationRequest, Policy, Validator};
+    ///
+    /// let request = AuthorizationRequest::parse(b"client_id=nobody", b"");
+    /// let rejection = Validator::new(Policy::oauth2()).validate(request, None).unwrap_err();
+    /// let response: http::Response<bytes::Bytes> = rejection.into_http(&Method::GET, &HeaderMap::new());
+    /// assert_eq!(response.status(), 400);
+    /// ```
+    #[must_use]
+    pub fn into_http<B: From<Bytes>>(self, method: &Method, headers: &HeaderMap) -> Response<B> {
+        reject(self, AnswerTo { method, headers }, &DirectAnswers::default()).map(B::from)
     }
 
     /// Why. For logs and metrics: it tells more than the answer does.
@@ -90,11 +110,7 @@ impl DirectError {
         policy: &Policy,
         request: Option<AuthorizationRequest>,
     ) -> Self {
-        let detail = if policy.detailed_errors { reason.detail() } else { None };
-        let error = match detail {
-            Some(detail) => AuthorizationError::new(error.code, format!("{}: {detail}", error.description)),
-            None => error,
-        };
+        let error = error.with_detail(reason, policy);
         Self { reason, error, error_uri: policy.error_uri.clone(), request }
     }
 
@@ -142,6 +158,7 @@ pub struct RedirectError {
 
 impl RedirectError {
     pub(super) fn new(reason: Reason, error: AuthorizationError, proven: ProvenRequest, mode: ResponseMode) -> Self {
+        let error = error.with_detail(reason, proven.policy());
         Self { reason, error, proven, mode }
     }
 
@@ -207,6 +224,13 @@ impl AuthorizationError {
             description = description.chars().map(|c| if allowed(c) { c } else { '?' }).collect();
         }
         Self { code, description }
+    }
+
+    fn with_detail(self, reason: Reason, policy: &Policy) -> Self {
+        match reason.detail_for(policy) {
+            Some(detail) => Self::new(self.code, format!("{}: {detail}", self.description)),
+            None => self,
+        }
     }
 
     /// The code.
@@ -428,6 +452,10 @@ impl Reason {
             Self::Parameter(parameter, _) => Some(parameter.to_string()),
             _ => None,
         }
+    }
+
+    fn detail_for(&self, policy: &Policy) -> Option<String> {
+        if policy.detailed_errors { self.detail() } else { None }
     }
 
     fn facts(&self) -> &'static Facts {

@@ -34,14 +34,14 @@ pub enum Parameter {
     RequestUri,
 }
 
-const COUNT: usize = Parameter::ALL.len();
+const COUNT: usize = Parameter::RequestUri as usize + 1;
 
 /// `code_challenge_method`; a longer name is not one of ours.
 const LONGEST_NAME: usize = 21;
 
 impl Parameter {
     /// Every parameter.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::ClientId,
         Self::RedirectUri,
         Self::ResponseType,
@@ -177,6 +177,10 @@ impl AuthorizationRequest {
         };
         parser.read(query);
         parser.read(body);
+        // What was ignored is not kept for as long as the request is.
+        if parser.decoded.capacity() > 2 * parser.decoded.len() + 1024 {
+            parser.decoded.shrink_to_fit();
+        }
         Self {
             text: String::from_utf8(parser.decoded).expect("each value was kept only when it is UTF-8"),
             slots: parser.slots,
@@ -204,7 +208,7 @@ impl AuthorizationRequest {
         if !self.any_fault {
             return None;
         }
-        Parameter::ALL.into_iter().find_map(|parameter| Some((parameter, self.fault(parameter)?)))
+        Parameter::ALL.iter().find_map(|parameter| Some((*parameter, self.fault(*parameter)?)))
     }
 
     /// All values of `resource`.
@@ -225,7 +229,7 @@ impl AuthorizationRequest {
 /// Names only: values are not for logs.
 impl fmt::Debug for AuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let present = Parameter::ALL.into_iter().filter(|parameter| self.slots[*parameter as usize].seen);
+        let present = Parameter::ALL.iter().filter(|parameter| self.slots[**parameter as usize].seen);
         f.debug_tuple("AuthorizationRequest").field(&present.collect::<Vec<_>>()).finish()
     }
 }

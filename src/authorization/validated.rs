@@ -212,6 +212,7 @@ impl fmt::Debug for ValidatedRequest {
 
 /// A PKCE challenge (RFC 7636 §4.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CodeChallenge<'a> {
     /// `code_challenge`
     pub challenge: &'a str,

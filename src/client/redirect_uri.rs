@@ -11,6 +11,9 @@ use percent_encoding::percent_decode;
 /// Hosts that count as loopback, as they are written in a URI. Nothing else does.
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// 253 bytes and a dot for the root.
+const LONGEST_HOST: usize = 254;
+
 /// Schemes that run script, read local data, start other programs or name no place to return to.
 const FORBIDDEN_SCHEMES: [&str; 19] = [
     "javascript",
@@ -336,7 +339,8 @@ fn judge(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriError> {
         if host.is_empty() {
             return broken(RedirectUriRule::HostMissing, after_colon);
         }
-        if !browser_agrees(&parsed) {
+        // Longer names do not exist (RFC 1035 §2.3.4), and reading punycode takes more than linear time.
+        if host.len() > LONGEST_HOST || !browser_agrees(&parsed) {
             return broken(RedirectUriRule::BrowserSpelling, 0);
         }
         if plain_http == PlainHttp::LoopbackOnly && scheme == "http" && !LOOPBACK_HOSTS.contains(&host) {

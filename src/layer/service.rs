@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use tower::Service;
@@ -143,9 +143,12 @@ pub(super) fn query<B>(request: &Request<B>) -> &[u8] {
     request.uri().query().unwrap_or_default().as_bytes()
 }
 
-/// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none: the
-/// inner service might go by the other one.
+/// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none, and so is a
+/// content coding: the inner service might go by the other one, or read what only it can decode.
 fn is_form(headers: &HeaderMap) -> bool {
+    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return false;
+    }
     let mut values = headers.get_all(CONTENT_TYPE).into_iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;

@@ -133,6 +133,9 @@ fn query_separator(uri: &str) -> &'static str {
 }
 
 fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
+    if parameters.clone().next().is_none() {
+        return uri.to_owned();
+    }
     // Exact, so that the string becomes a header value as it is.
     let added: usize = parameters.clone().map(|(name, value)| encoded_len(name) + encoded_len(value) + 2).sum();
     let mut location = String::with_capacity(uri.len() + separator.len() + added.saturating_sub(1));
