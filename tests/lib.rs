@@ -5,3 +5,6 @@ mod registration;
 
 #[cfg(feature = "metadata-document")]
 mod metadata_document;
+
+#[cfg(feature = "upstream-registration")]
+mod upstream_registration;
