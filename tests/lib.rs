@@ -8,3 +8,5 @@ mod metadata_document;
 
 #[cfg(feature = "upstream-registration")]
 mod upstream_registration;
+
+mod server_metadata;
