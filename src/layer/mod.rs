@@ -75,7 +75,7 @@ pub const DEFAULT_BODY_LIMIT: usize = 64 * 1024;
 /// let service = ServiceBuilder::new().layer(ClientValidationLayer::new(registry)).service_fn(
 ///     |request: Request<Full<Bytes>>| async move {
 ///         let validated = request.extensions().get::<ValidatedRequest>().expect("the layer put it there");
-///         Ok::<_, BoxError>(Response::new(Full::from(format!("hello {}", validated.client_id()))))
+///         Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(format!("hello {}", validated.client_id()))))
 ///     },
 /// );
 ///

@@ -75,7 +75,7 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 ///
 /// let request = Request::post("/register")
 ///     .header("content-type", "application/json")
-///     .body(Full::from(r#"{"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}"#))?;
+///     .body(Full::<Bytes>::from(r#"{"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}"#))?;
 /// let answer = service.oneshot(request).await?;
 /// assert_eq!(answer.status(), 201);
 ///
