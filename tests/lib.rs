@@ -1,13 +1,26 @@
 //! One binary for all integration tests; a module by topic.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the exception for tests does not reach their helpers")]
 
-#[cfg(feature = "registration")]
-mod registration;
+// A test fails by panicking, helpers included; clippy knows that of `#[test]` functions only.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
 
-#[cfg(feature = "metadata-document")]
+mod answers;
+mod bodies;
+mod composition;
+mod contract;
+mod documents;
+mod examples;
+mod faults;
+mod fixture;
+mod log;
 mod metadata_document;
-
-#[cfg(feature = "upstream-registration")]
-mod upstream_registration;
-
+mod mock;
+mod postgres_cluster;
+mod property;
+mod registration;
+mod registry_sql;
 mod server_metadata;
+mod socket;
+mod sources;
+mod store_contract;
+mod upstream_registration;
+mod vectors;

@@ -64,7 +64,8 @@ impl RegistrySource for FileRegistry {
 type Position = (usize, usize);
 
 fn parse(text: &str) -> Result<Vec<Client>, (Option<Position>, Problem)> {
-    let syntax = |error: serde_json::Error| (Some((error.line(), error.column())), Problem::Syntax(error));
+    // At the very beginning of a line serde_json counts column 0.
+    let syntax = |error: serde_json::Error| (Some((error.line(), error.column().max(1))), Problem::Syntax(error));
     let entries = match serde_json::from_str::<Vec<&RawValue>>(text) {
         Ok(entries) => entries,
         // An object, perhaps: the error of that reading is the better one where the file begins like one.

@@ -9,7 +9,13 @@ mod function;
 mod memory;
 #[cfg(feature = "metadata-document")]
 mod metadata_document;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod service;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 
 use std::fmt;
@@ -29,8 +35,17 @@ pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
 pub use self::metadata_document::{
     MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
 };
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use self::postgres::PostgresRegistry;
 pub use self::service::{RegistryService, ServiceFuture, ServiceRegistry};
-pub use self::store::{Origin, Record, RegistryStore, StoreError};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use self::sql::{Backend, SqlOptions, SqlRegistry};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sqlite::SqliteRegistry;
+pub use self::store::{Change, Origin, Record, RegistryStore, StoreError};
 use crate::client::Client;
 
 /// Finds clients by their id.

@@ -135,6 +135,16 @@ pub enum Origin {
     Upstream,
 }
 
+/// What another node changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// The client of this id was added, changed or taken away.
+    Changed(String),
+    /// Any client may have changed.
+    Reset,
+}
+
 /// A store was not changed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

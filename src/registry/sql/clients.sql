@@ -1,0 +1,20 @@
+-- One row a client. `$COLLATION` makes ids compare by their bytes.
+CREATE TABLE IF NOT EXISTS oauth_clients (
+    client_id TEXT COLLATE $COLLATION NOT NULL PRIMARY KEY,
+    -- RFC 7591 metadata plus client_id, JSON. Text: jsonb takes no \u0000 and does not keep what came.
+    metadata TEXT NOT NULL,
+    origin TEXT NOT NULL CHECK (origin IN ('configured', 'registered', 'upstream')),
+    -- Seconds since the epoch.
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    last_used_at BIGINT,
+    -- The client is revoked when this is set, whatever the document says.
+    revoked_at BIGINT,
+    -- A copy of what the document says, for queries.
+    expires_at BIGINT
+);
+
+-- Counting registrations, and removing the unused ones, oldest first.
+CREATE INDEX IF NOT EXISTS oauth_clients_registered
+    ON oauth_clients (created_at, client_id)
+    WHERE origin = 'registered' AND revoked_at IS NULL;

@@ -1,0 +1,270 @@
+//! What every store promises. Each function takes an empty store.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tower_oauth_client_validation::{Client, ClientStatus, Origin, RegistryStore, StoreError};
+
+pub(crate) trait Store: RegistryStore<Future: Send> + Clone + 'static {}
+impl<S: RegistryStore<Future: Send> + Clone + 'static> Store for S {}
+
+/// A test of each promise; `$open` gives a store and what must live as long, or `None` where it cannot be had.
+macro_rules! contract {
+    ($module:ident, $open:path) => {
+        mod $module {
+            crate::contract::contract!(@tests $open;
+                an_inserted_client_is_found_as_it_was
+                an_id_is_taken_once
+                replacing_keeps_where_it_came_from
+                a_revoked_client_stays_revoked
+                a_removed_client_is_gone
+                ids_are_compared_by_their_bytes
+                every_legal_character_is_kept
+                large_metadata_is_kept
+                pages_hold_every_client_once
+                uses_are_recorded
+                unused_registrations_are_removed
+                writers_at_once_do_not_lose_a_write
+                many_inserts_of_one_id_have_one_winner
+            );
+        }
+    };
+    (@tests $open:path; $($promise:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                if let Some((store, _keep)) = $open().await {
+                    crate::contract::$promise(&store).await;
+                }
+            }
+        )*
+    };
+}
+pub(crate) use contract;
+
+async fn memory() -> Option<(tower_oauth_client_validation::MemoryRegistry, ())> {
+    Some((tower_oauth_client_validation::MemoryRegistry::new(), ()))
+}
+
+contract!(in_memory, super::memory);
+
+fn client(id: &str) -> Client {
+    Client::builder(id).redirect_uri("https://app.example/cb").scope("openid").build().unwrap()
+}
+
+async fn ids(store: &impl Store) -> Vec<String> {
+    let all = store.list(None, usize::MAX).await.unwrap();
+    all.iter().map(|record| record.client.id().to_owned()).collect()
+}
+
+pub(crate) async fn an_inserted_client_is_found_as_it_was(store: &impl Store) {
+    let document = serde_json::json!({
+        "client_id": "app",
+        "client_name": "Grüße \u{0} \"quoted\" \\ 🦀",
+        "redirect_uris": ["https://app.example/cb?x=1", "http://127.0.0.1/cb", "http://localhost:*"],
+        "scope": "openid profile",
+        "default_scope": "openid",
+        "response_types": ["code", "code id_token", "of-its-own"],
+        "grant_types": ["authorization_code", "implicit"],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "application_type": "native",
+        "trusted": true,
+        "disabled": true,
+        "expires_at": 4_102_444_800_u64,
+        "contacts": ["a@app.example"],
+        "own": {"nested": [1, -2.5, null, true]},
+    });
+    let inserted = Client::from_metadata(document).unwrap();
+    let returned = store.insert(inserted.clone(), Origin::Registered).await.unwrap();
+    assert_eq!(*returned, inserted);
+    assert_eq!(*store.find_client("app").await.unwrap().unwrap(), inserted);
+    let record = store.record("app").await.unwrap().unwrap();
+    assert_eq!(*record.client, inserted);
+    assert_eq!(record.origin, Origin::Registered);
+    assert_eq!(record.last_used_at, None);
+    assert_eq!(record.created_at, record.updated_at);
+    assert!(record.created_at > SystemTime::UNIX_EPOCH);
+    assert!(store.find_client("other").await.unwrap().is_none());
+    assert!(store.record("other").await.unwrap().is_none());
+}
+
+pub(crate) async fn an_id_is_taken_once(store: &impl Store) {
+    store.insert(client("app"), Origin::Configured).await.unwrap();
+    let other = Client::builder("app").name("other").build().unwrap();
+    let again = store.insert(other, Origin::Registered).await;
+    assert!(matches!(again, Err(StoreError::AlreadyExists)), "{again:?}");
+    assert_eq!(*store.find_client("app").await.unwrap().unwrap(), client("app"));
+    assert_eq!(store.record("app").await.unwrap().unwrap().origin, Origin::Configured);
+}
+
+pub(crate) async fn replacing_keeps_where_it_came_from(store: &impl Store) {
+    assert!(matches!(store.replace(client("app")).await, Err(StoreError::Missing)));
+    assert!(store.find_client("app").await.unwrap().is_none());
+    store.insert(client("app"), Origin::Upstream).await.unwrap();
+    let used = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    store.touch("app", used).await.unwrap();
+    let before = store.record("app").await.unwrap().unwrap();
+    let renamed = client("app").to_builder().name("renamed").build().unwrap();
+    assert_eq!(*store.replace(renamed.clone()).await.unwrap(), renamed);
+    let after = store.record("app").await.unwrap().unwrap();
+    assert_eq!(*after.client, renamed);
+    assert_eq!((after.origin, after.created_at, after.last_used_at), (Origin::Upstream, before.created_at, Some(used)));
+}
+
+pub(crate) async fn a_revoked_client_stays_revoked(store: &impl Store) {
+    assert!(matches!(store.revoke("app").await, Err(StoreError::Missing)));
+    store.insert(client("app"), Origin::Registered).await.unwrap();
+    store.revoke("app").await.unwrap();
+    store.revoke("app").await.unwrap();
+    assert_eq!(store.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Revoked);
+    assert!(matches!(store.replace(client("app")).await, Err(StoreError::Missing)));
+    assert!(matches!(store.insert(client("app"), Origin::Configured).await, Err(StoreError::AlreadyExists)));
+    assert_eq!(store.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Revoked);
+    assert_eq!(store.record("app").await.unwrap().unwrap().client.status(), ClientStatus::Revoked);
+    assert_eq!(ids(store).await, ["app"]);
+}
+
+pub(crate) async fn a_removed_client_is_gone(store: &impl Store) {
+    assert!(matches!(store.remove("app").await, Err(StoreError::Missing)));
+    store.insert(client("app"), Origin::Registered).await.unwrap();
+    store.insert(client("stays"), Origin::Registered).await.unwrap();
+    store.remove("app").await.unwrap();
+    assert!(store.find_client("app").await.unwrap().is_none());
+    assert!(matches!(store.remove("app").await, Err(StoreError::Missing)));
+    assert_eq!(ids(store).await, ["stays"]);
+}
+
+pub(crate) async fn ids_are_compared_by_their_bytes(store: &impl Store) {
+    let sorted = ["!", " a", "A", "B", "a", "a ", "a!", "aA", "aa", "b", "~"];
+    let mut sorted: Vec<_> = sorted.to_vec();
+    sorted.sort_unstable();
+    for id in sorted.iter().rev() {
+        store.insert(client(id), Origin::Configured).await.unwrap();
+    }
+    assert_eq!(ids(store).await, sorted);
+    assert!(store.find_client("AA").await.unwrap().is_none());
+    assert!(store.find_client("%").await.unwrap().is_none());
+    assert!(store.find_client("").await.unwrap().is_none());
+    for illegal in ["ä", "a\0", "a\n"] {
+        assert!(store.find_client(illegal).await.unwrap().is_none());
+        assert!(matches!(store.revoke(illegal).await, Err(StoreError::Missing)));
+    }
+}
+
+pub(crate) async fn every_legal_character_is_kept(store: &impl Store) {
+    let all: String = (0x20..=0x7E_u8).map(char::from).collect();
+    store.insert(client(&all), Origin::Configured).await.unwrap();
+    assert_eq!(store.find_client(&all).await.unwrap().unwrap().id(), all);
+    for character in all.chars() {
+        let id = format!("-{character}-");
+        store.insert(client(&id), Origin::Configured).await.unwrap();
+        assert_eq!(store.find_client(&id).await.unwrap().unwrap().id(), id);
+    }
+    assert_eq!(ids(store).await.len(), all.len() + 1);
+    let long = "x".repeat(2048);
+    store.insert(client(&long), Origin::Configured).await.unwrap();
+    assert_eq!(store.find_client(&long).await.unwrap().unwrap().id(), long);
+    assert!(store.find_client(&"x".repeat(100_000)).await.unwrap().is_none());
+}
+
+pub(crate) async fn large_metadata_is_kept(store: &impl Store) {
+    let text: String = (0..64 * 1024_u32).map(|n| char::from(b' ' + u8::try_from(n * 7 % 95).unwrap())).collect();
+    let large = client("large").to_builder().metadata("text", text).build().unwrap();
+    store.insert(large.clone(), Origin::Registered).await.unwrap();
+    assert_eq!(*store.find_client("large").await.unwrap().unwrap(), large);
+}
+
+pub(crate) async fn pages_hold_every_client_once(store: &impl Store) {
+    let expected: BTreeSet<_> = (0..25).map(|n| format!("client-{}", n * 7919 % 1000)).collect();
+    for id in &expected {
+        store.insert(client(id), Origin::Configured).await.unwrap();
+    }
+    let mut paged = Vec::new();
+    loop {
+        let page = store.list(paged.last().map(String::as_str), 10).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= 10);
+        paged.extend(page.iter().map(|record| record.client.id().to_owned()));
+    }
+    assert_eq!(paged, expected.into_iter().collect::<Vec<_>>());
+    assert!(store.list(None, 0).await.unwrap().is_empty());
+    assert_eq!(store.list(Some("client-"), 1).await.unwrap()[0].client.id(), paged[0]);
+}
+
+pub(crate) async fn uses_are_recorded(store: &impl Store) {
+    let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    assert!(matches!(store.touch("app", time(1)).await, Err(StoreError::Missing)));
+    store.insert(client("app"), Origin::Registered).await.unwrap();
+    for (at, recorded) in [(1_000, 1_000), (3_000, 3_000), (2_000, 3_000)] {
+        store.touch("app", time(at)).await.unwrap();
+        assert_eq!(store.record("app").await.unwrap().unwrap().last_used_at, Some(time(recorded)));
+    }
+}
+
+pub(crate) async fn unused_registrations_are_removed(store: &impl Store) {
+    for id in ["r1", "r2", "r3", "used", "revoked"] {
+        store.insert(client(id), Origin::Registered).await.unwrap();
+    }
+    store.insert(client("configured"), Origin::Configured).await.unwrap();
+    store.insert(client("upstream"), Origin::Upstream).await.unwrap();
+    store.touch("used", SystemTime::now()).await.unwrap();
+    store.revoke("revoked").await.unwrap();
+    assert_eq!(store.count_registered().await.unwrap(), 4);
+    let day = Duration::from_secs(86_400);
+    assert_eq!(store.remove_unused(SystemTime::now() - day, u64::MAX).await.unwrap(), 0);
+    assert_eq!(store.remove_unused(SystemTime::now() + day, 2).await.unwrap(), 2);
+    assert_eq!(store.count_registered().await.unwrap(), 2);
+    assert_eq!(store.remove_unused(SystemTime::now() + day, u64::MAX).await.unwrap(), 1);
+    assert_eq!(store.remove_unused(SystemTime::now() + day, u64::MAX).await.unwrap(), 0);
+    assert_eq!(ids(store).await, ["configured", "revoked", "upstream", "used"]);
+}
+
+pub(crate) async fn writers_at_once_do_not_lose_a_write(store: &impl Store) {
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for n in 0..10 {
+                let id = format!("{writer}-{n}");
+                store.insert(client(&id), Origin::Registered).await.unwrap();
+                store.replace(client(&id).to_builder().name("second").build().unwrap()).await.unwrap();
+                store.touch(&id, SystemTime::now()).await.unwrap();
+                if n % 2 == 0 {
+                    store.revoke(&id).await.unwrap();
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let all = store.list(None, usize::MAX).await.unwrap();
+    assert_eq!(all.len(), 80);
+    for record in all {
+        assert_eq!(record.client.name(), Some("second"));
+        assert!(record.last_used_at.is_some());
+    }
+    assert_eq!(store.count_registered().await.unwrap(), 40);
+}
+
+pub(crate) async fn many_inserts_of_one_id_have_one_winner(store: &impl Store) {
+    let tries = (0..16).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let client = Client::builder("app").name(format!("{n}")).build().unwrap();
+            store.insert(client, Origin::Registered).await
+        })
+    });
+    let mut winners: Vec<Arc<Client>> = Vec::new();
+    for outcome in tries.collect::<Vec<_>>() {
+        match outcome.await.unwrap() {
+            Ok(client) => winners.push(client),
+            Err(StoreError::AlreadyExists) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert_eq!(*store.find_client("app").await.unwrap().unwrap(), *winners[0]);
+}
