@@ -3,5 +3,7 @@
 mod contract;
 #[cfg(feature = "postgres")]
 mod postgres_cluster;
+#[cfg(feature = "cache")]
+mod registry_cache;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod registry_sql;

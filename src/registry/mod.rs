@@ -1,6 +1,8 @@
 //! Where clients come from.
 
 mod boxed;
+#[cfg(feature = "cache")]
+mod cached;
 mod chain;
 mod env;
 #[cfg(feature = "file")]
@@ -21,6 +23,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use self::boxed::{BoxRegistry, Boxed};
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use self::cached::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
 pub use self::chain::{Or, OrFuture};
 pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning, WellKnownClient};
 #[cfg(feature = "file")]
