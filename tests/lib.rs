@@ -5,5 +5,7 @@ mod contract;
 mod postgres_cluster;
 #[cfg(feature = "cache")]
 mod registry_cache;
+#[cfg(feature = "file")]
+mod registry_file;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod registry_sql;

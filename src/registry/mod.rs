@@ -30,7 +30,7 @@ pub use self::chain::{Or, OrFuture};
 pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning, WellKnownClient};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
-pub use self::file::{FileError, FileRegistry};
+pub use self::file::{FileError, FileRegistry, FileWatch};
 pub use self::function::{RegistryFn, registry_fn};
 pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
 #[cfg(feature = "postgres")]
