@@ -7,5 +7,7 @@ mod postgres_cluster;
 mod registry_cache;
 #[cfg(feature = "file")]
 mod registry_file;
+#[cfg(feature = "http-registry")]
+mod registry_http;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod registry_sql;

@@ -8,6 +8,8 @@ mod env;
 #[cfg(feature = "file")]
 mod file;
 mod function;
+#[cfg(feature = "http-registry")]
+mod http;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -32,6 +34,9 @@ pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, Environm
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub use self::file::{FileError, FileRegistry, FileWatch};
 pub use self::function::{RegistryFn, registry_fn};
+#[cfg(feature = "http-registry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
+pub use self::http::{HttpRegistry, HttpRegistryBuilder};
 pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
