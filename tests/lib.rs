@@ -1,4 +1,5 @@
 //! One binary for all integration tests; a module by topic.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod contract;
 #[cfg(feature = "postgres")]

@@ -273,7 +273,7 @@ fn a_base_that_is_none_is_refused() {
     }
 }
 
-fn keycloak(changes: Value) -> Value {
+fn keycloak(changes: &Value) -> Value {
     let mut client = json!({
         "id": "8c1e3f54-7e5b-4d6a-8f0e-0d4a5a8c7b11",
         "clientId": "photo-app",
@@ -308,7 +308,7 @@ async fn from_keycloak(answer: Value) -> Result<Option<Arc<Client>>, RegistryErr
 
 #[tokio::test]
 async fn a_client_of_keycloak_is_understood() {
-    let client = from_keycloak(keycloak(json!({}))).await.unwrap().unwrap();
+    let client = from_keycloak(keycloak(&json!({}))).await.unwrap().unwrap();
     let uris: Vec<_> = client.redirect_uris().iter().map(|uri| uri.as_str()).collect();
     assert_eq!(
         uris,
@@ -327,16 +327,16 @@ async fn a_client_of_keycloak_is_understood() {
 
     let changed =
         json!({"enabled": false, "publicClient": true, "standardFlowEnabled": false, "implicitFlowEnabled": true});
-    let client = from_keycloak(keycloak(changed)).await.unwrap().unwrap();
+    let client = from_keycloak(keycloak(&changed)).await.unwrap().unwrap();
     assert_eq!((client.status(), client.kind()), (ClientStatus::Disabled, ClientKind::Public));
     assert!(client.response_types().contains(ResponseType::ID_TOKEN_TOKEN));
     assert!(!client.response_types().contains(ResponseType::CODE));
     assert!(!client.response_types().contains(ResponseType::CODE_TOKEN));
-    let client = from_keycloak(keycloak(json!({"implicitFlowEnabled": true}))).await.unwrap().unwrap();
+    let client = from_keycloak(keycloak(&json!({"implicitFlowEnabled": true}))).await.unwrap().unwrap();
     assert!(client.response_types().contains(ResponseType::CODE_ID_TOKEN));
-    let client = from_keycloak(keycloak(json!({"bearerOnly": true}))).await.unwrap().unwrap();
+    let client = from_keycloak(keycloak(&json!({"bearerOnly": true}))).await.unwrap().unwrap();
     assert_eq!(client.response_types(), ResponseTypes::EMPTY);
-    let client = from_keycloak(keycloak(json!({"defaultClientScopes": []}))).await.unwrap().unwrap();
+    let client = from_keycloak(keycloak(&json!({"defaultClientScopes": []}))).await.unwrap().unwrap();
     assert_eq!(client.default_scopes().unwrap().as_str(), "");
 }
 
@@ -350,7 +350,7 @@ async fn wildcards_of_keycloak_are_left_out() {
         "http://photos.example/cb",
         "https://photos.example/cb"
     ]);
-    let client = from_keycloak(keycloak(json!({"redirectUris": uris}))).await.unwrap().unwrap();
+    let client = from_keycloak(keycloak(&json!({"redirectUris": uris}))).await.unwrap().unwrap();
     let uris: Vec<_> = client.redirect_uris().iter().map(|uri| uri.as_str()).collect();
     assert_eq!(uris, ["https://photos.example/cb"]);
     assert!(client.check_redirect_uri("https://photos.example/anything", Default::default()).is_err());
@@ -359,13 +359,13 @@ async fn wildcards_of_keycloak_are_left_out() {
 #[tokio::test]
 async fn what_keycloak_does_not_say_is_not_guessed() {
     assert!(from_keycloak(json!([])).await.unwrap().is_none());
-    assert!(from_keycloak(keycloak(json!({"clientId": "Photo-App"}))).await.unwrap().is_none());
-    assert!(from_keycloak(keycloak(json!({"protocol": "saml"}))).await.unwrap().is_none());
+    assert!(from_keycloak(keycloak(&json!({"clientId": "Photo-App"}))).await.unwrap().is_none());
+    assert!(from_keycloak(keycloak(&json!({"protocol": "saml"}))).await.unwrap().is_none());
     // What an account gets that may only list clients.
     let error = from_keycloak(json!([{"id": "1", "clientId": "photo-app"}])).await.unwrap_err();
     assert!(!error.is_transient() && cause(&error).contains("view-clients"), "{}", cause(&error));
     assert!(!from_keycloak(json!({"error": "?"})).await.unwrap_err().is_transient());
-    assert!(!from_keycloak(keycloak(json!({"redirectUris": "all"}))).await.unwrap_err().is_transient());
+    assert!(!from_keycloak(keycloak(&json!({"redirectUris": "all"}))).await.unwrap_err().is_transient());
     let missing = Server::new(|| StatusCode::NOT_FOUND).await;
     let registry = HttpRegistry::keycloak(&*missing.base).build().unwrap();
     assert!(!registry.find_client("photo-app").await.unwrap_err().is_transient());

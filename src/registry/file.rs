@@ -284,13 +284,12 @@ impl Stream for FileWatch {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut slot = self.outcome.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.0.take() {
-            Some(outcome) => Poll::Ready(Some(outcome)),
-            None => {
-                slot.1 = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        let outcome = slot.0.take();
+        if outcome.is_none() {
+            slot.1 = Some(cx.waker().clone());
+            return Poll::Pending;
         }
+        Poll::Ready(outcome)
     }
 }
 
