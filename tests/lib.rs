@@ -1,14 +1,27 @@
 //! One binary for all integration tests; a module by topic.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
+// A test fails by panicking, helpers included; clippy knows that of `#[test]` functions only.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod answers;
+mod bodies;
+mod composition;
 mod contract;
-#[cfg(feature = "postgres")]
+mod documents;
+mod examples;
+mod faults;
+mod fixture;
+mod log;
+mod metadata_document;
+mod mock;
 mod postgres_cluster;
-#[cfg(feature = "cache")]
+mod property;
+mod registration;
 mod registry_cache;
-#[cfg(feature = "file")]
 mod registry_file;
-#[cfg(feature = "http-registry")]
 mod registry_http;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod registry_sql;
+mod socket;
+mod sources;
+mod store_contract;
+mod vectors;

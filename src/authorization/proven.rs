@@ -3,12 +3,11 @@
 //! [`ProvenRequest::prove`] is the only way to one, and every answer that goes to a redirect URI is made
 //! from one. An error that is redirected too early (CVE-2026-41479, CVE-2026-44681) does not compile.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use crate::client::Client;
+use crate::client::{Client, RedirectUri};
 
-use super::request::{AuthorizationRequest, Parameter};
+use super::request::{AuthorizationRequest, Parameter, Span};
 use super::response::{RedirectTarget, ResponseMode};
 use super::{AuthorizationError, DirectError, Policy, Reason, RedirectError, RedirectErrors, Rejection};
 
@@ -17,38 +16,29 @@ use super::{AuthorizationError, DirectError, Policy, Reason, RedirectError, Redi
 pub(super) struct ProvenRequest {
     request: AuthorizationRequest,
     client: Arc<Client>,
-    redirect_uri: Range<usize>,
-    redirect_uri_is_explicit: bool,
     policy: Arc<Policy>,
+    redirect_uri: ProvenRedirectUri,
+}
+
+#[derive(Clone, Copy)]
+enum ProvenRedirectUri {
+    /// As it was requested.
+    Requested(Span),
+    /// Left out; it is the only one that the client has.
+    Sole,
 }
 
 impl ProvenRequest {
     /// Row 4: the redirect URI matches, or is left out where that is allowed (RFC 6749 §3.1.2.3).
     pub(super) fn prove(
-        mut request: AuthorizationRequest,
+        request: AuthorizationRequest,
         client: Arc<Client>,
-        policy: Arc<Policy>,
+        policy: &Arc<Policy>,
     ) -> Result<Self, Rejection> {
-        let direct = |reason: Reason, request: &AuthorizationRequest| {
-            Rejection::Direct(DirectError::new(reason, reason.to_error(), &policy, Some(request)))
-        };
-        if let Some(fault) = request.fault(Parameter::RedirectUri) {
-            return Err(direct(Reason::Parameter(Parameter::RedirectUri, fault), &request));
+        match prove_redirect_uri(&request, &client, policy) {
+            Ok(redirect_uri) => Ok(Self { request, client, policy: Arc::clone(policy), redirect_uri }),
+            Err(reason) => Err(Rejection::Direct(DirectError::new(reason, reason.to_error(), policy, Some(request)))),
         }
-        let explicit = request.range(Parameter::RedirectUri);
-        let redirect_uri_is_explicit = explicit.is_some();
-        let redirect_uri = if let Some(range) = explicit {
-            match client.check_redirect_uri(&request.text()[range.clone()], policy.loopback_ports) {
-                Ok(_) => range,
-                Err(mismatch) => return Err(direct(Reason::RedirectUri(mismatch), &request)),
-            }
-        } else {
-            match client.sole_redirect_uri() {
-                Some(sole) if !policy.redirect_uri_required => request.append(sole.as_str()),
-                Some(_) | None => return Err(direct(Reason::RedirectUriMissing, &request)),
-            }
-        };
-        Ok(Self { request, client, redirect_uri, redirect_uri_is_explicit, policy })
     }
 
     pub(super) fn request(&self) -> &AuthorizationRequest {
@@ -64,11 +54,16 @@ impl ProvenRequest {
     }
 
     pub(super) fn redirect_uri(&self) -> &str {
-        &self.request.text()[self.redirect_uri.clone()]
+        match self.redirect_uri {
+            ProvenRedirectUri::Requested(span) => self.request.value(span),
+            ProvenRedirectUri::Sole => {
+                self.client.sole_redirect_uri().map(RedirectUri::as_str).expect("it was there for the proof")
+            }
+        }
     }
 
     pub(super) fn redirect_uri_is_explicit(&self) -> bool {
-        self.redirect_uri_is_explicit
+        matches!(self.redirect_uri, ProvenRedirectUri::Requested(_))
     }
 
     /// Where answers go, and how.
@@ -101,48 +96,28 @@ impl ProvenRequest {
             RedirectErrors::TrustedClients => self.client.is_trusted(),
             RedirectErrors::Never => false,
         };
-        if !redirected {
-            return Rejection::Direct(DirectError::new(reason, error, &self.policy, Some(&self.request)));
+        if redirected {
+            Rejection::Redirect(RedirectError::new(reason, error, self, mode))
+        } else {
+            Rejection::Direct(DirectError::new(reason, error, &self.policy, Some(self.request)))
         }
-        let state = self.request.range(Parameter::State);
-        Rejection::Redirect(RedirectError::new(
-            reason,
-            error,
-            Destination {
-                text: self.request.into_text(),
-                client: self.client,
-                uri: self.redirect_uri,
-                state,
-                mode,
-                policy: self.policy,
-            },
-        ))
     }
 }
 
-/// What remains of a refused [`ProvenRequest`].
-#[derive(Clone)]
-pub(super) struct Destination {
-    text: String,
-    client: Arc<Client>,
-    uri: Range<usize>,
-    state: Option<Range<usize>>,
-    mode: ResponseMode,
-    policy: Arc<Policy>,
-}
-
-impl Destination {
-    pub(super) fn client_id(&self) -> &str {
-        self.client.id()
+fn prove_redirect_uri(
+    request: &AuthorizationRequest,
+    client: &Client,
+    policy: &Policy,
+) -> Result<ProvenRedirectUri, Reason> {
+    if let Some(fault) = request.fault(Parameter::RedirectUri) {
+        return Err(Reason::Parameter(Parameter::RedirectUri, fault));
     }
-
-    pub(super) fn target(&self) -> RedirectTarget<'_> {
-        RedirectTarget {
-            uri: &self.text[self.uri.clone()],
-            mode: self.mode,
-            state: self.state.clone().map(|state| &self.text[state]),
-            issuer: self.policy.issuer.as_deref(),
-            error_uri: self.policy.error_uri.as_deref(),
-        }
+    match request.span(Parameter::RedirectUri) {
+        Some(span) => match client.check_redirect_uri(request.value(span), policy.loopback_ports) {
+            Ok(_) => Ok(ProvenRedirectUri::Requested(span)),
+            Err(mismatch) => Err(Reason::RedirectUri(mismatch)),
+        },
+        None if policy.redirect_uri_required => Err(Reason::RedirectUriMissing),
+        None => client.sole_redirect_uri().map(|_| ProvenRedirectUri::Sole).ok_or(Reason::RedirectUriMissing),
     }
 }

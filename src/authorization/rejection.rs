@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::client::RedirectUriMismatch;
 
 use super::Policy;
-use super::proven::Destination;
+use super::proven::ProvenRequest;
 use super::request::{AuthorizationRequest, Parameter, ParameterFault};
-use super::response::RedirectTarget;
+use super::response::{RedirectTarget, ResponseMode};
 
 /// A refused authorization request.
 ///
@@ -26,7 +26,7 @@ impl Rejection {
     /// A rejection that is told to the user agent, for checks outside of this crate.
     #[must_use]
     pub fn direct(reason: Reason) -> Self {
-        Self::Direct(DirectError { error: reason.to_error(), reason, error_uri: None, client_id: None })
+        Self::Direct(DirectError { error: reason.to_error(), reason, error_uri: None, request: None })
     }
 
     /// The OAuth error.
@@ -60,8 +60,8 @@ impl Rejection {
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         match self {
-            Self::Direct(error) => error.client_id.as_deref(),
-            Self::Redirect(error) => Some(error.destination.client_id()),
+            Self::Direct(error) => error.request.as_ref()?.get(Parameter::ClientId),
+            Self::Redirect(error) => Some(error.proven.client().id()),
         }
     }
 }
@@ -80,7 +80,7 @@ pub struct DirectError {
     reason: Reason,
     error: AuthorizationError,
     error_uri: Option<Arc<str>>,
-    client_id: Option<Box<str>>,
+    request: Option<AuthorizationRequest>,
 }
 
 impl DirectError {
@@ -88,14 +88,13 @@ impl DirectError {
         reason: Reason,
         error: AuthorizationError,
         policy: &Policy,
-        request: Option<&AuthorizationRequest>,
+        request: Option<AuthorizationRequest>,
     ) -> Self {
-        let client_id = request.and_then(|request| request.get(Parameter::ClientId)).map(Into::into);
         let error = match reason.detail().filter(|_| policy.detailed_errors) {
             Some(detail) => AuthorizationError::new(error.code, format!("{}: {detail}", error.description)),
             None => error,
         };
-        Self { reason, error, error_uri: policy.error_uri.clone(), client_id }
+        Self { reason, error, error_uri: policy.error_uri.clone(), request }
     }
 
     /// The OAuth error.
@@ -136,12 +135,13 @@ impl DirectError {
 pub struct RedirectError {
     reason: Reason,
     error: AuthorizationError,
-    destination: Destination,
+    proven: ProvenRequest,
+    mode: ResponseMode,
 }
 
 impl RedirectError {
-    pub(super) fn new(reason: Reason, error: AuthorizationError, destination: Destination) -> Self {
-        Self { reason, error, destination }
+    pub(super) fn new(reason: Reason, error: AuthorizationError, proven: ProvenRequest, mode: ResponseMode) -> Self {
+        Self { reason, error, proven, mode }
     }
 
     /// The OAuth error.
@@ -165,11 +165,11 @@ impl RedirectError {
     /// The URI that the error goes to.
     #[must_use]
     pub fn redirect_uri(&self) -> &str {
-        self.destination.target().uri
+        self.proven.redirect_uri()
     }
 
     pub(super) fn target(&self) -> RedirectTarget<'_> {
-        self.destination.target()
+        self.proven.target(self.mode)
     }
 
     pub(super) fn authorization_error(&self) -> &AuthorizationError {

@@ -1,9 +1,8 @@
 //! The parameters of an authorization request, read in one pass.
 
 use std::fmt;
-use std::ops::Range;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr3};
 
 /// A parameter that the crate reads (RFC 6749 §4.1.1, RFC 7636, RFC 8707, RFC 9101, OpenID Connect Core).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,25 +137,43 @@ pub struct AuthorizationRequest {
     /// The decoded values, end to end.
     text: String,
     slots: [Slot; COUNT],
-    resources: Vec<Range<usize>>,
+    resources: Vec<Span>,
+    any_fault: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Slot {
-    start: usize,
-    end: usize,
+    span: Span,
     seen: bool,
     fault: Option<ParameterFault>,
 }
 
+/// Where in the text a value is. 32 bits keep requests small while they are moved about.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
 impl AuthorizationRequest {
     /// Reads `application/x-www-form-urlencoded` parameters of the query and of the body, both without `?`.
+    ///
+    /// Of 4 GiB or more nothing is read.
     #[must_use]
     pub fn parse(query: &[u8], body: &[u8]) -> Self {
+        let length = query.len().saturating_add(body.len());
+        let (query, body) = if u32::try_from(length).is_ok() { (query, body) } else { (&[][..], &[][..]) };
         let mut parser = Parser {
             decoded: Vec::with_capacity(query.len() + body.len()),
             slots: [Slot::default(); COUNT],
             resources: Vec::new(),
+            any_fault: false,
         };
         parser.read(query);
         parser.read(body);
@@ -164,6 +181,7 @@ impl AuthorizationRequest {
             text: String::from_utf8(parser.decoded).expect("each value was kept only when it is UTF-8"),
             slots: parser.slots,
             resources: parser.resources,
+            any_fault: parser.any_fault,
         }
     }
 
@@ -171,7 +189,7 @@ impl AuthorizationRequest {
     /// [`AuthorizationRequest::resources`].
     #[must_use]
     pub fn get(&self, parameter: Parameter) -> Option<&str> {
-        self.range(parameter).map(|range| &self.text[range])
+        self.span(parameter).map(|span| self.value(span))
     }
 
     /// What is wrong with it.
@@ -180,29 +198,27 @@ impl AuthorizationRequest {
         self.slots[parameter as usize].fault
     }
 
+    /// The first parameter that something is wrong with.
+    #[must_use]
+    pub fn first_fault(&self) -> Option<(Parameter, ParameterFault)> {
+        if !self.any_fault {
+            return None;
+        }
+        Parameter::ALL.into_iter().find_map(|parameter| Some((parameter, self.fault(parameter)?)))
+    }
+
     /// All values of `resource`.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.resources.iter().map(|range| &self.text[range.clone()])
+        self.resources.iter().map(|span| self.value(*span))
     }
 
-    pub(super) fn range(&self, parameter: Parameter) -> Option<Range<usize>> {
+    pub(super) fn span(&self, parameter: Parameter) -> Option<Span> {
         let slot = &self.slots[parameter as usize];
-        (slot.fault.is_none() && slot.start < slot.end).then_some(slot.start..slot.end)
+        (slot.fault.is_none() && !slot.span.is_empty()).then_some(slot.span)
     }
 
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
-    pub(super) fn into_text(self) -> String {
-        self.text
-    }
-
-    /// Keeps a value that did not come with the request.
-    pub(super) fn append(&mut self, value: &str) -> Range<usize> {
-        let start = self.text.len();
-        self.text.push_str(value);
-        start..self.text.len()
+    pub(super) fn value(&self, span: Span) -> &str {
+        &self.text[span.start as usize..span.end as usize]
     }
 }
 
@@ -217,36 +233,38 @@ impl fmt::Debug for AuthorizationRequest {
 struct Parser {
     decoded: Vec<u8>,
     slots: [Slot; COUNT],
-    resources: Vec<Range<usize>>,
+    resources: Vec<Span>,
+    any_fault: bool,
 }
 
 impl Parser {
     fn read(&mut self, mut input: &[u8]) {
         while !input.is_empty() {
-            let end = memchr(b'&', input).unwrap_or(input.len());
-            let pair = &input[..end];
-            input = input.get(end + 1..).unwrap_or_default();
-            let (name, value) = match memchr(b'=', pair) {
-                Some(equals) => (&pair[..equals], &pair[equals + 1..]),
-                None => (pair, &[][..]),
+            let name_end = input.iter().position(|byte| matches!(byte, b'=' | b'&')).unwrap_or(input.len());
+            let (name, rest) = input.split_at(name_end);
+            // What follows a `=` is the value; a name without one has an empty value.
+            let value = rest.strip_prefix(b"=").unwrap_or_default();
+            let after_value = match recognise(name) {
+                Some(parameter) => self.take(parameter, value),
+                None => skip_value(value),
             };
-            if let Some(parameter) = recognise(name) {
-                self.take(parameter, value);
-            }
+            input = if rest.first() == Some(&b'=') { after_value } else { rest.get(1..).unwrap_or_default() };
         }
     }
 
-    fn take(&mut self, parameter: Parameter, value: &[u8]) {
+    /// Takes the value up to `&`, and returns what follows.
+    fn take<'i>(&mut self, parameter: Parameter, input: &'i [u8]) -> &'i [u8] {
         let start = self.decoded.len();
-        let fault = self.decode(parameter, value).err();
+        let (rest, decoded) = self.decode(input);
+        let fault = decoded.and_then(|()| check_text(parameter, &self.decoded[start..])).err();
         if fault.is_some() {
             self.decoded.truncate(start);
         }
-        let range = start..self.decoded.len();
+        let span = Span { start: offset(start), end: offset(self.decoded.len()) };
         let slot = &mut self.slots[parameter as usize];
         if parameter == Parameter::Resource {
-            if !range.is_empty() {
-                self.resources.push(range.clone());
+            if !span.is_empty() {
+                self.resources.push(span);
             }
             slot.fault = slot.fault.or(fault);
         } else if slot.seen {
@@ -254,41 +272,65 @@ impl Parser {
         } else {
             slot.fault = fault;
         }
-        if !slot.seen || slot.start == slot.end {
-            (slot.start, slot.end) = (range.start, range.end);
+        if slot.span.is_empty() {
+            slot.span = span;
         }
         slot.seen = true;
+        self.any_fault |= slot.fault.is_some();
+        rest
     }
 
-    fn decode(&mut self, parameter: Parameter, mut value: &[u8]) -> Result<(), ParameterFault> {
-        let start = self.decoded.len();
-        while let Some(at) = memchr2(b'%', b'+', value) {
-            self.decoded.extend_from_slice(&value[..at]);
-            if value[at] == b'+' {
-                self.decoded.push(b' ');
-                value = &value[at + 1..];
-            } else {
-                let escape = value.get(at + 1..at + 3).and_then(unescape);
-                self.decoded.push(escape.ok_or(ParameterFault::Undecodable)?);
-                value = &value[at + 3..];
+    /// Decodes up to `&`; what follows it is returned even where decoding fails.
+    fn decode<'i>(&mut self, mut input: &'i [u8]) -> (&'i [u8], Result<(), ParameterFault>) {
+        while let Some(at) = memchr3(b'&', b'%', b'+', input) {
+            self.decoded.extend_from_slice(&input[..at]);
+            let rest = &input[at + 1..];
+            match input[at] {
+                b'&' => return (rest, Ok(())),
+                b'+' => {
+                    self.decoded.push(b' ');
+                    input = rest;
+                }
+                _ => {
+                    let Some((byte, rest)) = unescape(rest) else {
+                        return (skip_value(rest), Err(ParameterFault::Undecodable));
+                    };
+                    self.decoded.push(byte);
+                    input = rest;
+                }
             }
         }
-        self.decoded.extend_from_slice(value);
-        let decoded = &self.decoded[start..];
-        if !decoded.is_ascii() && std::str::from_utf8(decoded).is_err() {
-            return Err(ParameterFault::Undecodable);
-        }
-        // RFC 6749 appendix A.5 allows less; any text but control characters is what clients send.
-        if matches!(parameter, Parameter::State | Parameter::Nonce) && decoded.iter().any(u8::is_ascii_control) {
-            return Err(ParameterFault::ControlCharacter);
-        }
-        Ok(())
+        self.decoded.extend_from_slice(input);
+        (&[], Ok(()))
     }
 }
 
+/// What follows the next `&`.
+fn skip_value(input: &[u8]) -> &[u8] {
+    memchr(b'&', input).map_or(&[], |end| &input[end + 1..])
+}
+
+fn check_text(parameter: Parameter, decoded: &[u8]) -> Result<(), ParameterFault> {
+    if !decoded.is_ascii() && std::str::from_utf8(decoded).is_err() {
+        return Err(ParameterFault::Undecodable);
+    }
+    // RFC 6749 appendix A.5 allows less; any text but control characters is what clients send.
+    if matches!(parameter, Parameter::State | Parameter::Nonce) && decoded.iter().any(u8::is_ascii_control) {
+        return Err(ParameterFault::ControlCharacter);
+    }
+    Ok(())
+}
+
+fn offset(length: usize) -> u32 {
+    u32::try_from(length).expect("decoding never lengthens, and longer input is not read")
+}
+
 fn recognise(name: &[u8]) -> Option<Parameter> {
-    if memchr2(b'%', b'+', name).is_none() {
-        return Parameter::from_name(name);
+    if let Some(parameter) = Parameter::from_name(name) {
+        return Some(parameter);
+    }
+    if !name.contains(&b'%') {
+        return None;
     }
     // A broken escape stays as it is, and no recognised name holds a `%`.
     let mut decoded = [0; LONGEST_NAME];
@@ -304,10 +346,9 @@ fn recognise(name: &[u8]) -> Option<Parameter> {
     Parameter::from_name(&decoded[..length])
 }
 
-fn unescape(hex: &[u8]) -> Option<u8> {
+/// The byte of the two hexadecimal digits that the input begins with, and what follows them.
+fn unescape(input: &[u8]) -> Option<(u8, &[u8])> {
+    let (&[high, low], rest) = input.split_first_chunk()?;
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    match hex {
-        &[high, low] => Some(digit(high)? << 4 | digit(low)?),
-        _ => None,
-    }
+    Some((digit(high)? << 4 | digit(low)?, rest))
 }

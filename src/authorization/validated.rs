@@ -1,13 +1,12 @@
 //! What the inner service gets.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::client::{Client, ResponseType, Scope, tokens};
 
 use super::proven::ProvenRequest;
-use super::request::Parameter;
+use super::request::{Parameter, Span};
 use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode};
 use super::{AuthorizationError, Reason, Rejection};
 
@@ -49,7 +48,7 @@ struct Accepted {
 #[derive(Clone)]
 pub(super) enum GrantedScope {
     /// Just as they were asked for.
-    Requested(Range<usize>),
+    Requested(Span),
     /// The default ones, or what narrowing left.
     Other(Scope),
 }
@@ -98,7 +97,7 @@ impl ValidatedRequest {
     #[must_use]
     pub fn scope(&self) -> &str {
         match &self.0.scope {
-            GrantedScope::Requested(range) => &self.0.proven.request().text()[range.clone()],
+            GrantedScope::Requested(span) => self.0.proven.request().value(*span),
             GrantedScope::Other(scope) => scope.as_str(),
         }
     }
@@ -166,8 +165,8 @@ impl ValidatedRequest {
 
     /// What a validator of the user's says.
     pub(super) fn refuse(self, error: AuthorizationError) -> Rejection {
-        let mode = self.0.response_mode;
-        Arc::unwrap_or_clone(self.0).proven.refuse(Reason::Validator, error, mode)
+        let Accepted { proven, response_mode, .. } = Arc::unwrap_or_clone(self.0);
+        proven.refuse(Reason::Validator, error, response_mode)
     }
 }
 

@@ -162,6 +162,22 @@ fn response_and_grant_types(mut builder: ClientBuilder, members: &mut Members) -
     Ok(builder)
 }
 
+/// Whether a JSON Web Key Set holds a private or a symmetric key (RFC 7517, RFC 7518 §6), which nobody may
+/// publish.
+#[cfg(any(feature = "registration", feature = "metadata-document"))]
+pub(crate) fn holds_private_key(jwks: &Value) -> bool {
+    const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+    let keys = jwks.get("keys").and_then(Value::as_array).into_iter().flatten();
+    keys.chain([jwks]).any(|key| PRIVATE_MEMBERS.iter().any(|member| key.get(member).is_some()))
+}
+
+/// Members that only an operator or the server itself sets: from outside they would give privileges, and they
+/// are not for showing.
+#[cfg(any(feature = "registration", feature = "metadata-document"))]
+pub(crate) fn is_operator_member(name: &str) -> bool {
+    matches!(name, "trusted" | "disabled" | "revoked" | "expires_at" | "default_scope") || name.ends_with("_sha256")
+}
+
 struct Members(Map<String, Value>);
 
 impl Members {

@@ -12,10 +12,14 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 pub use self::metadata::MetadataError;
+#[cfg(any(feature = "registration", feature = "metadata-document"))]
+pub(crate) use self::metadata::{holds_private_key, is_operator_member};
+use self::redirect_uri::LoopbackRule;
+#[cfg(feature = "metadata-document")]
+pub(crate) use self::redirect_uri::is_dot_segment;
 pub use self::redirect_uri::{
     LoopbackPorts, Nearest, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
 };
-pub(crate) use self::redirect_uri::{LoopbackRule, Requested};
 pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
 
@@ -219,11 +223,7 @@ impl Client {
             }
             LoopbackPorts::NativeClients => LoopbackRule::SamePort,
         };
-        let requested = Requested::new(requested);
-        self.redirect_uris
-            .iter()
-            .find(|registered| requested.matches(registered, rule))
-            .ok_or_else(|| requested.explain(&self.redirect_uris))
+        redirect_uri::find(requested, &self.redirect_uris, rule)
     }
 
     /// The URI that an authorization request may leave out: the only one, and no wildcard.

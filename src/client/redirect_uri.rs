@@ -137,7 +137,7 @@ impl RedirectUri {
     /// Whether `requested` matches, with [`LoopbackPorts::Any`].
     #[must_use]
     pub fn matches(&self, requested: &str) -> bool {
-        Requested::new(requested).matches(self, LoopbackRule::AnyHost)
+        find(requested, std::slice::from_ref(self), LoopbackRule::AnyHost).is_ok()
     }
 }
 
@@ -185,62 +185,61 @@ pub enum LoopbackPorts {
 
 /// [`LoopbackPorts`], resolved for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LoopbackRule {
+pub(super) enum LoopbackRule {
     AnyHost,
     IpLiterals,
     SamePort,
 }
 
-/// A requested redirect URI, split once for all comparisons.
-pub(crate) struct Requested<'a> {
-    uri: &'a str,
-    loopback: Option<Loopback<'a>>,
+/// The registered URI that `requested` matches, or why there is none.
+pub(super) fn find<'c>(
+    requested: &str,
+    registered: &'c [RedirectUri],
+    rule: LoopbackRule,
+) -> Result<&'c RedirectUri, RedirectUriMismatch> {
+    find_equal(requested, registered)
+        .or_else(|| find_loopback(requested, registered, rule))
+        .ok_or_else(|| explain(requested, registered))
 }
 
-impl<'a> Requested<'a> {
-    pub(crate) fn new(uri: &'a str) -> Self {
-        Self { uri, loopback: Loopback::split(uri) }
-    }
+/// The same string, byte for byte.
+///
+/// A registered URI was judged when it was registered, so an equal one needs no judging. A pattern is no URI:
+/// asking for it literally is asking for the port `*`, which is malformed.
+fn find_equal<'c>(requested: &str, registered: &'c [RedirectUri]) -> Option<&'c RedirectUri> {
+    registered.iter().find(|uri| *uri.0 == *requested).filter(|uri| !uri.has_wildcard_port())
+}
 
-    pub(crate) fn matches(&self, registered: &RedirectUri, rule: LoopbackRule) -> bool {
-        // A registered URI was judged when it was registered, so an equal one needs no judging. A pattern
-        // is no URI: asking for it literally is asking for the port `*`, which is malformed.
-        if *registered.0 == *self.uri {
-            return !registered.has_wildcard_port();
-        }
-        let Some(requested) = &self.loopback else {
-            return false;
-        };
-        let Some(registered) = Loopback::split(&registered.0) else {
-            return false;
-        };
-        if requested.host != registered.host {
-            return false;
-        }
-        if registered.port == Some("*") {
-            return requested.port.is_some_and(is_plain_port)
-                && match registered.rest {
+/// The same `http` loopback URI but for the port (RFC 8252 §7.3).
+fn find_loopback<'c>(requested: &str, registered: &'c [RedirectUri], rule: LoopbackRule) -> Option<&'c RedirectUri> {
+    let asked = Loopback::split(requested)?;
+    if !asked.port.is_none_or(is_plain_port) {
+        return None;
+    }
+    let any_port = match rule {
+        LoopbackRule::AnyHost => true,
+        LoopbackRule::IpLiterals => asked.host != "localhost",
+        LoopbackRule::SamePort => false,
+    };
+    registered.iter().find(|uri| {
+        Loopback::split(&uri.0).is_some_and(|own| {
+            own.host == asked.host
+                && match (own.port, own.rest) {
                     // Any path and query: the only bytes that no registered URI vouches for.
-                    "" => judge(self.uri, PlainHttp::LoopbackOnly).is_ok(),
-                    rest => requested.rest == rest,
-                };
-        }
-        let port_may_differ = match rule {
-            LoopbackRule::AnyHost => true,
-            LoopbackRule::IpLiterals => requested.host != "localhost",
-            LoopbackRule::SamePort => false,
-        };
-        port_may_differ && requested.rest == registered.rest && requested.port.is_none_or(is_plain_port)
-    }
+                    (Some("*"), "") => asked.port.is_some() && judge(requested, PlainHttp::LoopbackOnly).is_ok(),
+                    (Some("*"), rest) => asked.port.is_some() && asked.rest == rest,
+                    (_, rest) => any_port && asked.rest == rest,
+                }
+        })
+    })
+}
 
-    /// Why nothing matched: a rule that the URI breaks in itself, or what the nearest registered URI has
-    /// different.
-    pub(crate) fn explain(&self, registered: &[RedirectUri]) -> RedirectUriMismatch {
-        // Plain `http` is a matter of what was registered, not of syntax.
-        match judge(self.uri, PlainHttp::Anywhere) {
-            Err(error) => RedirectUriMismatch::Malformed(error),
-            Ok(()) => RedirectUriMismatch::NotRegistered(nearest(self.uri, registered)),
-        }
+/// Why nothing matched: a rule that the URI breaks in itself, or what the nearest registered URI has different.
+fn explain(requested: &str, registered: &[RedirectUri]) -> RedirectUriMismatch {
+    // Plain `http` is a matter of what was registered, not of syntax.
+    match judge(requested, PlainHttp::Anywhere) {
+        Err(error) => RedirectUriMismatch::Malformed(error),
+        Ok(()) => RedirectUriMismatch::NotRegistered(nearest(requested, registered)),
     }
 }
 
@@ -363,6 +362,10 @@ fn after_path(uri: &Uri<&str>) -> usize {
 
 /// A browser goes where `url::Url` says; it must be where the RFC 3986 parser says that the URI leads.
 fn browser_agrees(uri: &Uri<&str>) -> bool {
+    let scheme = uri.scheme().as_str();
+    if matches!(scheme, "http" | "https") && uri.authority().is_some_and(|authority| is_plain_host(authority.host())) {
+        return true;
+    }
     let (Ok(browser), Some(authority)) = (url::Url::parse(uri.as_str()), uri.authority()) else {
         return false;
     };
@@ -372,8 +375,20 @@ fn browser_agrees(uri: &Uri<&str>) -> bool {
         && (browser.port() == port || (browser.port().is_none() && browser.port_or_known_default() == port))
 }
 
+/// A host that browsers leave as it is: lower-case labels without punycode, the last of which cannot begin a
+/// number. Most are, and need no second parser.
+fn is_plain_host(host: &str) -> bool {
+    let is_plain_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with("xn--")
+            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    last.starts_with(|first: char| first.is_ascii_lowercase()) && host.split('.').all(is_plain_label)
+}
+
 /// `.` and `..`, each dot raw or as `%2e`.
-fn is_dot_segment(segment: &str) -> bool {
+pub(crate) fn is_dot_segment(segment: &str) -> bool {
     segment.len() <= "%2e%2e".len() && percent_decode(segment.as_bytes()).all(|byte| byte == b'.') && {
         let dots = percent_decode(segment.as_bytes()).count();
         dots == 1 || dots == 2
@@ -549,7 +564,7 @@ impl UriPart {
     const ALL: [Self; 7] =
         [Self::Scheme, Self::Host, Self::Port, Self::Path, Self::Query, Self::TrailingSlash, Self::LetterCase];
 
-    /// Its bit; a larger one weighs more when the nearest URI is looked for.
+    /// Its bit; of as many differences, a larger one weighs more when the nearest URI is looked for.
     fn bit(self) -> u8 {
         1 << (self as u8)
     }
@@ -610,7 +625,8 @@ fn nearest(requested: &str, registered: &[RedirectUri]) -> Nearest {
             index: Some(index),
             parts: requested.differences(&UriParts::split(&registered.0)),
         })
-        .min_by_key(|nearest| nearest.parts)
+        // Few differences are near, whatever they are: https for http is nearer than another host and path.
+        .min_by_key(|nearest| (nearest.parts.count_ones(), nearest.parts))
         .unwrap_or_default()
 }
 

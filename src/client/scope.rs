@@ -165,7 +165,16 @@ impl std::error::Error for ScopeError {}
 
 /// The tokens of a value that follows the grammar, or of the empty string.
 pub(crate) fn tokens(value: &str) -> impl Iterator<Item = &str> {
-    value.split(' ').filter(|token| !token.is_empty())
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        // Shorter than what a searcher costs: tokens are few bytes long.
+        let start = rest.bytes().position(|byte| byte != b' ')?;
+        let token = &rest[start..];
+        let end = token.bytes().position(|byte| byte == b' ').unwrap_or(token.len());
+        let (token, after) = token.split_at(end);
+        rest = after;
+        Some(token)
+    })
 }
 
 /// `scope = scope-token *( SP scope-token )`, RFC 6749 §3.3.

@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::body::{ReadBody, Reading, RequestBodies, ResponseBodies};
-use super::service::query;
+use super::service::Shared;
 use super::{ReportedOutcome, Settings, UnregisteredClient, log};
 use crate::authorization::response::{AnswerTo, reject};
 use crate::authorization::{AuthorizationRequest, Reason, Rejection, ValidatedRequest};
@@ -52,16 +52,14 @@ pin_project! {
 /// What is needed until the decision. Holds the inner service that was polled ready, and thereby its permits.
 pub(super) struct Pending<S, R> {
     pub(super) inner: S,
-    pub(super) registry: Arc<R>,
-    pub(super) settings: Arc<Settings>,
+    pub(super) shared: Arc<Shared<R>>,
 }
 
 /// A request whose client is being looked up.
 pub(super) struct Waiting<S, R, B> {
     pending: Pending<S, R>,
-    request: AuthorizationRequest,
-    parts: Parts,
-    body: B,
+    asked: AuthorizationRequest,
+    request: Request<B>,
 }
 
 impl<S, R, M, ReqBody> ResponseFuture<S, R, M, ReqBody>
@@ -88,59 +86,63 @@ where
 
 impl<S, R> Pending<S, R> {
     /// Passes the request on.
-    pub(super) fn forward<M, ReqBody>(mut self, parts: Parts, body: M::Inner) -> Stage<S, R, M, ReqBody>
+    pub(super) fn forward<M, ReqBody>(mut self, request: Request<M::Inner>) -> Stage<S, R, M, ReqBody>
     where
         S: Service<Request<M::Inner>>,
         R: RegistrySource,
         M: RequestBodies<ReqBody>,
     {
-        Stage::Inner { future: self.inner.call(Request::from_parts(parts, body)) }
+        Stage::Inner { future: self.inner.call(request) }
     }
 
     /// Answers the request. The inner service is dropped here, and its permits with it.
-    pub(super) fn refuse<M, ReqBody>(
+    fn refuse<M, ReqBody>(self, rejection: Rejection, to: AnswerTo<'_>) -> Stage<S, R, M, ReqBody>
+    where
+        S: Service<Request<M::Inner>>,
+        R: RegistrySource,
+        M: RequestBodies<ReqBody>,
+    {
+        log::rejected(&rejection, self.shared.settings.report_only);
+        Stage::Answer { response: Some(reject(rejection, to, &self.shared.settings.answers)) }
+    }
+
+    /// Answers the request, or passes it on where rejections are only reported.
+    pub(super) fn refuse_or_report<M, ReqBody>(
         self,
         rejection: Rejection,
-        mut parts: Parts,
-        body: Option<M::Inner>,
+        mut request: Request<M::Inner>,
     ) -> Stage<S, R, M, ReqBody>
     where
         S: Service<Request<M::Inner>>,
         R: RegistrySource,
         M: RequestBodies<ReqBody>,
     {
-        log::rejected(&rejection, self.settings.report_only);
-        match body {
-            Some(body) if self.settings.report_only => {
-                parts.extensions.remove::<ValidatedRequest>();
-                parts.extensions.insert(ReportedOutcome::Rejected(rejection));
-                self.forward(parts, body)
-            }
-            Some(_) | None => {
-                let to = AnswerTo { method: &parts.method, headers: &parts.headers };
-                Stage::Answer { response: Some(reject(rejection, to, &self.settings.answers)) }
-            }
+        if !self.shared.settings.report_only {
+            return self.refuse(rejection, AnswerTo { method: request.method(), headers: request.headers() });
         }
+        log::rejected(&rejection, true);
+        request.extensions_mut().remove::<ValidatedRequest>();
+        request.extensions_mut().insert(ReportedOutcome::Rejected(rejection));
+        self.forward(request)
     }
 
     /// Asks the registry for the client.
     pub(super) fn look_up<M, ReqBody>(
         self,
-        request: AuthorizationRequest,
-        parts: Parts,
-        body: M::Inner,
+        asked: AuthorizationRequest,
+        request: Request<M::Inner>,
     ) -> Stage<S, R, M, ReqBody>
     where
         S: Service<Request<M::Inner>>,
         R: RegistrySource,
         M: RequestBodies<ReqBody>,
     {
-        match self.settings.validator.client_id(&request) {
+        match self.shared.settings.validator.client_id(&asked) {
             Ok(client_id) => {
-                let look_up = self.registry.find_client(client_id);
-                Stage::LookingUp { look_up, waiting: Some(Waiting { pending: self, request, parts, body }) }
+                let look_up = self.shared.registry.find_client(client_id);
+                Stage::LookingUp { look_up, waiting: Some(Waiting { pending: self, asked, request }) }
             }
-            Err(rejection) => self.refuse(rejection, parts, Some(body)),
+            Err(rejection) => self.refuse_or_report(rejection, request),
         }
     }
 
@@ -158,12 +160,18 @@ impl<S, R> Pending<S, R> {
             Ok(read) => (read, None),
             Err((read, reason)) => (read, Some(reason)),
         };
-        let request = AuthorizationRequest::parse(query(&parts), read.data());
-        match (reason, M::replayed(read)) {
-            (None, Some(body)) => self.look_up(request, parts, body),
-            (reason, body) => {
-                let rejection = self.settings.validator.direct(reason.unwrap_or(Reason::BodyUnreadable), None);
-                self.refuse(rejection, parts, body)
+        let asked = AuthorizationRequest::parse(parts.uri.query().unwrap_or_default().as_bytes(), read.data());
+        let replayed = M::replayed(read);
+        let rejection = || self.shared.settings.validator.direct(reason.unwrap_or(Reason::BodyUnreadable), None);
+        match (reason, replayed) {
+            (None, Some(body)) => self.look_up(asked, Request::from_parts(parts, body)),
+            (Some(_), Some(body)) => {
+                let rejection = rejection();
+                self.refuse_or_report(rejection, Request::from_parts(parts, body))
+            }
+            (_, None) => {
+                let rejection = rejection();
+                self.refuse(rejection, AnswerTo { method: &parts.method, headers: &parts.headers })
             }
         }
     }
@@ -176,37 +184,37 @@ impl<S, R, B> Waiting<S, R, B> {
         R: RegistrySource,
         M: RequestBodies<ReqBody, Inner = B>,
     {
-        let Self { pending, request, mut parts, body } = self;
-        let settings = &pending.settings;
-        let validator = &settings.validator;
+        let Self { pending, asked, mut request } = self;
+        let Settings { validator, report_only, .. } = &pending.shared.settings;
         let client = match found {
             Ok(client) => client,
             Err(error) => {
                 let reason = if error.is_transient() { Reason::RegistryUnavailable } else { Reason::RegistryFault };
-                log::registry_failed(&error, &request, reason);
-                let rejection = validator.direct(reason, Some(&request));
-                return pending.refuse(rejection, parts, Some(body));
+                log::registry_failed(&error, &asked, reason, *report_only);
+                let rejection = validator.direct(reason, Some(asked));
+                return pending.refuse_or_report(rejection, request);
             }
         };
+        let extensions = request.extensions_mut();
         if client.is_none() && validator.policy().forwards_unknown_clients() {
-            log::forwarded(&request, settings.report_only);
-            parts.extensions.remove::<ValidatedRequest>();
-            if settings.report_only {
-                parts.extensions.insert(ReportedOutcome::Forwarded);
+            log::forwarded(&asked, *report_only);
+            extensions.remove::<ValidatedRequest>();
+            if *report_only {
+                extensions.insert(ReportedOutcome::Forwarded);
             }
-            parts.extensions.insert(UnregisteredClient::new(request));
-            return pending.forward(parts, body);
+            extensions.insert(UnregisteredClient::new(asked));
+            return pending.forward(request);
         }
-        match validator.validate(request, client) {
+        match validator.validate(asked, client) {
             Ok(validated) => {
-                log::accepted(&validated, settings.report_only);
-                if settings.report_only {
-                    parts.extensions.insert(ReportedOutcome::Accepted);
+                log::accepted(&validated, *report_only);
+                if *report_only {
+                    extensions.insert(ReportedOutcome::Accepted);
                 }
-                parts.extensions.insert(validated);
-                pending.forward(parts, body)
+                extensions.insert(validated);
+                pending.forward(request)
             }
-            Err(rejection) => pending.refuse(rejection, parts, Some(body)),
+            Err(rejection) => pending.refuse_or_report(rejection, request),
         }
     }
 }

@@ -17,18 +17,26 @@ pub(super) fn accepted(validated: &ValidatedRequest, report_only: bool) {
 
 pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
     let reason = rejection.reason();
-    if matches!(reason, Reason::RegistryUnavailable | Reason::RegistryFault) {
+    let error = rejection.error().as_str();
+    let client_id = rejection.client_id().map(|id| display(ClientId(id)));
+    match reason {
         // Told by `registry_failed`, with its cause.
-        return;
+        Reason::RegistryUnavailable | Reason::RegistryFault => {}
+        Reason::ClientIdMismatch => {
+            tracing::error!(outcome = "rejected", error, reason = reason.as_str(), client_id, report_only);
+        }
+        _ => {
+            tracing::info!(
+                outcome = "rejected",
+                error,
+                reason = reason.as_str(),
+                client_id,
+                // Formatted only where somebody listens.
+                detail = reason.detail(),
+                report_only,
+            );
+        }
     }
-    tracing::info!(
-        outcome = "rejected",
-        error = rejection.error().as_str(),
-        reason = reason.as_str(),
-        client_id = rejection.client_id().map(|id| display(ClientId(id))),
-        detail = reason.detail(),
-        report_only,
-    );
 }
 
 pub(super) fn forwarded(request: &AuthorizationRequest, report_only: bool) {
@@ -36,13 +44,19 @@ pub(super) fn forwarded(request: &AuthorizationRequest, report_only: bool) {
     tracing::info!(outcome = "forwarded", reason = Reason::ClientUnknown.as_str(), client_id, report_only);
 }
 
-pub(super) fn registry_failed(error: &RegistryError, request: &AuthorizationRequest, reason: Reason) {
+pub(super) fn registry_failed(
+    error: &RegistryError,
+    request: &AuthorizationRequest,
+    reason: Reason,
+    report_only: bool,
+) {
     tracing::error!(
         outcome = "rejected",
         error = reason.error().as_str(),
         reason = reason.as_str(),
         client_id = client_id(request),
         cause = display(Causes(error)),
+        report_only,
     );
 }
 

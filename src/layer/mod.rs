@@ -73,7 +73,8 @@ pub const DEFAULT_BODY_LIMIT: usize = 64 * 1024;
 /// let service = ServiceBuilder::new().layer(ClientValidationLayer::new(registry)).service_fn(
 ///     |request: Request<Full<Bytes>>| async move {
 ///         let validated = request.extensions().get::<ValidatedRequest>().expect("the layer put it there");
-///         Ok::<_, BoxError>(Response::new(Full::from(format!("hello {}", validated.client_id()))))
+///         let body: Full<Bytes> = format!("hello {}", validated.client_id()).into();
+///         Ok::<_, BoxError>(Response::new(body))
 ///     },
 /// );
 ///
@@ -88,7 +89,7 @@ pub const DEFAULT_BODY_LIMIT: usize = 64 * 1024;
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct ClientValidationLayer<R, M = KeepBodies> {
     registry: Arc<R>,
-    settings: Arc<Settings>,
+    settings: Settings,
     bodies: PhantomData<fn() -> M>,
 }
 
@@ -109,13 +110,13 @@ impl<R: RegistrySource> ClientValidationLayer<R> {
     pub fn new(registry: R) -> Self {
         Self {
             registry: Arc::new(registry),
-            settings: Arc::new(Settings {
+            settings: Settings {
                 validator: Validator::default(),
                 body_limit: DEFAULT_BODY_LIMIT,
                 report_only: false,
                 filter: None,
                 answers: DirectAnswers::default(),
-            }),
+            },
             bodies: PhantomData,
         }
     }
@@ -202,7 +203,7 @@ impl<R, M> ClientValidationLayer<R, M> {
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
+        change(&mut self.settings);
         self
     }
 }
@@ -211,13 +212,13 @@ impl<S, R, M> Layer<S> for ClientValidationLayer<R, M> {
     type Service = ClientValidation<S, R, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ClientValidation::new(inner, Arc::clone(&self.registry), Arc::clone(&self.settings))
+        ClientValidation::new(inner, Arc::clone(&self.registry), self.settings.clone())
     }
 }
 
 impl<R, M> Clone for ClientValidationLayer<R, M> {
     fn clone(&self) -> Self {
-        Self { registry: Arc::clone(&self.registry), settings: Arc::clone(&self.settings), bodies: PhantomData }
+        Self { registry: Arc::clone(&self.registry), settings: self.settings.clone(), bodies: PhantomData }
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use tower::Service;
@@ -21,14 +20,19 @@ use crate::registry::{BoxError, RegistrySource};
 /// [`ClientValidationLayer`](super::ClientValidationLayer).
 pub struct ClientValidation<S, R, M = KeepBodies> {
     inner: S,
-    registry: Arc<R>,
-    settings: Arc<Settings>,
+    shared: Arc<Shared<R>>,
     bodies: PhantomData<fn() -> M>,
 }
 
+/// What all clones of a service share, behind one pointer: a service is cloned for each request.
+pub(super) struct Shared<R> {
+    pub(super) registry: Arc<R>,
+    pub(super) settings: Settings,
+}
+
 impl<S, R, M> ClientValidation<S, R, M> {
-    pub(super) fn new(inner: S, registry: Arc<R>, settings: Arc<Settings>) -> Self {
-        Self { inner, registry, settings, bodies: PhantomData }
+    pub(super) fn new(inner: S, registry: Arc<R>, settings: Settings) -> Self {
+        Self { inner, shared: Arc::new(Shared { registry, settings }), bodies: PhantomData }
     }
 
     /// The inner service.
@@ -67,14 +71,13 @@ where
         // The inner service that was polled ready goes with the request; its clone was not.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
-        let pending = Pending { inner, registry: Arc::clone(&self.registry), settings: Arc::clone(&self.settings) };
-        let (parts, body) = request.into_parts();
-        ResponseFuture::new(begin(pending, parts, body))
+        let pending = Pending { inner, shared: Arc::clone(&self.shared) };
+        ResponseFuture::new(begin(pending, request))
     }
 }
 
 /// What becomes of a request before anything has to wait.
-fn begin<S, R, M, ReqBody>(pending: Pending<S, R>, parts: Parts, body: ReqBody) -> Stage<S, R, M, ReqBody>
+fn begin<S, R, M, ReqBody>(pending: Pending<S, R>, request: Request<ReqBody>) -> Stage<S, R, M, ReqBody>
 where
     S: Service<Request<M::Inner>>,
     R: RegistrySource,
@@ -82,22 +85,34 @@ where
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
 {
-    if pending.settings.filter.as_ref().is_some_and(|filter| !filter(&parts)) {
-        return pending.forward(parts, M::untouched(body));
-    }
-    match parts.method {
-        Method::OPTIONS => pending.forward(parts, M::untouched(body)),
-        Method::GET | Method::HEAD => {
-            let request = AuthorizationRequest::parse(query(&parts), b"");
-            pending.look_up(request, parts, M::untouched(body))
+    let request = match &pending.shared.settings.filter {
+        None => request,
+        Some(filter) => {
+            let (parts, body) = request.into_parts();
+            let is_judged = filter(&parts);
+            let request = Request::from_parts(parts, body);
+            if !is_judged {
+                return pending.forward(request.map(M::untouched));
+            }
+            request
         }
-        Method::POST => begin_post(pending, parts, body),
-        _ => pending.refuse(Rejection::direct(Reason::Method), parts, Some(M::untouched(body))),
+    };
+    match *request.method() {
+        Method::OPTIONS => pending.forward(request.map(M::untouched)),
+        Method::GET | Method::HEAD => {
+            let asked = AuthorizationRequest::parse(query(&request), b"");
+            pending.look_up(asked, request.map(M::untouched))
+        }
+        Method::POST => begin_post(pending, request),
+        _ => {
+            let rejection = pending.shared.settings.validator.direct(Reason::Method, None);
+            pending.refuse_or_report(rejection, request.map(M::untouched))
+        }
     }
 }
 
 /// The content type is judged first, then the size that is known beforehand.
-fn begin_post<S, R, M, ReqBody>(pending: Pending<S, R>, parts: Parts, body: ReqBody) -> Stage<S, R, M, ReqBody>
+fn begin_post<S, R, M, ReqBody>(pending: Pending<S, R>, request: Request<ReqBody>) -> Stage<S, R, M, ReqBody>
 where
     S: Service<Request<M::Inner>>,
     R: RegistrySource,
@@ -105,28 +120,27 @@ where
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
 {
-    let limit = pending.settings.body_limit;
-    let reason = if !is_form(&parts.headers) {
+    let limit = pending.shared.settings.body_limit;
+    let reason = if !is_form(request.headers()) {
         Some(Reason::ContentType)
-    } else if known_length(&parts.headers, &body) > limit as u64 {
+    } else if known_length(&request) > limit as u64 {
         Some(Reason::BodyTooLarge)
-    } else if pending.settings.report_only && !M::RESUMES && body.size_hint().exact().is_none() {
+    } else if pending.shared.settings.report_only && !M::RESUMES && request.body().size_hint().exact().is_none() {
         // Reading it could leave nothing to pass on.
         Some(Reason::BodyUnreadable)
     } else {
         None
     };
-    match reason {
-        Some(reason) => {
-            let rejection = pending.settings.validator.direct(reason, None);
-            pending.refuse(rejection, parts, Some(M::untouched(body)))
-        }
-        None => Stage::reading(Reading::new(body, limit), parts, pending),
+    if let Some(reason) = reason {
+        let rejection = pending.shared.settings.validator.direct(reason, None);
+        return pending.refuse_or_report(rejection, request.map(M::untouched));
     }
+    let (parts, body) = request.into_parts();
+    Stage::reading(Reading::new(body, limit), parts, pending)
 }
 
-pub(super) fn query(parts: &Parts) -> &[u8] {
-    parts.uri.query().unwrap_or_default().as_bytes()
+pub(super) fn query<B>(request: &Request<B>) -> &[u8] {
+    request.uri().query().unwrap_or_default().as_bytes()
 }
 
 /// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none: the
@@ -140,19 +154,14 @@ fn is_form(headers: &HeaderMap) -> bool {
     media_type.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
-fn known_length(headers: &HeaderMap, body: &impl Body) -> u64 {
-    let header = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    header.unwrap_or(0).max(body.size_hint().lower())
+fn known_length(request: &Request<impl Body>) -> u64 {
+    let header = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    header.unwrap_or(0).max(request.body().size_hint().lower())
 }
 
 impl<S: Clone, R, M> Clone for ClientValidation<S, R, M> {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            registry: Arc::clone(&self.registry),
-            settings: Arc::clone(&self.settings),
-            bodies: PhantomData,
-        }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared), bodies: PhantomData }
     }
 }
 
@@ -160,7 +169,7 @@ impl<S: fmt::Debug, R, M> fmt::Debug for ClientValidation<S, R, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientValidation")
             .field("inner", &self.inner)
-            .field("settings", &self.settings)
+            .field("settings", &self.shared.settings)
             .finish_non_exhaustive()
     }
 }

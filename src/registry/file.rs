@@ -343,7 +343,9 @@ impl Entries {
 }
 
 fn parse_json(text: &str) -> Result<Vec<Client>, Wrong> {
-    let syntax = |error: serde_json::Error| (Some((error.line(), error.column())), Problem::Syntax(error.into()));
+    // At the very beginning of a line serde_json counts column 0.
+    let syntax =
+        |error: serde_json::Error| (Some((error.line(), error.column().max(1))), Problem::Syntax(error.into()));
     let offset = |entry: &RawValue| entry.get().as_ptr() as usize - text.as_ptr() as usize;
     let entries = match serde_json::from_str::<Vec<&RawValue>>(text) {
         Ok(entries) => entries,

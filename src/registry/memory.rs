@@ -39,6 +39,7 @@ use crate::client::{
 #[derive(Clone, Default)]
 pub struct MemoryRegistry {
     shared: Arc<Shared>,
+    dynamic_registration: bool,
 }
 
 #[derive(Default)]
@@ -46,7 +47,6 @@ struct Shared {
     clients: ArcSwap<Clients>,
     /// Held by writers only; keeps equal scope lists once.
     writer: Mutex<ScopeLists>,
-    dynamic_registration: bool,
 }
 
 type Clients = papaya::HashMap<Entry, Held>;
@@ -65,15 +65,12 @@ impl MemoryRegistry {
         registry
     }
 
-    /// Whether [`MemoryRegistry::register`] takes clients (default: no).
+    /// Whether [`MemoryRegistry::register`] takes clients (default: no). Holds for this handle and its clones; an
+    /// earlier clone shares the clients, and stays as it is.
     #[must_use]
-    pub fn dynamic_registration(self, allowed: bool) -> Self {
-        let shared = Shared {
-            clients: ArcSwap::new(self.shared.clients.load_full()),
-            writer: Mutex::default(),
-            dynamic_registration: allowed,
-        };
-        Self { shared: Arc::new(shared) }
+    pub fn dynamic_registration(mut self, allowed: bool) -> Self {
+        self.dynamic_registration = allowed;
+        self
     }
 
     /// The client of this id.
@@ -120,10 +117,10 @@ impl MemoryRegistry {
     }
 
     /// Puts a client in the place of the one with its id, and returns the old one; `None`, and nothing done,
-    /// when there is none. Its origin stays.
+    /// when there is none, or it is revoked. Its origin stays.
     #[allow(clippy::must_use_candidate)]
     pub fn replace(&self, client: Client) -> Option<Arc<Client>> {
-        self.write().replace(client)
+        self.write().replace_live(client).map(|replaced| replaced.old)
     }
 
     /// Revokes a client. Its id stays taken, so that it never comes back as another client.
@@ -136,7 +133,7 @@ impl MemoryRegistry {
         }
         let mut client = Client::clone(&*old);
         client.set_status(ClientStatus::Revoked);
-        writer.replace(client)
+        writer.replace(client).map(|replaced| replaced.old)
     }
 
     /// Removes a client, and returns it.
@@ -170,7 +167,7 @@ impl MemoryRegistry {
     ///
     /// When [dynamic registration](MemoryRegistry::dynamic_registration) is off, or the id is taken.
     pub fn register(&self, client: Client) -> Result<Arc<Client>, RegisterError> {
-        if !self.shared.dynamic_registration {
+        if !self.dynamic_registration {
             return Err(RegisterError::RegistrationDisabled);
         }
         self.write().insert(client, Origin::Registered)
@@ -184,7 +181,7 @@ impl MemoryRegistry {
     ///
     /// # Errors
     ///
-    /// When a redirect URI breaks a rule, or the id belongs to a client that did not come this way.
+    /// When a redirect URI breaks a rule, or the id belongs to a client that is revoked or did not come this way.
     pub fn register_for_upstream<U: AsRef<str>>(
         &self,
         client_id: &str,
@@ -204,13 +201,12 @@ impl MemoryRegistry {
         let client = builder.build().map_err(RegisterError::Client)?;
         let mut writer = self.write();
         match self.origin(client_id) {
-            None => {}
+            None => writer.insert(client, Origin::Upstream),
             Some(Origin::Upstream) => {
-                writer.clients.pin().remove(client_id);
+                writer.replace_live(client).map(|replaced| replaced.new).ok_or(RegisterError::AlreadyExists)
             }
-            Some(Origin::Configured | Origin::Registered) => return Err(RegisterError::AlreadyExists),
+            Some(Origin::Configured | Origin::Registered) => Err(RegisterError::AlreadyExists),
         }
-        writer.insert(client, Origin::Upstream)
     }
 
     /// Whether a client may use this redirect URI and these scopes, outside of any request.
@@ -266,12 +262,8 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-        let id = client.id().to_owned();
-        let mut writer = self.write();
-        let is_revoked = self.get(&id).is_none_or(|client| client.status() == ClientStatus::Revoked);
-        let replaced = if is_revoked { None } else { writer.replace(client) };
-        drop(writer);
-        ready(replaced.and_then(|_| self.get(&id)).ok_or(StoreError::Missing)).boxed()
+        let replaced = self.write().replace_live(client).map(|replaced| replaced.new);
+        ready(replaced.ok_or(StoreError::Missing)).boxed()
     }
 
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -283,10 +275,12 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
-        let clients = self.shared.clients.load();
-        let touched = clients.pin().get(client_id).map(|held| {
+        // A writer copies the last use, or removes what was never used; no use may get lost meanwhile.
+        let writer = self.write();
+        let touched = writer.clients.pin().get(client_id).map(|held| {
             held.last_used_at.fetch_max(seconds(at), Ordering::Relaxed);
         });
+        drop(writer);
         ready(touched.ok_or(StoreError::Missing)).boxed()
     }
 
@@ -362,13 +356,25 @@ impl Writer<'_> {
         }
     }
 
-    fn replace(&mut self, client: Client) -> Option<Arc<Client>> {
+    /// Unless it is revoked: that is for good.
+    fn replace_live(&mut self, client: Client) -> Option<Replaced> {
+        let is_revoked = self.clients.pin().get_key_value(client.id())?.0.0.status() == ClientStatus::Revoked;
+        if is_revoked { None } else { self.replace(client) }
+    }
+
+    fn replace(&mut self, client: Client) -> Option<Replaced> {
         let clients = self.clients.pin();
         let (old, held) = clients.get_key_value(client.id())?;
-        let old = Arc::clone(&old.0);
-        clients.insert(self.lists.enter(client), held.updated(seconds(SystemTime::now())));
-        Some(old)
+        let entry = self.lists.enter(client);
+        let replaced = Replaced { old: Arc::clone(&old.0), new: Arc::clone(&entry.0) };
+        clients.insert(entry, held.updated(seconds(SystemTime::now())));
+        Some(replaced)
     }
+}
+
+struct Replaced {
+    old: Arc<Client>,
+    new: Arc<Client>,
 }
 
 /// Each scope list that clients share, once.

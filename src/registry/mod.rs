@@ -11,6 +11,8 @@ mod function;
 #[cfg(feature = "http-registry")]
 mod http;
 mod memory;
+#[cfg(feature = "metadata-document")]
+mod metadata_document;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod service;
@@ -38,6 +40,11 @@ pub use self::function::{RegistryFn, registry_fn};
 #[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
 pub use self::http::{HttpRegistry, HttpRegistryBuilder};
 pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
+#[cfg(feature = "metadata-document")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
+pub use self::metadata_document::{
+    MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
+};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use self::postgres::PostgresRegistry;

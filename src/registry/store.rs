@@ -69,6 +69,44 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>>;
 }
 
+impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
+    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        (**self).insert(client, origin)
+    }
+
+    fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        (**self).replace(client)
+    }
+
+    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        (**self).revoke(client_id)
+    }
+
+    fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        (**self).remove(client_id)
+    }
+
+    fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
+        (**self).touch(client_id, at)
+    }
+
+    fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
+        (**self).record(client_id)
+    }
+
+    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
+        (**self).list(after, limit)
+    }
+
+    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        (**self).count_registered()
+    }
+
+    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        (**self).remove_unused(created_before, most)
+    }
+}
+
 /// A client with what a store knows about it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -113,6 +113,12 @@ fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &st
 /// No script, nothing from elsewhere, no frame around it.
 const PAGE_CSP: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// A page that somebody else wrote may have a policy of its own, but not none.
+pub(super) fn keep_policy(response: &mut Response<Bytes>) {
+    let headers = response.headers_mut();
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(PAGE_CSP));
+}
+
 pub(super) fn write_error_page(error: &DirectError, response: &mut Response<Bytes>) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

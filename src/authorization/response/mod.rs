@@ -99,15 +99,17 @@ fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Res
         }
         _ => {}
     }
-    let hook = if html::is_preferred(to.headers) {
+    if html::is_preferred(to.headers) {
         html::write_error_page(error, &mut response);
-        &answers.html
+        if let Some(hook) = &answers.html {
+            hook(error, &mut response);
+            html::keep_policy(&mut response);
+        }
     } else {
         json::write_error(error, &mut response);
-        &answers.json
-    };
-    if let Some(hook) = hook {
-        hook(error, &mut response);
+        if let Some(hook) = &answers.json {
+            hook(error, &mut response);
+        }
     }
     finish(response, to.method)
 }

@@ -106,8 +106,10 @@ fn query_separator(uri: &str) -> &'static str {
     }
 }
 
-fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut location = String::with_capacity(uri.len() + 128);
+fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
+    // Exact, so that the string becomes a header value as it is.
+    let added: usize = parameters.clone().map(|(name, value)| encoded_len(name) + encoded_len(value) + 2).sum();
+    let mut location = String::with_capacity(uri.len() + separator.len() + added.saturating_sub(1));
     location.push_str(uri);
     location.push_str(separator);
     let start = location.len();
@@ -116,6 +118,10 @@ fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'
         [parameter].serialize(serde_urlencoded::Serializer::new(&mut form)).expect("a pair of strings always encodes");
     }
     form.finish()
+}
+
+fn encoded_len(text: &str) -> usize {
+    form_urlencoded::byte_serialize(text.as_bytes()).map(str::len).sum()
 }
 
 /// What the page runs, and nothing else: see [`FORM_CSP`].

@@ -1,0 +1,127 @@
+//! What the command line asks for.
+
+use std::path::PathBuf;
+
+use tower_oauth_client_validation::{Policy, RedirectUri};
+
+pub(crate) const HELP: &str = "\
+A small OAuth authorization server.
+
+Usage: authorization_server [OPTIONS]
+
+Options:
+  --listen HOST:PORT        where to listen; port 0 takes a free one [default: 127.0.0.1:8080]
+  --registry memory|env|FILE.json
+                            where clients come from: a few for demonstration, the variable
+                            ALLOWED_MCP_CLIENTS, or a file of RFC 7591 metadata objects [default: memory]
+  --issuer URL              the issuer identifier [default: http://HOST:PORT]
+  --profile oauth2|oauth21|mcp
+                            what is asked of requests [default: oauth2]
+  --auto-approve            no consent page: an accepted request is redirected with a code at once
+  --report-only             refuse nothing; say what would have been refused
+  --help                    print this
+";
+
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) listen: String,
+    pub(crate) registry: RegistryKind,
+    pub(crate) issuer: Option<String>,
+    pub(crate) profile: Profile,
+    pub(crate) auto_approve: bool,
+    pub(crate) report_only: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum RegistryKind {
+    Memory,
+    Env,
+    File(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Profile {
+    OAuth2,
+    OAuth21,
+    Mcp,
+}
+
+impl Profile {
+    pub(crate) fn policy(self) -> Policy {
+        match self {
+            Self::OAuth2 => Policy::oauth2(),
+            Self::OAuth21 => Policy::oauth21(),
+            Self::Mcp => Policy::mcp(),
+        }
+    }
+}
+
+impl Args {
+    /// `None` where help is asked for.
+    pub(crate) fn from_command_line() -> Result<Option<Self>, lexopt::Error> {
+        use lexopt::prelude::*;
+
+        let mut args = Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            registry: RegistryKind::Memory,
+            issuer: None,
+            profile: Profile::OAuth2,
+            auto_approve: false,
+            report_only: false,
+        };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("listen") => args.listen = listen(parser.value()?.string()?)?,
+                Long("registry") => args.registry = registry(parser.value()?.into())?,
+                Long("issuer") => args.issuer = Some(issuer(parser.value()?.string()?)?),
+                Long("profile") => args.profile = profile(&parser.value()?.string()?)?,
+                Long("auto-approve") => args.auto_approve = true,
+                Long("report-only") => args.report_only = true,
+                Long("help") | Short('h') => return Ok(None),
+                _ => return Err(arg.unexpected()),
+            }
+        }
+        Ok(Some(args))
+    }
+}
+
+fn listen(value: String) -> Result<String, lexopt::Error> {
+    let parts = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match parts.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(value),
+        _ => Err(format!("--listen: {value:?} is not HOST:PORT").into()),
+    }
+}
+
+fn registry(value: PathBuf) -> Result<RegistryKind, lexopt::Error> {
+    match value.to_str() {
+        Some("memory") => Ok(RegistryKind::Memory),
+        Some("env") => Ok(RegistryKind::Env),
+        _ if value.extension().is_some_and(|extension| extension == "json") => Ok(RegistryKind::File(value)),
+        _ => Err(format!("--registry: {value:?} is none of memory, env, FILE.json").into()),
+    }
+}
+
+fn profile(value: &str) -> Result<Profile, lexopt::Error> {
+    match value {
+        "oauth2" => Ok(Profile::OAuth2),
+        "oauth21" => Ok(Profile::OAuth21),
+        "mcp" => Ok(Profile::Mcp),
+        _ => Err(format!("--profile: {value:?} is none of oauth2, oauth21, mcp").into()),
+    }
+}
+
+/// RFC 8414 §2, with `http` for development. The rules for redirect URIs are just as good for an issuer.
+fn issuer(value: String) -> Result<String, lexopt::Error> {
+    let wrong = |why: &str| format!("--issuer: {value:?}: {why}").into();
+    if !value.starts_with("https://") && !value.starts_with("http://") {
+        return Err(wrong("must begin with https:// or http://"));
+    }
+    let judged = RedirectUri::parse(&value).or_else(|_| RedirectUri::insecure_http(&value));
+    let uri = judged.map_err(|error| wrong(&error.to_string()))?;
+    if value.contains('?') || uri.has_wildcard_port() {
+        return Err(wrong("must have no query and no wildcard"));
+    }
+    Ok(value)
+}

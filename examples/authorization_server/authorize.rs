@@ -1,0 +1,127 @@
+//! The authorization endpoint behind the layer, and the answer of the consent page.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Form, State};
+use axum::http::header::{ALLOW, HOST, ORIGIN};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tower_oauth_client_validation::{AuthorizationError, ErrorCode, Rejection, ReportedOutcome, ValidatedRequest};
+use url::{Position, Url};
+
+use crate::store::{Code, NoEntropy, Taken};
+use crate::{Server, pages};
+
+pub(crate) async fn authorize(
+    State(server): State<Arc<Server>>,
+    method: Method,
+    validated: Option<ValidatedRequest>,
+    reported: Option<Extension<ReportedOutcome>>,
+) -> Response {
+    // The layer passes it on for CORS, which this endpoint does not take part in.
+    if method == Method::OPTIONS {
+        return (StatusCode::NO_CONTENT, [(ALLOW, "GET, HEAD, POST, OPTIONS")]).into_response();
+    }
+    let Some(request) = validated else {
+        return would_have_been_refused(reported.as_deref());
+    };
+    if server.auto_approve {
+        return approve(&server, &request, &method);
+    }
+    match server.tickets.put(request.clone()) {
+        Ok(ticket) => pages::consent(&request, &ticket),
+        Err(NoEntropy) => failed(&request, &method),
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Decided {
+    ticket: String,
+    decision: Decision,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Decision {
+    Approve,
+    Deny,
+}
+
+pub(crate) async fn decide(
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+    Form(decided): Form<Decided>,
+) -> Response {
+    if !is_from_our_page(&headers, &server.issuer) {
+        return pages::message(
+            StatusCode::FORBIDDEN,
+            "This was not your decision",
+            "Another site tried to answer the question of this server for you. Nothing was sent to any application.",
+        );
+    }
+    let Taken::First(request) = server.tickets.take(&decided.ticket, |_| true) else {
+        return pages::message(
+            StatusCode::BAD_REQUEST,
+            "This page was used before, or is too old",
+            "Please go back to the application and start again.",
+        );
+    };
+    match decided.decision {
+        Decision::Approve => approve(&server, &request, &Method::POST),
+        Decision::Deny => {
+            let denied = AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request");
+            request.error(&denied).into_http(&Method::POST)
+        }
+    }
+}
+
+fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Response {
+    match server.codes.put(Code::new(request)) {
+        Ok(code) => request.success([("code", code.as_str())]).into_http(method),
+        Err(NoEntropy) => failed(request, method),
+    }
+}
+
+fn failed(request: &ValidatedRequest, method: &Method) -> Response {
+    tracing::error!("the operating system gave no random bytes");
+    request.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed")).into_http(method)
+}
+
+/// The ticket alone does not tell whose browser brings it: another site could fetch one and post it here. Old
+/// browsers send only `Origin`, programs neither.
+fn is_from_our_page(headers: &HeaderMap, issuer: &str) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let Some(origin) = headers.get(ORIGIN) else {
+        return true;
+    };
+    let Some(origin) = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok()) else {
+        return false;
+    };
+    let is_issuer = Url::parse(issuer).is_ok_and(|issuer| issuer.origin() == origin.origin());
+    let authority = &origin[Position::BeforeHost..Position::AfterPort];
+    is_issuer || headers.get(HOST).is_some_and(|host| host == authority)
+}
+
+/// Only with `--report-only`: otherwise such a request does not get here.
+fn would_have_been_refused(reported: Option<&ReportedOutcome>) -> Response {
+    let text = match reported {
+        Some(ReportedOutcome::Rejected(rejection)) => {
+            let to = match rejection {
+                Rejection::Direct(_) => "told to the user agent",
+                Rejection::Redirect(_) => "sent to the redirect URI",
+            };
+            format!(
+                "report-only: would have been refused\nerror: {}\nreason: {}\ndescription: {}\nanswer: {to}\n",
+                rejection.error(),
+                rejection.reason().as_str(),
+                rejection.description(),
+            )
+        }
+        _ => "report-only: was not judged\n".to_owned(),
+    };
+    (pages::headers(), text).into_response()
+}

@@ -1,0 +1,49 @@
+//! The smallest useful server with hyper alone: the layer takes hyper's bodies as they are.
+//!
+//! `cargo run --example hyper -- 127.0.0.1:8080`
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower::ServiceBuilder;
+use tower_oauth_client_validation::{Client, ClientValidationLayer, MemoryRegistry, RequestBody, ValidatedRequest};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let clients = MemoryRegistry::from_clients([Client::builder("photo-app")
+        .redirect_uri("https://photos.example/callback")
+        .scope("profile photos:read")
+        .build()?]);
+    let service = ServiceBuilder::new().layer(ClientValidationLayer::new(clients).wrap_bodies()).service_fn(authorize);
+
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = TowerToHyperService::new(service.clone());
+        tokio::spawn(async move {
+            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+                eprintln!("connection: {error}");
+            }
+        });
+    }
+}
+
+/// The client exists, the redirect URI is its own, and it may have these scopes.
+async fn authorize(request: Request<RequestBody<Incoming>>) -> Result<Response<Full<Bytes>>, Infallible> {
+    // `OPTIONS` comes through unjudged, for CORS.
+    let Some(validated) = request.extensions().get::<ValidatedRequest>() else {
+        return Ok(Response::default());
+    };
+    // A real server asks the user first, and keeps what the code stands for.
+    let code = format!("a-code-for-{}", validated.client_id());
+    Ok(validated.success([("code", code.as_str())]).into_http(request.method()))
+}

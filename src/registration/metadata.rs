@@ -1,0 +1,363 @@
+//! Metadata from outside: what is taken, what is ignored, what is refused (RFC 7591 §2).
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+use serde_json::{Map, Value};
+
+use super::answer::Refusal;
+use super::policy::{RegistrationPolicy, SoftwareStatementError};
+use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key};
+
+/// A client that strangers share, see [`RegistrationPolicy::reuse_identical`].
+pub(super) const SHARED: &str = "registration_shared";
+/// Where the upstream lets a registration be managed.
+pub(super) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
+
+/// Members that the server answers with and a client never sets.
+pub(super) const ANSWER_MEMBERS: [&str; 4] =
+    ["registration_access_token", "registration_client_uri", "client_secret_expires_at", "client_id_issued_at"];
+
+/// Members that a store keeps about a client and that are nobody else's business.
+pub(super) fn is_internal(name: &str) -> bool {
+    crate::client::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
+}
+
+/// Members that no metadata from outside can set: they would name another client or give privileges.
+pub(super) fn is_reserved(name: &str) -> bool {
+    is_internal(name) || ANSWER_MEMBERS.contains(&name) || name == "client_id" || name == "client_secret"
+}
+
+/// Members that are kept as they are, once their type is right. Those of RFC 7591 §2, and of OpenID Connect
+/// those that the authorization endpoint can make use of.
+const PLAIN_MEMBERS: [(&str, Shape); 18] = [
+    ("client_name", Shape::Text),
+    ("client_uri", Shape::WebUri),
+    ("logo_uri", Shape::WebUri),
+    ("tos_uri", Shape::WebUri),
+    ("policy_uri", Shape::WebUri),
+    ("contacts", Shape::Texts),
+    ("software_id", Shape::Text),
+    ("software_version", Shape::Text),
+    ("software_statement", Shape::Text),
+    ("jwks_uri", Shape::HttpsUri),
+    ("jwks", Shape::PublicKeys),
+    ("post_logout_redirect_uris", Shape::RedirectUris),
+    ("subject_type", Shape::Text),
+    ("default_max_age", Shape::Number),
+    ("require_auth_time", Shape::Bool),
+    ("default_acr_values", Shape::Texts),
+    ("initiate_login_uri", Shape::HttpsUri),
+    ("dpop_bound_access_tokens", Shape::Bool),
+];
+
+/// Members that may carry a language tag (RFC 7591 §2.2).
+const HUMAN_READABLE: [&str; 5] = ["client_name", "client_uri", "logo_uri", "tos_uri", "policy_uri"];
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Text,
+    Texts,
+    Bool,
+    Number,
+    WebUri,
+    HttpsUri,
+    PublicKeys,
+    RedirectUris,
+}
+
+impl Shape {
+    /// Says what a value that does not fit must be.
+    fn judge(self, value: &Value) -> Result<(), &'static str> {
+        let fits = match self {
+            Self::Text => value.is_string(),
+            Self::Texts => texts(value).is_some(),
+            Self::Bool => value.is_boolean(),
+            Self::Number => value.is_u64(),
+            // Shown as links: no javascript and the like.
+            Self::WebUri => value.as_str().is_some_and(|uri| is_web_uri(uri, &["https", "http"])),
+            Self::HttpsUri => value.as_str().is_some_and(|uri| is_web_uri(uri, &["https"])),
+            Self::PublicKeys => value.get("keys").is_some_and(Value::is_array) && !holds_private_key(value),
+            Self::RedirectUris => {
+                texts(value).is_some_and(|uris| uris.iter().all(|uri| parse_redirect_uri(uri).is_ok()))
+            }
+        };
+        if fits { Ok(()) } else { Err(self.expected()) }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Texts => "an array of strings",
+            Self::Bool => "true or false",
+            Self::Number => "a number that is not negative",
+            Self::WebUri => "an absolute https or http URI",
+            Self::HttpsUri => "an absolute https URI",
+            Self::PublicKeys => "a set of public keys",
+            Self::RedirectUris => "an array of redirect URIs",
+        }
+    }
+}
+
+/// The claims of a software statement win over what stands beside it (RFC 7591 §2.3).
+pub(super) async fn with_software_statement(
+    mut members: Map<String, Value>,
+    policy: &RegistrationPolicy,
+) -> Result<Map<String, Value>, Refusal> {
+    let Some(statement) = members.get("software_statement").filter(|value| !value.is_null()) else {
+        return Ok(members);
+    };
+    let verdict = match (&policy.statement_hook, statement.as_str()) {
+        (Some(hook), Some(statement)) => hook(statement.to_owned()).await,
+        (Some(_), None) => Err(SoftwareStatementError::Invalid),
+        (None, _) => Err(SoftwareStatementError::Unapproved),
+    };
+    let claims = verdict.map_err(|error| {
+        let code = match error {
+            SoftwareStatementError::Invalid => "invalid_software_statement",
+            SoftwareStatementError::Unapproved => "unapproved_software_statement",
+        };
+        Refusal::new(StatusCode::BAD_REQUEST, code, error.to_string())
+    })?;
+    members.extend(claims.into_iter().filter(|(name, _)| name != "software_statement"));
+    Ok(members)
+}
+
+/// The metadata as it will be stored, without id and credentials.
+pub(super) fn judge(members: Map<String, Value>, policy: &RegistrationPolicy) -> Result<Map<String, Value>, Refusal> {
+    let asked: Map<String, Value> =
+        members.into_iter().filter(|(name, value)| !value.is_null() && !is_reserved(name)).collect();
+    let mut stored = Map::new();
+    for (name, value) in &asked {
+        let plain = name.split_once('#').map_or(name.as_str(), |(plain, _)| plain);
+        let may_have_tag = plain == name || HUMAN_READABLE.contains(&plain);
+        if let Some((member, shape)) = PLAIN_MEMBERS.iter().find(|(member, _)| *member == plain && may_have_tag) {
+            shape.judge(value).map_err(|expected| Refusal::metadata(format!("{member}: must be {expected}")))?;
+            stored.insert(name.clone(), value.clone());
+        } else if policy.extra_members.contains(name) {
+            stored.insert(name.clone(), value.clone());
+        }
+    }
+    if stored.contains_key("jwks") && stored.contains_key("jwks_uri") {
+        return Err(Refusal::metadata("jwks, jwks_uri: only one of them is allowed"));
+    }
+    auth_method(&asked, policy, &mut stored)?;
+    let grants = grants(&asked, policy, &mut stored)?;
+    redirect_uris(&asked, grants, policy, &mut stored)?;
+    scopes(&asked, policy, &mut stored)?;
+    Ok(stored)
+}
+
+fn auth_method(
+    asked: &Map<String, Value>,
+    policy: &RegistrationPolicy,
+    stored: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
+    const NAME: &str = "token_endpoint_auth_method";
+    // Left out means client_secret_basic (RFC 7591 §2).
+    let method = text(asked, NAME)?.unwrap_or("client_secret_basic");
+    if !policy.auth_methods.iter().any(|allowed| allowed == method) || method == "client_secret_jwt" {
+        return Err(Refusal::metadata("token_endpoint_auth_method: this method is not supported"));
+    }
+    if method == "private_key_jwt" && !stored.contains_key("jwks") && !stored.contains_key("jwks_uri") {
+        return Err(Refusal::metadata("token_endpoint_auth_method: private_key_jwt needs jwks or jwks_uri"));
+    }
+    stored.insert(NAME.into(), method.into());
+    Ok(())
+}
+
+/// Whether clients with this method have a secret.
+pub(super) fn uses_secret(stored: &Map<String, Value>) -> bool {
+    let method = stored.get("token_endpoint_auth_method").and_then(Value::as_str);
+    method.is_none_or(|method| method.starts_with("client_secret"))
+}
+
+/// `grant_types` and `response_types` have to fit together (RFC 7591 §2.1).
+fn grants(
+    asked: &Map<String, Value>,
+    policy: &RegistrationPolicy,
+    stored: &mut Map<String, Value>,
+) -> Result<GrantTypes, Refusal> {
+    let grants = match member_texts(asked, "grant_types")? {
+        None => GrantTypes::AUTHORIZATION_CODE,
+        Some(names) => names
+            .iter()
+            .filter_map(|name| GrantTypes::from_name(name))
+            .filter(|grant| policy.grant_types.contains(*grant))
+            .fold(GrantTypes::EMPTY, GrantTypes::with),
+    };
+    if grants == GrantTypes::EMPTY || !policy.grant_types.contains(grants) {
+        return Err(Refusal::metadata("grant_types: none of them is supported"));
+    }
+    let types = match member_texts(asked, "response_types")? {
+        // The default of RFC 7591 §2 is for clients that have a use for it.
+        None if grants.contains(GrantTypes::AUTHORIZATION_CODE) => vec![ResponseType::CODE],
+        None => Vec::new(),
+        Some(names) => names
+            .iter()
+            .map(|name| ResponseType::parse(name))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Refusal::metadata("response_types: one of them is not supported"))?,
+    };
+    if !types.iter().all(|response_type| grants.contains(response_type.required_grant_types())) {
+        return Err(Refusal::metadata("response_types: one of them needs a grant type that is missing"));
+    }
+    let needs =
+        |grant, carries: fn(ResponseType) -> bool| grants.contains(grant) && !types.iter().copied().any(carries);
+    if needs(GrantTypes::AUTHORIZATION_CODE, ResponseType::carries_code)
+        || needs(GrantTypes::IMPLICIT, ResponseType::carries_token)
+    {
+        return Err(Refusal::metadata("grant_types: one of them needs a response type that is missing"));
+    }
+    stored.insert("grant_types".into(), grants.names().collect());
+    stored.insert("response_types".into(), types.into_iter().map(ResponseType::as_str).collect());
+    Ok(grants)
+}
+
+fn redirect_uris(
+    asked: &Map<String, Value>,
+    grants: GrantTypes,
+    policy: &RegistrationPolicy,
+    stored: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
+    let wrong_type = || Refusal::redirect_uri("redirect_uris: must be an array of strings");
+    let uris = match asked.get("redirect_uris") {
+        None => Vec::new(),
+        Some(value) => texts(value).ok_or_else(wrong_type)?,
+    };
+    let redirects = grants.contains(GrantTypes::AUTHORIZATION_CODE) || grants.contains(GrantTypes::IMPLICIT);
+    if uris.is_empty() && redirects {
+        return Err(Refusal::redirect_uri("redirect_uris: the grant types need at least one"));
+    }
+    let application_type = match text(asked, "application_type")? {
+        None => None,
+        Some("native") => Some(ApplicationType::Native),
+        Some("web") => Some(ApplicationType::Web),
+        Some(_) => return Err(Refusal::metadata("application_type: must be native or web")),
+    };
+    for (index, uri) in uris.iter().enumerate() {
+        let broken = |rule: Cow<'static, str>| Refusal::redirect_uri(format!("redirect_uris[{index}]: {rule}"));
+        let uri = parse_redirect_uri(uri).map_err(broken)?;
+        admitted(&uri, application_type, grants, policy).map_err(|rule| broken(rule.into()))?;
+    }
+    stored.insert("redirect_uris".into(), uris.into_iter().collect());
+    if let Some(application_type) = application_type {
+        stored.insert("application_type".into(), application_type.as_str().into());
+    }
+    Ok(())
+}
+
+fn parse_redirect_uri(uri: &str) -> Result<RedirectUri, Cow<'static, str>> {
+    let uri = RedirectUri::parse(uri).map_err(|error| error.to_string())?;
+    if uri.has_wildcard_port() {
+        return Err("wildcards are not allowed here, and any port of a loopback URI matches without one".into());
+    }
+    Ok(uri)
+}
+
+/// The operator's rules, and those of OpenID Connect Dynamic Client Registration §2 for clients that say what
+/// they are.
+fn admitted(
+    uri: &RedirectUri,
+    application_type: Option<ApplicationType>,
+    grants: GrantTypes,
+    policy: &RegistrationPolicy,
+) -> Result<(), &'static str> {
+    let (scheme, after_scheme) = uri.as_str().split_once(':').unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    let is_web = scheme == "http" || scheme == "https";
+    if policy.redirect_schemes.as_ref().is_some_and(|allowed| !allowed.contains(&scheme)) {
+        return Err("this scheme is not allowed here");
+    }
+    if let (Some(allowed), true) = (&policy.redirect_hosts, is_web) {
+        if !allowed.contains(host(after_scheme)) {
+            return Err("this host is not allowed here");
+        }
+    }
+    match application_type {
+        Some(ApplicationType::Native) if is_web && !uri.is_loopback() => {
+            Err("native clients use private-use schemes or http on a loopback host")
+        }
+        Some(ApplicationType::Web) if !is_web => Err("web clients use https or http"),
+        Some(ApplicationType::Web)
+            if grants.contains(GrantTypes::IMPLICIT) && (scheme != "https" || host(after_scheme) == "localhost") =>
+        {
+            Err("web clients of the implicit grant use https, and not localhost")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The host of a judged `http` or `https` URI: there is no userinfo.
+fn host(after_scheme: &str) -> &str {
+    let rest = after_scheme.strip_prefix("//").unwrap_or(after_scheme);
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    }
+}
+
+fn scopes(
+    asked: &Map<String, Value>,
+    policy: &RegistrationPolicy,
+    stored: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
+    let named = match text(asked, "scope")? {
+        None | Some("") => None,
+        Some(value) => {
+            Some(bounded(&Scope::parse(value).map_err(|error| Refusal::metadata(format!("scope: {error}")))?, policy)?)
+        }
+    };
+    let own = named.or_else(|| policy.default_scopes.clone());
+    let all = policy.allowed_scopes.as_ref().filter(|_| policy.grant_all_scopes);
+    match (all, own) {
+        (None, None) => {}
+        (None, Some(own)) => {
+            stored.insert("scope".into(), own.as_str().into());
+        }
+        (Some(all), own) => {
+            let own = own.unwrap_or_default();
+            let scope = match all {
+                AllowedScopes::All => "*".to_owned(),
+                AllowedScopes::Listed(all) => {
+                    let both: Vec<_> = all.iter().chain(own.iter()).collect();
+                    Scope::from_tokens(both).map_err(|_| Refusal::fault())?.as_str().to_owned()
+                }
+            };
+            stored.insert("scope".into(), scope.into());
+            stored.insert("default_scope".into(), own.as_str().into());
+        }
+    }
+    Ok(())
+}
+
+fn bounded(named: &Scope, policy: &RegistrationPolicy) -> Result<Scope, Refusal> {
+    let is_allowed = |token: &str| policy.allowed_scopes.as_ref().is_some_and(|allowed| allowed.contains(token));
+    let within: Vec<_> = named.iter().filter(|token| is_allowed(token)).collect();
+    if within.len() == named.iter().count() || (policy.narrow_scopes && !within.is_empty()) {
+        return Scope::from_tokens(within).map_err(|_| Refusal::fault());
+    }
+    Err(Refusal::metadata("scope: one of the scopes cannot be registered here"))
+}
+
+fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, Refusal> {
+    match members.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Refusal::metadata(format!("{name}: must be a string"))),
+    }
+}
+
+fn member_texts<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Option<Vec<&'a str>>, Refusal> {
+    let wrong_type = || Refusal::metadata(format!("{name}: must be an array of strings"));
+    members.get(name).map(|value| texts(value).ok_or_else(wrong_type)).transpose()
+}
+
+fn texts(value: &Value) -> Option<Vec<&str>> {
+    value.as_array()?.iter().map(Value::as_str).collect()
+}
+
+fn is_web_uri(uri: &str, schemes: &[&str]) -> bool {
+    url::Url::parse(uri).is_ok_and(|uri| schemes.contains(&uri.scheme()) && uri.has_host())
+}

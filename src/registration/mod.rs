@@ -1,0 +1,14 @@
+//! Clients that register themselves (RFC 7591), look after their registration (RFC 7592), or come by way of an
+//! upstream identity provider.
+
+mod answer;
+mod credential;
+mod metadata;
+mod policy;
+mod request;
+mod service;
+
+pub use self::credential::verify_client_secret;
+pub use self::policy::{RegistrationPolicy, SoftwareStatementError};
+pub use self::request::EndpointError;
+pub use self::service::{RegistrationFuture, RegistrationService};

@@ -1,0 +1,485 @@
+//! The registration endpoint (RFC 7591) and the client configuration endpoint (RFC 7592).
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::lock::Mutex;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::Full;
+use serde_json::{Map, Value};
+use tower::Service;
+
+use super::answer::{Answer, Refusal, client_answer, empty_answer, visible};
+use super::credential::{self, ACCESS_TOKEN, CLIENT_SECRET, digest, has_digest, is_digest_of};
+use super::metadata::{ANSWER_MEMBERS, SHARED, judge, uses_secret, with_software_statement};
+use super::policy::RegistrationPolicy;
+use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
+use crate::client::{Client, ClientError, ClientStatus, MetadataError};
+use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, StoreError};
+
+/// How often registrations that were never used are looked for, beside [`RegistrationService::clean_up`].
+const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
+
+/// Registers clients and lets them look after their registration, as a plain `tower` service.
+///
+/// | request | answer |
+/// |---|---|
+/// | `POST` to the endpoint, client metadata as `application/json` | 201, the client with its credentials (RFC 7591 §3.2.1) |
+/// | `GET` of `{endpoint}/{client_id}` | 200, the client (RFC 7592 §2.1) |
+/// | `PUT` there | 200, the client with new metadata in the place of all it had, and a new access token (RFC 7592 §2.2) |
+/// | `DELETE` there | 204 (RFC 7592 §2.3) |
+/// | refused metadata | 400 `invalid_client_metadata`, `invalid_redirect_uri`, `invalid_software_statement`, `unapproved_software_statement` |
+/// | a missing or wrong access token, a client that is gone, switched off or came another way | 401 `invalid_token` |
+/// | a change of a client that is [shared](RegistrationPolicy::reuse_identical) | 403 `access_denied` |
+/// | any other path, method, size or content type | 404, 405, 413, 415 |
+/// | a full registry whose clients all were used, a store that fails for now | 503 `temporarily_unavailable` |
+///
+/// No answer may be cached. Cross-origin requests are a matter of your own CORS layer.
+///
+/// # What is kept
+///
+/// Of access tokens and client secrets only the SHA-256; so `GET` repeats the access token that was presented,
+/// and a secret is told once. At the token endpoint,
+/// [`verify_client_secret`](crate::verify_client_secret) checks it. Members that would give privileges, and
+/// those that nobody here understands, are not kept.
+///
+/// A registration always gets a new id, or, with [`RegistrationPolicy::reuse_identical`], one that a registration
+/// with the same metadata got. It never touches a client that it did not create.
+///
+/// # Where to mount it
+///
+/// At the endpoint and below it; whether the router strips the prefix makes no difference.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use http_body_util::{BodyExt, Full};
+/// use tower::ServiceExt;
+/// use tower_oauth_client_validation::{MemoryRegistry, RegistrationPolicy, RegistrationService};
+///
+/// # futures::executor::block_on(async {
+/// let store = MemoryRegistry::new();
+/// let service =
+///     RegistrationService::new(store.clone(), "https://login.example/register", RegistrationPolicy::new())?;
+///
+/// let request = Request::post("/register")
+///     .header("content-type", "application/json")
+///     .body(Full::from(r#"{"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}"#))?;
+/// let answer = service.oneshot(request).await?;
+/// assert_eq!(answer.status(), 201);
+///
+/// let client: serde_json::Value = serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?;
+/// let id = client["client_id"].as_str().unwrap();
+/// assert!(store.check(id, Some("http://127.0.0.1:49152/callback"), None).is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// In axum, `Router::new().nest_service("/register", service)`.
+pub struct RegistrationService<S> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S> {
+    store: S,
+    endpoint: Endpoint,
+    policy: RegistrationPolicy,
+    /// Held from counting to inserting, so that registrations at the same time do not go past the cap.
+    registering: Mutex<()>,
+    /// Seconds since the epoch.
+    cleaned_up_at: AtomicU64,
+}
+
+impl<S: RegistryStore> RegistrationService<S> {
+    /// Registers clients in `store`. `endpoint` is the address of the registration endpoint as clients see
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// When the address is no absolute `https` or `http` URL, or has a query or fragment.
+    pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, EndpointError> {
+        let endpoint = Endpoint::parse(endpoint)?;
+        let registering = Mutex::new(());
+        let shared = Shared { store, endpoint, policy, registering, cleaned_up_at: AtomicU64::new(0) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Removes registrations older than [`RegistrationPolicy::unused_lifetime`] that were never used, and
+    /// answers how many. To be run from time to time, where registrations are too rare to do it by the way.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn clean_up(&self) -> Result<u64, RegistryError> {
+        self.shared.clean_up(SystemTime::now()).await
+    }
+}
+
+impl<S: RegistryStore> Shared<S> {
+    async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        self.route(request).await.unwrap_or_else(|refusal| {
+            tracing::info!(
+                outcome = "refused",
+                status = refusal.status.as_u16(),
+                error = &*refusal.error,
+                detail = &*refusal.description,
+                "client registration"
+            );
+            refusal.into_answer()
+        })
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Result<Answer, Refusal>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let target = self.endpoint.target(parts.uri.path());
+        match (target, parts.method) {
+            (Target::Endpoint, Method::POST) => self.register(&parts.headers, body).await,
+            (Target::Endpoint, _) => Err(Refusal::method("POST")),
+            (Target::Client(id), Method::GET) => self.read(&parts.headers, &id).await,
+            (Target::Client(id), Method::PUT) => self.update(&parts.headers, &id, body).await,
+            (Target::Client(id), Method::DELETE) => self.delete(&parts.headers, &id).await,
+            (Target::Client(_), _) => Err(Refusal::method("GET, PUT, DELETE")),
+            (Target::Other, _) => Err(Refusal::not_found()),
+        }
+    }
+
+    async fn register<B>(&self, headers: &HeaderMap, body: B) -> Result<Answer, Refusal>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        if !self.policy.initial_access.admits(bearer(headers)).await {
+            return Err(Refusal::token());
+        }
+        let asked = read_members(headers, body, self.policy.body_limit).await?;
+        let asked = with_software_statement(asked, &self.policy).await?;
+        let registration = Registration::new(judge(asked, &self.policy)?)?;
+        let client = self.enter(&registration).await?;
+        tracing::info!(outcome = "registered", client_id = client.id(), "client registration");
+        let mut members = self.members(&client, &registration.access_token).await?;
+        registration.tell_secret(&mut members);
+        Ok(client_answer(StatusCode::CREATED, members))
+    }
+
+    /// Puts the client into the store, under an id of its own.
+    async fn enter(&self, registration: &Registration) -> Result<Arc<Client>, Refusal> {
+        let _one_at_a_time = self.registering.lock().await;
+        self.clean_up_by_the_way().await?;
+        let shared_id = registration.shared_id().filter(|_| self.policy.reuse_identical);
+        if let Some(id) = &shared_id {
+            if let Some(client) = self.reuse(id, registration).await? {
+                return Ok(client);
+            }
+        }
+        self.make_room().await?;
+        if let Some(id) = &shared_id {
+            match self.store.insert(registration.client(id, true)?, Origin::Registered).await {
+                // Somebody else's, or switched off: this client gets an id of its own.
+                Err(StoreError::AlreadyExists) => {}
+                inserted => return Ok(inserted?),
+            }
+        }
+        loop {
+            let id = credential::client_id()?;
+            match self.store.insert(registration.client(&id, false)?, Origin::Registered).await {
+                Err(StoreError::AlreadyExists) => {}
+                inserted => return Ok(inserted?),
+            }
+        }
+    }
+
+    /// The earlier client with the same metadata, with the new access token.
+    async fn reuse(&self, id: &str, registration: &Registration) -> Result<Option<Arc<Client>>, Refusal> {
+        let record = self.store.record(id).await?.filter(is_live);
+        let Some(record) = record.filter(|record| is_shared(&record.client)) else {
+            return Ok(None);
+        };
+        let client = with_access_token(&record.client, &digest(&registration.access_token))?;
+        Ok(Some(self.store.replace(client).await?))
+    }
+
+    async fn make_room(&self) -> Result<(), Refusal> {
+        let Some(most) = self.policy.most_registrations else {
+            return Ok(());
+        };
+        let too_many = (self.store.count_registered().await? + 1).saturating_sub(most);
+        if too_many > 0 {
+            // Stores keep whole seconds: those of this very second count too.
+            let just_now = SystemTime::now() + Duration::from_secs(2);
+            let removed = self.store.remove_unused(just_now, too_many).await?;
+            tracing::info!(removed, "unused registrations made room for a new one");
+            if removed < too_many {
+                return Err(Refusal::unavailable("no more clients can be registered for now"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn clean_up(&self, now: SystemTime) -> Result<u64, RegistryError> {
+        let Some(created_before) = self.policy.unused_lifetime.and_then(|lifetime| now.checked_sub(lifetime)) else {
+            return Ok(0);
+        };
+        self.cleaned_up_at.store(seconds(now), Ordering::Relaxed);
+        self.store.remove_unused(created_before, u64::MAX).await
+    }
+
+    async fn clean_up_by_the_way(&self) -> Result<(), RegistryError> {
+        let now = SystemTime::now();
+        let since_last = seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
+        if since_last >= CLEAN_UP_EVERY.as_secs() {
+            self.clean_up(now).await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
+        let (record, access_token) = self.authorized(headers, id).await?;
+        Ok(client_answer(StatusCode::OK, self.members_of(&record, access_token)))
+    }
+
+    async fn update<B>(&self, headers: &HeaderMap, id: &str, body: B) -> Result<Answer, Refusal>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        let (record, _) = self.authorized(headers, id).await?;
+        let old = &record.client;
+        let asked = read_members(headers, body, self.policy.body_limit).await?;
+        let secret = presented_secret(&asked, old)?;
+        let asked = with_software_statement(asked, &self.policy).await?;
+        let mut registration = Registration::new(judge(asked, &self.policy)?)?;
+        registration.keep_secret(old, secret);
+        let new = registration.client(id, is_shared(old))?;
+        if is_shared(old) && visible(new.to_metadata()) != visible(old.to_metadata()) {
+            let description = "other clients share this registration, so it cannot be changed";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "access_denied", description));
+        }
+        // What the operator decided about the client stays; but trust was in these redirect URIs.
+        let is_trusted = old.is_trusted() && old.redirect_uris() == new.redirect_uris();
+        let new = new.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build().map_err(refused)?;
+        let client = self.store.replace(new).await?;
+        tracing::info!(outcome = "updated", client_id = client.id(), "client registration");
+        let mut members = self.members(&client, &registration.access_token).await?;
+        registration.tell_secret(&mut members);
+        Ok(client_answer(StatusCode::OK, members))
+    }
+
+    async fn delete(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
+        let (record, _) = self.authorized(headers, id).await?;
+        if is_shared(&record.client) {
+            self.store.replace(with_access_token(&record.client, "")?).await?;
+        } else {
+            self.store.remove(id).await?;
+        }
+        tracing::info!(outcome = "deleted", client_id = id, "client registration");
+        Ok(empty_answer(StatusCode::NO_CONTENT))
+    }
+
+    /// The client, when the access token is its own.
+    async fn authorized<'h>(&self, headers: &'h HeaderMap, id: &str) -> Result<(Record, &'h str), Refusal> {
+        let presented = bearer(headers).ok_or_else(Refusal::token)?;
+        let record = match crate::client::is_client_id(id) {
+            true => self.store.record(id).await?.filter(is_live),
+            false => None,
+        };
+        let fits = match &record {
+            Some(record) => has_digest(&record.client, ACCESS_TOKEN, presented),
+            None => is_digest_of(None, presented),
+        };
+        record.filter(|_| fits).map(|record| (record, presented)).ok_or_else(Refusal::token)
+    }
+
+    async fn members(&self, client: &Arc<Client>, access_token: &str) -> Result<Map<String, Value>, Refusal> {
+        let record = self.store.record(client.id()).await?.ok_or_else(Refusal::token)?;
+        Ok(self.members_of(&Record { client: Arc::clone(client), ..record }, access_token))
+    }
+
+    /// RFC 7591 §3.2.1, RFC 7592 §3.
+    fn members_of(&self, record: &Record, access_token: &str) -> Map<String, Value> {
+        let client = &record.client;
+        let mut members = visible(client.to_metadata());
+        members.insert("client_id_issued_at".into(), seconds(record.created_at).into());
+        if client.metadata().is_some_and(|metadata| metadata.contains_key(CLIENT_SECRET)) {
+            members.insert("client_secret_expires_at".into(), 0.into());
+        }
+        members.insert("registration_access_token".into(), access_token.into());
+        members.insert("registration_client_uri".into(), self.endpoint.client_uri(client.id()).into());
+        members
+    }
+}
+
+/// Metadata that was judged, and the credentials that go with it.
+struct Registration {
+    members: Map<String, Value>,
+    access_token: String,
+    /// Known in the clear only when it was issued or presented just now.
+    secret: Option<String>,
+    secret_digest: Option<String>,
+}
+
+impl Registration {
+    fn new(members: Map<String, Value>) -> Result<Self, Refusal> {
+        let secret = if uses_secret(&members) { Some(credential::secret()?) } else { None };
+        let secret_digest = secret.as_deref().map(digest);
+        Ok(Self { members, access_token: credential::secret()?, secret, secret_digest })
+    }
+
+    /// A client that has a secret keeps it.
+    fn keep_secret(&mut self, old: &Client, presented: Option<String>) {
+        let old_digest = old.metadata().and_then(|metadata| metadata.get(CLIENT_SECRET)).and_then(Value::as_str);
+        if let (Some(digest), true) = (old_digest, self.secret.is_some()) {
+            self.secret_digest = Some(digest.to_owned());
+            self.secret = presented;
+        }
+    }
+
+    fn tell_secret(&self, members: &mut Map<String, Value>) {
+        if let Some(secret) = &self.secret {
+            members.insert("client_secret".into(), secret.as_str().into());
+        }
+    }
+
+    fn client(&self, id: &str, shared: bool) -> Result<Client, Refusal> {
+        let mut members = self.members.clone();
+        members.insert("client_id".into(), id.into());
+        members.insert(ACCESS_TOKEN.into(), digest(&self.access_token).into());
+        if let Some(digest) = &self.secret_digest {
+            members.insert(CLIENT_SECRET.into(), digest.as_str().into());
+        }
+        if shared {
+            members.insert(SHARED.into(), true.into());
+        }
+        Client::from_metadata(members).map_err(|error| match error {
+            MetadataError::Client(error) => refused(error),
+            error => Refusal::metadata(error.to_string()),
+        })
+    }
+
+    /// The id that every public client with this metadata gets.
+    fn shared_id(&self) -> Option<String> {
+        let ordered: BTreeMap<_, _> = self.members.iter().collect();
+        let text = serde_json::to_string(&ordered).ok()?;
+        self.secret.is_none().then(|| digest(&text)[..32].to_owned())
+    }
+}
+
+fn refused(error: ClientError) -> Refusal {
+    match error {
+        ClientError::RedirectUri { .. } => Refusal::redirect_uri(error.to_string()),
+        ClientError::Id | ClientError::Scope(_) | ClientError::DefaultScope => Refusal::metadata(error.to_string()),
+    }
+}
+
+/// Id and secret must be the client's own, and what only the server says must not be there (RFC 7592 §2.2).
+fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Option<String>, Refusal> {
+    let present = |name: &str| asked.get(name).filter(|value| !value.is_null());
+    if let Some(name) = ANSWER_MEMBERS.into_iter().find(|name| present(name).is_some()) {
+        return Err(Refusal::metadata(format!("{name}: must be left out")));
+    }
+    if present("client_id").and_then(Value::as_str) != Some(client.id()) {
+        return Err(Refusal::metadata("client_id: must be that of the client"));
+    }
+    match present("client_secret") {
+        None => Ok(None),
+        Some(Value::String(secret)) if super::verify_client_secret(client, secret) => Ok(Some(secret.clone())),
+        Some(_) => Err(Refusal::metadata("client_secret: must be that of the client")),
+    }
+}
+
+fn with_access_token(client: &Client, digest: &str) -> Result<Client, Refusal> {
+    client.to_builder().metadata(ACCESS_TOKEN, digest).build().map_err(refused)
+}
+
+fn is_shared(client: &Client) -> bool {
+    client.metadata().is_some_and(|metadata| metadata.get(SHARED) == Some(&Value::Bool(true)))
+}
+
+/// Whether the client registered itself and is not switched off.
+fn is_live(record: &Record) -> bool {
+    let client = &record.client;
+    record.origin == Origin::Registered
+        && client.status() == ClientStatus::Active
+        && !client.is_expired_at(SystemTime::now())
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+impl<S, B> Service<Request<B>> for RegistrationService<S>
+where
+    S: RegistryStore + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = RegistrationFuture;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        RegistrationFuture::new(async move { shared.answer(request).await })
+    }
+}
+
+impl<S> Clone for RegistrationService<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S> fmt::Debug for RegistrationService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrationService")
+            .field("endpoint", &self.shared.endpoint)
+            .field("policy", &self.shared.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer of a registration service.
+pub struct RegistrationFuture(BoxFuture<'static, Answer>);
+
+impl RegistrationFuture {
+    pub(super) fn new(answer: impl Future<Output = Answer> + Send + 'static) -> Self {
+        Self(answer.boxed())
+    }
+}
+
+impl Future for RegistrationFuture {
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_unpin(cx).map(Ok)
+    }
+}
+
+impl fmt::Debug for RegistrationFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrationFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! Documents that were fetched, for as long as RFC 9111 and the operator let them serve.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{CACHE_CONTROL, VARY};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_cache_semantics::CachePolicy;
+use tokio::time::Instant;
+
+use crate::client::Client;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CacheBounds {
+    pub(super) shortest: Duration,
+    pub(super) longest: Duration,
+    pub(super) stale: Duration,
+    pub(super) capacity: usize,
+}
+
+/// How long a document serves from when it was answered; `None` where it must not be stored.
+pub(super) type Lifetime = Option<Times>;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    fresh_until: Instant,
+    /// Where the document cannot be had anew.
+    serves_until: Instant,
+}
+
+struct Cached {
+    client: Arc<Client>,
+    times: Times,
+}
+
+/// Look-ups take no lock and allocate nothing.
+pub(super) struct Cache {
+    documents: papaya::HashMap<Box<str>, Cached>,
+    bounds: CacheBounds,
+}
+
+impl Cache {
+    pub(super) fn new(bounds: CacheBounds) -> Self {
+        Self { documents: papaya::HashMap::new(), bounds }
+    }
+
+    pub(super) fn fresh(&self, client_id: &str) -> Option<Arc<Client>> {
+        self.until(client_id, |times| times.fresh_until)
+    }
+
+    pub(super) fn stale(&self, client_id: &str) -> Option<Arc<Client>> {
+        self.until(client_id, |times| times.serves_until)
+    }
+
+    fn until(&self, client_id: &str, end: impl Fn(&Times) -> Instant) -> Option<Arc<Client>> {
+        let documents = self.documents.pin();
+        let cached = documents.get(client_id)?;
+        (Instant::now() < end(&cached.times)).then(|| Arc::clone(&cached.client))
+    }
+
+    pub(super) fn remove(&self, client_id: &str) {
+        self.documents.pin().remove(client_id);
+    }
+
+    pub(super) fn put(&self, client_id: &str, client: &Arc<Client>, lifetime: Lifetime) {
+        let Some(times) = lifetime else {
+            return self.remove(client_id);
+        };
+        let documents = self.documents.pin();
+        documents.insert(client_id.into(), Cached { client: Arc::clone(client), times });
+        let too_many = documents.len().saturating_sub(self.bounds.capacity);
+        if too_many > 0 {
+            let mut ends: Vec<_> = documents.iter().map(|(id, cached)| (cached.times.serves_until, id)).collect();
+            ends.sort_unstable();
+            for (_, id) in ends.into_iter().take(too_many) {
+                documents.remove(id);
+            }
+        }
+    }
+
+    pub(super) fn lifetime(&self, address: &str, status: StatusCode, headers: &HeaderMap) -> Lifetime {
+        let request = Request::get(address).body(()).ok()?;
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers.clone();
+        let policy = CachePolicy::new(&request, &response);
+        // What varies with everything can never serve twice (RFC 9111 §4.1).
+        if !policy.is_storable() || words(headers, VARY).any(|word| word == "*") {
+            return None;
+        }
+        let bounds = &self.bounds;
+        let fresh = policy.time_to_live(SystemTime::now()).min(bounds.longest).max(bounds.shortest);
+        // RFC 9111 §4.2.4.
+        let forbids_stale = words(headers, CACHE_CONTROL).any(|word| {
+            let name = word.split('=').next().unwrap_or(word).trim().to_ascii_lowercase();
+            matches!(&*name, "must-revalidate" | "proxy-revalidate" | "no-cache" | "s-maxage")
+        });
+        let stale = if forbids_stale { Duration::ZERO } else { bounds.stale };
+        let now = Instant::now();
+        let fresh_until = now.checked_add(fresh)?;
+        Some(Times { fresh_until, serves_until: fresh_until.checked_add(stale)? })
+    }
+}
+
+fn words(headers: &HeaderMap, name: http::HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}

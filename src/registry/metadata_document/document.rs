@@ -1,0 +1,131 @@
+//! What a document must and must not say.
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::rule::Rule;
+use crate::client::{
+    AllowedScopes, Client, ClientError, MetadataError, RedirectUri, Scope, holds_private_key, is_operator_member,
+};
+
+/// What the operator adds to the rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DocumentPolicy {
+    pub(super) require_name: bool,
+    pub(super) allowed_scopes: Option<AllowedScopes>,
+    pub(super) default_scopes: Option<Scope>,
+    pub(super) grant_all_scopes: bool,
+}
+
+/// Members that end up as links on a page.
+const LINKS: [&str; 4] = ["client_uri", "logo_uri", "tos_uri", "policy_uri"];
+
+/// The client that a document describes.
+pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) -> Result<Client, Rule> {
+    let Ok(Value::Object(document)) = serde_json::from_slice(document) else {
+        return Err(Rule::NotAnObject);
+    };
+    let mut members: Map<String, Value> = document.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    if members.get("client_id").and_then(Value::as_str) != Some(client_id) {
+        return Err(Rule::IdMismatch);
+    }
+    if members.contains_key("client_secret") || members.contains_key("client_secret_expires_at") {
+        return Err(Rule::ClientSecret);
+    }
+    auth_method(&mut members)?;
+    redirect_uris(&members)?;
+    let is_named = members.get("client_name").and_then(Value::as_str).is_some_and(|name| !name.trim().is_empty());
+    if policy.require_name && !is_named {
+        return Err(Rule::NoName);
+    }
+    members
+        .retain(|name, value| !is_operator_member(name) && (!is_link(name) || is_web_uri(value, &["https", "http"])));
+    scopes(&mut members, policy)?;
+    Client::from_metadata(members).map_err(|error| match error {
+        MetadataError::Client(ClientError::RedirectUri { .. }) => Rule::RedirectUri,
+        MetadataError::Client(ClientError::Scope(_) | ClientError::DefaultScope) => Rule::Scope,
+        MetadataError::Client(ClientError::Id)
+        | MetadataError::NotAnObject
+        | MetadataError::Missing(_)
+        | MetadataError::Type { .. } => Rule::Metadata,
+    })
+}
+
+/// A public document can hold no secret, so a method with one cannot work; left out means `none`, unlike in
+/// RFC 7591.
+fn auth_method(members: &mut Map<String, Value>) -> Result<(), Rule> {
+    const NAME: &str = "token_endpoint_auth_method";
+    let has_keys = match (members.get("jwks"), members.get("jwks_uri")) {
+        (None, None) => false,
+        (Some(keys), None) if holds_private_key(keys) => return Err(Rule::PrivateKey),
+        (Some(keys), None) if keys.get("keys").is_some_and(Value::is_array) => true,
+        (None, Some(uri)) if is_web_uri(uri, &["https"]) => true,
+        _ => return Err(Rule::Keys),
+    };
+    match members.get(NAME) {
+        None => {
+            members.insert(NAME.into(), "none".into());
+        }
+        Some(Value::String(method)) if method.starts_with("client_secret") => return Err(Rule::SharedSecretMethod),
+        Some(Value::String(method)) if method == "private_key_jwt" && !has_keys => return Err(Rule::Keys),
+        Some(Value::String(_)) => {}
+        Some(_) => return Err(Rule::Metadata),
+    }
+    Ok(())
+}
+
+fn redirect_uris(members: &Map<String, Value>) -> Result<(), Rule> {
+    let uris = match members.get("redirect_uris") {
+        None => return Err(Rule::NoRedirectUri),
+        Some(Value::Array(uris)) if uris.is_empty() => return Err(Rule::NoRedirectUri),
+        Some(Value::Array(uris)) => uris,
+        Some(_) => return Err(Rule::RedirectUri),
+    };
+    // Patterns are for operators.
+    let is_plain =
+        |uri: &Value| uri.as_str().is_some_and(|uri| RedirectUri::parse(uri).is_ok_and(|uri| !uri.has_wildcard_port()));
+    if uris.iter().all(is_plain) { Ok(()) } else { Err(Rule::RedirectUri) }
+}
+
+/// A document is written for many servers: what it names is cut to what is allowed here.
+fn scopes(members: &mut Map<String, Value>, policy: &DocumentPolicy) -> Result<(), Rule> {
+    let named = match members.remove("scope") {
+        None => None,
+        Some(Value::String(scope)) if scope.is_empty() => None,
+        Some(Value::String(scope)) => Some(Scope::parse(&scope).map_err(|_| Rule::Scope)?),
+        Some(_) => return Err(Rule::Scope),
+    };
+    let Some(allowed) = &policy.allowed_scopes else {
+        if let Some(default) = &policy.default_scopes {
+            members.insert("scope".into(), default.as_str().into());
+        }
+        return Ok(());
+    };
+    let within = |named: &Scope| Scope::from_tokens(named.iter().filter(|token| allowed.contains(token)));
+    let named = named.as_ref().map(within).transpose().map_err(|_| Rule::Scope)?;
+    let own = named.or_else(|| policy.default_scopes.clone());
+    match (policy.grant_all_scopes, own) {
+        (false, None) => {}
+        (false, Some(own)) => {
+            members.insert("scope".into(), own.as_str().into());
+        }
+        (true, own) => {
+            let own = own.unwrap_or_default();
+            let all = match allowed {
+                AllowedScopes::All => "*".to_owned(),
+                AllowedScopes::Listed(all) => format!("{all} {own}"),
+            };
+            members.insert("scope".into(), all.into());
+            members.insert("default_scope".into(), own.as_str().into());
+        }
+    }
+    Ok(())
+}
+
+fn is_link(name: &str) -> bool {
+    LINKS.contains(&name.split('#').next().unwrap_or(name))
+}
+
+fn is_web_uri(uri: &Value, schemes: &[&str]) -> bool {
+    uri.as_str().is_some_and(|uri| Url::parse(uri).is_ok_and(|uri| schemes.contains(&uri.scheme()) && uri.has_host()))
+}

@@ -1,0 +1,63 @@
+//! The rules that an unusable document breaks.
+
+/// The rule that a client id or its document breaks, as logs name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    Length,
+    Characters,
+    Fragment,
+    UserInfo,
+    Path,
+    DotSegment,
+    Syntax,
+    HostSpelling,
+    PlainHttp,
+    NotTrusted,
+    Address,
+    Status,
+    ContentType,
+    Size,
+    NotAnObject,
+    IdMismatch,
+    ClientSecret,
+    SharedSecretMethod,
+    Keys,
+    PrivateKey,
+    NoRedirectUri,
+    RedirectUri,
+    NoName,
+    Scope,
+    Metadata,
+}
+
+impl Rule {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Length => "client_id_length",
+            Self::Characters => "client_id_characters",
+            Self::Fragment => "client_id_fragment",
+            Self::UserInfo => "client_id_userinfo",
+            Self::Path => "client_id_path",
+            Self::DotSegment => "client_id_dot_segment",
+            Self::Syntax => "client_id_syntax",
+            Self::HostSpelling => "client_id_host_spelling",
+            Self::PlainHttp => "client_id_plain_http",
+            Self::NotTrusted => "not_trusted",
+            Self::Address => "address_not_public",
+            Self::Status => "status_not_200",
+            Self::ContentType => "content_type",
+            Self::Size => "too_large",
+            Self::NotAnObject => "not_a_json_object",
+            Self::IdMismatch => "client_id_mismatch",
+            Self::ClientSecret => "client_secret",
+            Self::SharedSecretMethod => "shared_secret_method",
+            Self::Keys => "keys",
+            Self::PrivateKey => "private_key",
+            Self::NoRedirectUri => "no_redirect_uri",
+            Self::RedirectUri => "redirect_uri",
+            Self::NoName => "no_client_name",
+            Self::Scope => "scope",
+            Self::Metadata => "metadata",
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The examples, run as programs and driven from outside.
+#![cfg(feature = "full")]
+
+mod authorization_server;
+mod http;
+mod process;
+mod smallest;

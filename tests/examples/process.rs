@@ -1,0 +1,61 @@
+//! An example as a process.
+
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// Only a bound: nothing takes that long.
+pub(super) const BOUND: Duration = Duration::from_secs(60);
+
+pub(super) struct Running {
+    pub(super) base: String,
+    child: Child,
+}
+
+impl Running {
+    pub(super) async fn start(example: &str, args: &[&str]) -> Self {
+        Self::with_environment(example, args, &[]).await
+    }
+
+    pub(super) async fn with_environment(example: &str, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = command(example, args);
+        command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the example starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let line = tokio::time::timeout(BOUND, lines.next_line()).await.expect("the example says where it listens");
+        let line = line.expect("its output can be read").expect("it does not end before");
+        let base = line.strip_prefix("listening on ").ok_or(&line).expect("the line says where it listens");
+        Self { base: base.to_owned(), child }
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// Sends the signal and gives the exit code, `None` where the signal itself ended it.
+    #[cfg(unix)]
+    pub(super) async fn stop(mut self, signal: &str) -> Option<i32> {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status().await.expect("kill is there");
+        assert!(sent.success());
+        tokio::time::timeout(BOUND, self.child.wait()).await.expect("it ends").expect("it can be waited for").code()
+    }
+}
+
+/// Runs an example that is expected to end by itself.
+pub(super) async fn run(example: &str, args: &[&str]) -> Output {
+    tokio::time::timeout(BOUND, command(example, args).output()).await.expect("it ends").expect("it starts")
+}
+
+fn command(example: &str, args: &[&str]) -> Command {
+    let test = std::env::current_exe().expect("this test is a file");
+    let target = test.parent().and_then(|deps| deps.parent()).expect("it is in target/PROFILE/deps");
+    let program: PathBuf = target.join("examples").join(example).with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(program.exists(), "{} is missing: cargo build --all-features --examples", program.display());
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_LOG");
+    command
+}
