@@ -127,7 +127,11 @@ impl MemoryRegistry {
     #[allow(clippy::must_use_candidate)]
     pub fn revoke(&self, client_id: &str) -> Option<Arc<Client>> {
         let mut writer = self.write();
-        let mut client = Client::clone(&*self.get(client_id)?);
+        let old = self.get(client_id)?;
+        if old.status() == ClientStatus::Revoked {
+            return Some(old);
+        }
+        let mut client = Client::clone(&*old);
         client.set_status(ClientStatus::Revoked);
         writer.replace(client).map(|replaced| replaced.old)
     }
