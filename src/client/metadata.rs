@@ -115,7 +115,7 @@ impl Client {
     /// A redirect URI of [`RedirectUri::insecure_http`] is written as it is, and will not be read back.
     #[must_use]
     pub fn to_metadata(&self) -> Map<String, Value> {
-        let mut members = self.metadata.as_deref().cloned().unwrap_or_default();
+        let mut members = self.metadata().cloned().unwrap_or_default();
         members.retain(|name, _| !MODELLED.contains(&name.as_str()));
         let mut set = |name: &str, value: Value| {
             // A list that holds more than the model knows was kept as it came.
@@ -152,7 +152,7 @@ impl Client {
         if self.trusted {
             set("trusted", true.into());
         }
-        if let Some(seconds) = self.expires_at {
+        if let Some(seconds) = self.details.as_ref().and_then(|details| details.expires_at) {
             set("expires_at", seconds.get().into());
         }
         members

@@ -50,17 +50,24 @@ pub(crate) use self::scope::{is_scope_value, tokens};
 #[derive(Clone, PartialEq)]
 pub struct Client {
     id: Box<str>,
-    name: Option<Box<str>>,
     redirect_uris: Box<[RedirectUri]>,
     scopes: Arc<ClientScopes>,
-    metadata: Option<Box<Map<String, Value>>>,
-    expires_at: Option<NonZeroU64>,
+    details: Option<Box<Details>>,
     response_types: ResponseTypes,
     grant_types: GrantTypes,
     kind: ClientKind,
     application_type: Option<ApplicationType>,
     status: ClientStatus,
     trusted: bool,
+}
+
+/// What many clients have none of, apart, so that they do not pay for it. Never there without anything in it, so that
+/// equal clients are equal.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Details {
+    name: Option<Box<str>>,
+    expires_at: Option<NonZeroU64>,
+    metadata: Map<String, Value>,
 }
 
 /// Kept apart, since most clients of a registry share them.
@@ -88,11 +95,9 @@ impl Client {
         ClientBuilder {
             client: Self {
                 id: id.into().into(),
-                name: None,
                 redirect_uris: Box::default(),
                 scopes: Arc::default(),
-                metadata: None,
-                expires_at: None,
+                details: None,
                 response_types: ResponseTypes::CODE,
                 grant_types: GrantTypes::AUTHORIZATION_CODE,
                 kind: ClientKind::Public,
@@ -125,7 +130,7 @@ impl Client {
     /// A name for people (`client_name`). Chosen by the client: escape it wherever it is shown.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.details.as_ref()?.name.as_deref()
     }
 
     /// The registered redirect URIs, in their order, without repeats.
@@ -191,7 +196,8 @@ impl Client {
     /// When the registration ends, in whole seconds.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.expires_at.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.get()))
+        let seconds = self.details.as_ref()?.expires_at?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.get()))
     }
 
     /// Whether the registration has ended at `now`.
@@ -203,7 +209,7 @@ impl Client {
     /// Every other member of its metadata, as it was given.
     #[must_use]
     pub fn metadata(&self) -> Option<&Map<String, Value>> {
-        self.metadata.as_deref()
+        self.details.as_ref().map(|details| &details.metadata).filter(|metadata| !metadata.is_empty())
     }
 
     /// A redirect URI that the rules admit for this client, or why `requested` is none.
@@ -254,7 +260,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("id", &self.id)
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("redirect_uris", &self.redirect_uris)
             .field("allowed_scopes", &self.scopes.allowed)
             .field("default_scopes", &self.scopes.default)
@@ -282,7 +288,7 @@ pub struct ClientBuilder {
 impl ClientBuilder {
     /// A name for people.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.client.name = Some(name.into().into());
+        self.details().name = Some(name.into().into());
         self
     }
 
@@ -371,7 +377,7 @@ impl ClientBuilder {
 
     /// When the registration ends, cut to whole seconds. `None` and the epoch: never.
     pub fn expires_at(mut self, end: impl Into<Option<SystemTime>>) -> Self {
-        self.client.expires_at = end.into().filter(|end| *end != SystemTime::UNIX_EPOCH).map(|end| {
+        self.details().expires_at = end.into().filter(|end| *end != SystemTime::UNIX_EPOCH).map(|end| {
             let since_epoch = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             // What ended before the first second ended.
             NonZeroU64::new(since_epoch.as_secs()).unwrap_or(NonZeroU64::MIN)
@@ -381,15 +387,19 @@ impl ClientBuilder {
 
     /// Any other metadata. A name that has a method of its own here is without effect.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.client.metadata.get_or_insert_default().insert(name.into(), value.into());
+        self.details().metadata.insert(name.into(), value.into());
         self
     }
 
     /// What was set anew is no longer kept as it came.
     fn forget(&mut self, member: &str) {
-        if let Some(metadata) = &mut self.client.metadata {
-            metadata.remove(member);
+        if let Some(details) = &mut self.client.details {
+            details.metadata.remove(member);
         }
+    }
+
+    fn details(&mut self) -> &mut Details {
+        self.client.details.get_or_insert_default()
     }
 
     /// Judges what was given.
@@ -417,6 +427,9 @@ impl ClientBuilder {
             if !default.iter().all(is_allowed) {
                 return Err(ClientError::DefaultScope);
             }
+        }
+        if self.client.details.as_deref() == Some(&Details::default()) {
+            self.client.details = None;
         }
         self.client.redirect_uris = redirect_uris.into();
         self.client.scopes = Arc::new(ClientScopes { allowed, default });
