@@ -9,11 +9,14 @@ use crate::registry::Registry;
 use crate::show::{Known, plain, show};
 use crate::{Failure, Format, Output, writable};
 
-pub(crate) async fn add<S>(store: &S, new: NewClient, out: &mut Output, format: Format) -> Result<(), Failure>
+pub(crate) fn read(new: NewClient) -> Result<Client, Failure> {
+    Client::from_metadata(new.into_metadata()).map_err(|error| Failure::Broken(error.to_string()))
+}
+
+pub(crate) async fn add<S>(store: &S, client: Client, out: &mut Output, format: Format) -> Result<(), Failure>
 where
     S: RegistryStore + ?Sized,
 {
-    let client = Client::from_metadata(new.into_metadata()).map_err(|error| Failure::Broken(error.to_string()))?;
     let id = client.id().to_owned();
     store.insert(client, Origin::Configured).await.map_err(|error| about(&id, error))?;
     report(store, &id, "added", out, format).await

@@ -99,9 +99,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args, out: &mut Output) -> Result<ExitCode, Failure> {
+async fn run(mut args: Args, out: &mut Output) -> Result<ExitCode, Failure> {
     let format = if args.json { Format::Json } else { Format::Text };
     let begins = matches!(args.command, Command::Add(_) | Command::Import { .. });
+    // Before a database is made for it.
+    let new = match &mut args.command {
+        Command::Add(new) => Some(edit::read(std::mem::take(new))?),
+        _ => None,
+    };
     // A mistyped path must not become an empty database.
     if let Some(path) = file_of(&args.registry).filter(|path| !begins && !path.exists()) {
         return Err(Failure::Broken(format!("--registry: {} does not exist", path.display())));
@@ -111,7 +116,12 @@ async fn run(args: Args, out: &mut Output) -> Result<ExitCode, Failure> {
         registry.migrate().await?;
     }
     match args.command {
-        Command::Add(client) => edit::add(&*writable(&registry)?, client, out, format).await?,
+        Command::Add(_) => {
+            let store = writable(&registry)?;
+            if let Some(client) = new {
+                edit::add(&*store, client, out, format).await?;
+            }
+        }
         Command::List => list::list(&registry, out, format).await?,
         Command::Of(action, id) => edit::one(&registry, action, &id.unwrap_or_default(), out, format).await?,
         Command::Import { at_once } => return import::import(&*writable(&registry)?, at_once, out, format).await,
