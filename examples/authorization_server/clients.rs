@@ -5,61 +5,119 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxRegistry, Client, ClientBuilder, ClientError, Environment, FileError, FileRegistry, GrantTypes,
-    MemoryRegistry, RedirectUri, RegistrySource,
+    AllowedScopes, BoxRegistry, BoxStore, Client, ClientBuilder, ClientError, GrantTypes, Origin, RedirectUri,
+    RegistryError, StoreError,
 };
+use url::Url;
 
-use crate::args::RegistryKind;
+use crate::DEMO_CALLBACK;
+use crate::registry::{Causes, DEFAULT, Location, OpenError, Registry};
+
+/// A page about a million clients would help nobody, and take long to make.
+const LISTED: usize = 1000;
 
 pub(crate) struct Clients {
     /// Who is asked for a client.
     pub(crate) source: BoxRegistry,
-    /// Those that were there at the start, by id.
-    pub(crate) listed: Vec<Arc<Client>>,
-    /// The scopes that these may have, where they are known by name.
-    pub(crate) scopes: BTreeSet<String>,
+    store: Option<BoxStore>,
+    registry: Registry,
 }
 
 impl Clients {
+    /// Without a location they are in a file beside the program, which begins with those for demonstration.
     /// `demo_callback` is a page of this server that shows what a client would get.
-    pub(crate) fn open(kind: &RegistryKind, demo_callback: &str) -> Result<Self, OpenError> {
-        match kind {
-            RegistryKind::Memory => {
-                Ok(Self::in_memory(MemoryRegistry::from_clients(demo_clients(demo_callback).map_err(OpenError::Demo)?)))
-            }
-            RegistryKind::Env => Ok(Self::in_memory(Environment::from_process().into_registry())),
-            RegistryKind::File(path) => {
-                let file = FileRegistry::load(path).map_err(OpenError::File)?;
-                Ok(Self::new(file.clients(), file.boxed()))
-            }
+    pub(crate) async fn open(location: Option<&Location>, demo_callback: &Url) -> Result<Self, StartError> {
+        let default = Location::Sqlite(DEFAULT.to_owned());
+        if location.is_none() {
+            let file = DEFAULT.trim_start_matches("sqlite://");
+            let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
+            eprintln!("clients are in {} (elsewhere: --registry)", path.display());
         }
+        let registry = Registry::open(location.unwrap_or(&default)).await?;
+        registry.migrate().await.map_err(OpenError::from)?;
+        let store = registry.store();
+        if let (Some(store), None | Some(Location::Memory)) = (&store, location) {
+            demonstrate(store, demo_callback).await?;
+        }
+        Ok(Self { source: registry.source(), store, registry })
     }
 
-    fn in_memory(registry: MemoryRegistry) -> Self {
-        Self::new(registry.list(), registry.boxed())
+    /// The first of them, by id.
+    pub(crate) async fn listed(&self) -> Result<Vec<Arc<Client>>, RegistryError> {
+        let listed = self.registry.list(None, LISTED).await;
+        if let Err(error) = &listed {
+            tracing::error!(error = %Causes(error), "clients cannot be listed");
+        }
+        listed
     }
 
-    fn new(mut listed: Vec<Arc<Client>>, source: BoxRegistry) -> Self {
-        listed.sort_by(|a, b| a.id().cmp(b.id()));
-        let scopes = listed.iter().filter_map(|client| match client.allowed_scopes()? {
-            AllowedScopes::Listed(scope) => Some(scope.iter()),
-            AllowedScopes::All => None,
-        });
-        let scopes = scopes.flatten().map(str::to_owned).collect();
-        Self { source, listed, scopes }
+    /// Remembers that a client got tokens.
+    pub(crate) async fn touch(&self, client_id: &str) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        match store.touch(client_id, SystemTime::now()).await {
+            // Somebody removed it meanwhile.
+            Ok(()) | Err(StoreError::Missing) => {}
+            Err(error) => tracing::warn!(client_id, error = %Causes(&error), "the use of a client was not recorded"),
+        }
     }
 }
 
-fn demo_clients(callback: &str) -> Result<Vec<Client>, ClientError> {
+/// The scopes that these clients may have, where they are known by name.
+pub(crate) fn scopes(clients: &[Arc<Client>]) -> BTreeSet<&str> {
+    let scopes = clients.iter().filter_map(|client| match client.allowed_scopes()? {
+        AllowedScopes::Listed(scope) => Some(scope.iter()),
+        AllowedScopes::All => None,
+    });
+    scopes.flatten().collect()
+}
+
+/// An empty store gets the demonstration clients. In one that has them they move to where the server is now.
+async fn demonstrate(store: &BoxStore, callback: &Url) -> Result<(), StartError> {
+    let is_empty = store.list(None, 1).await.map_err(OpenError::from)?.is_empty();
+    for client in demo_clients(callback).map_err(StartError::Demo)? {
+        let known = store.record(client.id()).await.map_err(OpenError::from)?;
+        let written = match known {
+            None if is_empty => store.insert(client, Origin::Configured).await,
+            Some(record) if record.origin == Origin::Configured && has_moved(&record.client, &client) => {
+                let mut moved = record.client.to_builder().clear_redirect_uris();
+                for uri in client.redirect_uris() {
+                    moved = moved.judged_redirect_uri(uri.clone());
+                }
+                store.replace(moved.build().map_err(StartError::Demo)?).await
+            }
+            _ => continue,
+        };
+        match written {
+            // Another server, or an operator, was there first.
+            Ok(_) | Err(StoreError::AlreadyExists | StoreError::Missing) => {}
+            Err(error) => return Err(StartError::Store(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether it still has the page of a server that listened somewhere else, and no redirect URI besides.
+fn has_moved(known: &Client, demo: &Client) -> bool {
+    match (known.redirect_uris(), demo.redirect_uris()) {
+        ([old], [new]) => old != new && old.as_str().ends_with(DEMO_CALLBACK),
+        _ => false,
+    }
+}
+
+fn demo_clients(callback: &Url) -> Result<Vec<Client>, ClientError> {
+    // A server that listens on an address other than loopback has no TLS of its own.
+    let callback = if RedirectUri::parse(callback.as_str()).is_ok() {
+        callback.to_string()
+    } else {
+        format!("http://127.0.0.1:{}{DEMO_CALLBACK}", callback.port_or_known_default().unwrap_or(80))
+    };
     let both_grants = GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN);
     let demo = |id: &str, name: &str| {
         Client::builder(id).name(name).scope("profile photos:read photos:write").grant_types(both_grants)
     };
-    let here = |builder: ClientBuilder| match RedirectUri::insecure_http(callback) {
-        // A server that listens on an address other than loopback has no TLS of its own.
-        Ok(uri) => builder.judged_redirect_uri(uri),
-        Err(_) => builder.redirect_uri(callback),
-    };
+    let here = |builder: ClientBuilder| builder.redirect_uri(&callback);
     Ok(vec![
         here(demo("demo-app", "Demo App")).default_scope("profile").build()?,
         here(demo("demo-web", "Demo Website")).confidential().metadata("client_secret", "demo-secret").build()?,
@@ -81,18 +139,26 @@ fn demo_clients(callback: &str) -> Result<Vec<Client>, ClientError> {
 
 /// The clients cannot be had.
 #[derive(Debug)]
-pub(crate) enum OpenError {
+pub(crate) enum StartError {
+    Open(OpenError),
     Demo(ClientError),
-    File(FileError),
+    Store(StoreError),
 }
 
-impl std::fmt::Display for OpenError {
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Open(error) => error.fmt(f),
             Self::Demo(error) => write!(f, "demonstration clients: {error}"),
-            Self::File(error) => error.fmt(f),
+            Self::Store(error) => write!(f, "demonstration clients: {}", Causes(error)),
         }
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for StartError {}

@@ -10,6 +10,8 @@ mod authorize;
 mod clients;
 mod metadata;
 mod pages;
+#[path = "../shared/registry.rs"]
+mod registry;
 mod start;
 mod store;
 mod token;
@@ -28,9 +30,10 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{ClientValidationLayer, DEFAULT_BODY_LIMIT, ValidatedRequest, Validator};
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 use crate::args::Args;
-use crate::clients::{Clients, OpenError};
+use crate::clients::{Clients, StartError};
 use crate::store::{Code, Grant, OneTime};
 
 const DEMO_CALLBACK: &str = "/demo/callback";
@@ -81,7 +84,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::from(if error.is::<OpenError>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<StartError>() { 2 } else { 1 })
         }
     }
 }
@@ -91,7 +94,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         TcpListener::bind(&args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
     let base = format!("http://{}", listener.local_addr()?);
     let issuer = args.issuer.unwrap_or_else(|| base.clone());
-    let clients = Clients::open(&args.registry, &url(&issuer, DEMO_CALLBACK))?;
+    let clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
     let server = Server {
         validator: Validator::new(args.profile.policy().issuer(&issuer)),
         issuer,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::Server;
+use crate::{Server, clients};
 
 /// Where clients look for it: before the path of the issuer, where it has one (RFC 8414 §3.1).
 pub(crate) fn path(issuer: &str) -> String {
@@ -27,8 +27,11 @@ pub(crate) async fn document(State(server): State<Arc<Server>>) -> Json<Value> {
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
     });
-    if !server.clients.scopes.is_empty() {
-        document["scopes_supported"] = json!(server.clients.scopes);
+    // RECOMMENDED only (RFC 8414 §2): clients can do without while they cannot be listed.
+    let listed = server.clients.listed().await.unwrap_or_default();
+    let scopes = clients::scopes(&listed);
+    if !scopes.is_empty() {
+        document["scopes_supported"] = json!(scopes);
     }
     Json(document)
 }

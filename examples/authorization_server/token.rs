@@ -57,14 +57,18 @@ async fn answer(
     let form = Form::read(headers, body)?;
     // First of all: a client that is gone must learn so, whatever it holds.
     let client = authenticate(server, headers, &form).await?;
-    match form.get("grant_type") {
-        Some("authorization_code") => redeem_code(server, &client, &form),
-        Some("refresh_token") => refresh(server, &client, &form),
+    let tokens = match form.get("grant_type") {
+        Some("authorization_code") => redeem_code(server, &client, &form)?,
+        Some("refresh_token") => refresh(server, &client, &form)?,
         Some(_) => {
-            Err(TokenError::new("unsupported_grant_type", "grant_type must be authorization_code or refresh_token"))
+            let description = "grant_type must be authorization_code or refresh_token";
+            return Err(TokenError::new("unsupported_grant_type", description));
         }
-        None => Err(TokenError::new("invalid_request", "grant_type is missing")),
-    }
+        None => return Err(TokenError::new("invalid_request", "grant_type is missing")),
+    };
+    // So that an operator sees which registrations are in use.
+    server.clients.touch(client.id()).await;
+    Ok(tokens)
 }
 
 fn redeem_code(server: &Server, client: &Client, form: &Form) -> Result<Map<String, Value>, TokenError> {

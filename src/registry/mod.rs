@@ -26,7 +26,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-pub use self::boxed::{BoxRegistry, Boxed};
+pub use self::boxed::{BoxRegistry, BoxStore, Boxed};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use self::cached::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
