@@ -18,6 +18,9 @@ fn the_readme_lists_every_feature() {
     let readme = fs::read_to_string("README.md").unwrap();
     let features = manifest["features"].as_table().unwrap();
     for feature in features.keys().filter(|feature| *feature != "default") {
-        assert!(readme.lines().any(|line| line.starts_with("| ") && line.contains(&format!("`{feature}`"))), "{feature} is not in the README");
+        assert!(
+            readme.lines().any(|line| line.starts_with("| ") && line.contains(&format!("`{feature}`"))),
+            "{feature} is not in the README"
+        );
     }
 }

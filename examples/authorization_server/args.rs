@@ -17,6 +17,12 @@ Options:
   --issuer URL              the issuer identifier [default: http://HOST:PORT]
   --profile oauth2|oauth21|mcp
                             what is asked of requests [default: oauth2]
+  --registration open|token:T|off
+                            whether clients may register themselves at /register: all, those that present
+                            the token T, or none [default: off]
+  --metadata-documents      also take clients whose id is the https address of their metadata
+  --insecure-loopback-documents
+                            the same, on this machine and without TLS there too; for development
   --auto-approve            no consent page: an accepted request is redirected with a code at once
   --report-only             refuse nothing; say what would have been refused
   --help                    print this
@@ -28,6 +34,8 @@ pub(crate) struct Args {
     pub(crate) registry: RegistryKind,
     pub(crate) issuer: Option<String>,
     pub(crate) profile: Profile,
+    pub(crate) registration: Registration,
+    pub(crate) documents: Documents,
     pub(crate) auto_approve: bool,
     pub(crate) report_only: bool,
 }
@@ -39,7 +47,23 @@ pub(crate) enum RegistryKind {
     File(PathBuf),
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Who may register a client.
+#[derive(Debug)]
+pub(crate) enum Registration {
+    Open,
+    Token(String),
+    Off,
+}
+
+/// Which client metadata documents are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Documents {
+    Off,
+    Public,
+    InsecureLoopback,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     OAuth2,
     OAuth21,
@@ -66,6 +90,8 @@ impl Args {
             registry: RegistryKind::Memory,
             issuer: None,
             profile: Profile::OAuth2,
+            registration: Registration::Off,
+            documents: Documents::Off,
             auto_approve: false,
             report_only: false,
         };
@@ -76,6 +102,10 @@ impl Args {
                 Long("registry") => args.registry = registry(parser.value()?.into())?,
                 Long("issuer") => args.issuer = Some(issuer(parser.value()?.string()?)?),
                 Long("profile") => args.profile = profile(&parser.value()?.string()?)?,
+                Long("registration") => args.registration = registration(&parser.value()?.string()?)?,
+                Long("metadata-documents") if args.documents == Documents::Off => args.documents = Documents::Public,
+                Long("metadata-documents") => {}
+                Long("insecure-loopback-documents") => args.documents = Documents::InsecureLoopback,
                 Long("auto-approve") => args.auto_approve = true,
                 Long("report-only") => args.report_only = true,
                 Long("help") | Short('h') => return Ok(None),
@@ -109,6 +139,16 @@ fn profile(value: &str) -> Result<Profile, lexopt::Error> {
         "oauth21" => Ok(Profile::OAuth21),
         "mcp" => Ok(Profile::Mcp),
         _ => Err(format!("--profile: {value:?} is none of oauth2, oauth21, mcp").into()),
+    }
+}
+
+fn registration(value: &str) -> Result<Registration, lexopt::Error> {
+    match (value, value.strip_prefix("token:")) {
+        ("open", _) => Ok(Registration::Open),
+        ("off", _) => Ok(Registration::Off),
+        (_, Some(token)) if !token.is_empty() => Ok(Registration::Token(token.to_owned())),
+        // Without the value: it may hold a token that was mistyped.
+        _ => Err("--registration: must be open, token:T or off".into()),
     }
 }
 

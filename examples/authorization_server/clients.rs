@@ -6,14 +6,19 @@ use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
     AllowedScopes, BoxRegistry, Client, ClientBuilder, ClientError, Environment, FileError, FileRegistry, GrantTypes,
-    MemoryRegistry, RedirectUri, RegistrySource,
+    MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistrySource,
 };
 
 use crate::args::RegistryKind;
+use crate::registration::Store;
 
 pub(crate) struct Clients {
     /// Who is asked for a client.
     pub(crate) source: BoxRegistry,
+    /// Who of them knows those that are configured or registered.
+    pub(crate) held: BoxRegistry,
+    /// Where clients can be registered, and their use is recorded.
+    pub(crate) store: Box<dyn Store>,
     /// Those that were there at the start, by id.
     pub(crate) listed: Vec<Arc<Client>>,
     /// The scopes that these may have, where they are known by name.
@@ -30,23 +35,32 @@ impl Clients {
             RegistryKind::Env => Ok(Self::in_memory(Environment::from_process().into_registry())),
             RegistryKind::File(path) => {
                 let file = FileRegistry::load(path).map_err(OpenError::File)?;
-                Ok(Self::new(file.clients(), file.boxed()))
+                // Nothing is ever written to the file. An id that it holds is never somebody else's.
+                let registered = MemoryRegistry::new();
+                Ok(Self::new(file.clients(), file.or(registered.clone()).boxed(), registered))
             }
         }
     }
 
     fn in_memory(registry: MemoryRegistry) -> Self {
-        Self::new(registry.list(), registry.boxed())
+        Self::new(registry.list(), registry.clone().boxed(), registry)
     }
 
-    fn new(mut listed: Vec<Arc<Client>>, source: BoxRegistry) -> Self {
+    /// `store` is a part of `source`.
+    fn new(mut listed: Vec<Arc<Client>>, source: BoxRegistry, store: impl Store + 'static) -> Self {
         listed.sort_by(|a, b| a.id().cmp(b.id()));
         let scopes = listed.iter().filter_map(|client| match client.allowed_scopes()? {
             AllowedScopes::Listed(scope) => Some(scope.iter()),
             AllowedScopes::All => None,
         });
         let scopes = scopes.flatten().map(str::to_owned).collect();
-        Self { source, listed, scopes }
+        Self { held: Arc::clone(&source), source, store: Box::new(store), listed, scopes }
+    }
+
+    /// Asks `documents` for clients that are not held here.
+    pub(crate) fn or_documents(mut self, documents: MetadataDocumentRegistry) -> Self {
+        self.source = Arc::clone(&self.held).or(documents).boxed();
+        self
     }
 }
 

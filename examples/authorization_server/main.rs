@@ -1,5 +1,5 @@
-//! A small complete authorization server: authorization endpoint with a consent page, token endpoint, metadata
-//! document, and a start page whose links show what requests get.
+//! A small complete authorization server: authorization endpoint with a consent page, token endpoint, registration of
+//! clients, metadata document, and a start page whose links show what requests get.
 //!
 //! `cargo run --release --features full --example authorization_server`
 //!
@@ -10,6 +10,7 @@ mod authorize;
 mod clients;
 mod metadata;
 mod pages;
+mod registration;
 mod start;
 mod store;
 mod token;
@@ -26,14 +27,17 @@ use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
-use tower_oauth_client_validation::{ClientValidationLayer, DEFAULT_BODY_LIMIT, ValidatedRequest, Validator};
+use tower_oauth_client_validation::{
+    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, RegistrationPolicy, ValidatedRequest, Validator,
+};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Args;
+use crate::args::{Args, Documents};
 use crate::clients::{Clients, OpenError};
 use crate::store::{Code, Grant, OneTime};
 
 const DEMO_CALLBACK: &str = "/demo/callback";
+const REGISTER: &str = "/register";
 
 /// How long requests that are under way may go on after a signal.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -43,6 +47,8 @@ struct Server {
     issuer: String,
     validator: Validator,
     clients: Clients,
+    registration: Option<RegistrationPolicy>,
+    documents: Documents,
     auto_approve: bool,
     report_only: bool,
     tickets: OneTime<ValidatedRequest>,
@@ -91,18 +97,23 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         TcpListener::bind(&args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
     let base = format!("http://{}", listener.local_addr()?);
     let issuer = args.issuer.unwrap_or_else(|| base.clone());
-    let clients = Clients::open(&args.registry, &url(&issuer, DEMO_CALLBACK))?;
+    let mut clients = Clients::open(&args.registry, &url(&issuer, DEMO_CALLBACK))?;
+    if let Some(documents) = registration::documents(args.documents, args.profile)? {
+        clients = clients.or_documents(documents);
+    }
     let server = Server {
         validator: Validator::new(args.profile.policy().issuer(&issuer)),
         issuer,
         clients,
+        registration: registration::policy(&args.registration)?,
+        documents: args.documents,
         auto_approve: args.auto_approve,
         report_only: args.report_only,
         tickets: OneTime::new(Duration::from_secs(600)),
         codes: OneTime::new(Duration::from_secs(60)),
         refresh_tokens: OneTime::new(Duration::from_secs(30 * 24 * 3600)),
     };
-    let app = router(Arc::new(server));
+    let app = router(Arc::new(server))?;
     let stop = stop_signal()?;
 
     let mut stdout = std::io::stdout();
@@ -126,7 +137,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn router(server: Arc<Server>) -> Router {
+fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
         .report_only(server.report_only)
@@ -135,7 +146,14 @@ fn router(server: Arc<Server>) -> Router {
         .wrap_bodies();
     // Applications in browsers use these two; the authorization endpoint is for navigation only.
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
-    Router::new()
+    let router = match &server.registration {
+        Some(policy) => {
+            let service = server.clients.store.registration(&server.url(REGISTER), policy.clone())?;
+            Router::new().nest_service(REGISTER, service.layer(cors.clone()))
+        }
+        None => Router::new(),
+    };
+    let router = router
         // The path of the issuer may have segments that older routers took for patterns.
         .without_v07_checks()
         .route("/", get(start::page))
@@ -151,7 +169,8 @@ fn router(server: Arc<Server>) -> Router {
             // The path alone: the query holds what no log should.
             tracing::info_span!("request", method = %request.method(), path = request.uri().path())
         }))
-        .with_state(server)
+        .with_state(server);
+    Ok(router)
 }
 
 /// Caught from now on, not only once the future is polled: whoever reads the address may send one at once.

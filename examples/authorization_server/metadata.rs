@@ -7,7 +7,9 @@ use axum::extract::State;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::Server;
+use crate::args::Documents;
+use crate::registration::SCOPES;
+use crate::{REGISTER, Server};
 
 /// Where clients look for it: before the path of the issuer, where it has one (RFC 8414 §3.1).
 pub(crate) fn path(issuer: &str) -> String {
@@ -27,7 +29,14 @@ pub(crate) async fn document(State(server): State<Arc<Server>>) -> Json<Value> {
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
     });
-    if !server.clients.scopes.is_empty() {
+    document["client_id_metadata_document_supported"] = json!(server.documents != Documents::Off);
+    if server.registration.is_some() {
+        document["registration_endpoint"] = json!(server.url(REGISTER));
+    }
+    // Some clients ask for all that is announced, so it must be what any client gets.
+    if server.registration.is_some() || server.documents != Documents::Off {
+        document["scopes_supported"] = SCOPES.split(' ').collect();
+    } else if !server.clients.scopes.is_empty() {
         document["scopes_supported"] = json!(server.clients.scopes);
     }
     Json(document)

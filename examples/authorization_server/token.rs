@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_oauth_client_validation::{
-    Client, ClientKind, ClientStatus, CodeChallengeMethod, GrantTypes, RegistrySource,
+    Client, ClientKind, ClientStatus, CodeChallengeMethod, GrantTypes, RegistrySource, StoreError, verify_client_secret,
 };
 
 use crate::Server;
@@ -57,13 +57,25 @@ async fn answer(
     let form = Form::read(headers, body)?;
     // First of all: a client that is gone must learn so, whatever it holds.
     let client = authenticate(server, headers, &form).await?;
-    match form.get("grant_type") {
-        Some("authorization_code") => redeem_code(server, &client, &form),
-        Some("refresh_token") => refresh(server, &client, &form),
+    let tokens = match form.get("grant_type") {
+        Some("authorization_code") => redeem_code(server, &client, &form)?,
+        Some("refresh_token") => refresh(server, &client, &form)?,
         Some(_) => {
-            Err(TokenError::new("unsupported_grant_type", "grant_type must be authorization_code or refresh_token"))
+            let description = "grant_type must be authorization_code or refresh_token";
+            return Err(TokenError::new("unsupported_grant_type", description));
         }
-        None => Err(TokenError::new("invalid_request", "grant_type is missing")),
+        None => return Err(TokenError::new("invalid_request", "grant_type is missing")),
+    };
+    record_use(server, &client).await;
+    Ok(tokens)
+}
+
+/// So that the registration of a client in use never makes room for another one.
+async fn record_use(server: &Server, client: &Client) {
+    match server.clients.store.record_use(client.id()).await {
+        // A client of a file, or a metadata document.
+        Ok(()) | Err(StoreError::Missing) => {}
+        Err(error) => tracing::error!(%error, client_id = client.id(), "the use of a client was not recorded"),
     }
 }
 
@@ -191,12 +203,15 @@ async fn authenticate(server: &Server, headers: &HeaderMap, form: &Form) -> Resu
 fn is_secret_of(client: &Client, presented: &str) -> bool {
     let metadata = |name| client.metadata().and_then(|metadata| metadata.get(name)).and_then(Value::as_str);
     let uses_secret = matches!(metadata("token_endpoint_auth_method"), None | Some("client_secret_post"));
-    let Some(secret) = metadata("client_secret").filter(|_| uses_secret) else {
-        tracing::warn!(client_id = client.id(), "a confidential client without a secret cannot get tokens");
-        return false;
-    };
-    // Digests have one length, so that the time does not tell that of the secret.
-    Sha256::digest(secret).ct_eq(&Sha256::digest(presented)).into()
+    match metadata("client_secret") {
+        // Digests have one length, so that the time does not tell that of the secret.
+        Some(secret) if uses_secret => Sha256::digest(secret).ct_eq(&Sha256::digest(presented)).into(),
+        None if uses_secret => verify_client_secret(client, presented),
+        _ => {
+            tracing::warn!(client_id = client.id(), "a client that authenticates without a secret cannot get tokens");
+            false
+        }
+    }
 }
 
 struct Credentials {

@@ -1,0 +1,69 @@
+//! Clients that nobody configured: they register themselves, or their id is the address of their metadata.
+
+use std::error::Error;
+use std::time::SystemTime;
+
+use axum::Router;
+use futures::future::BoxFuture;
+use tower_oauth_client_validation::{
+    EndpointError, GrantTypes, MetadataDocumentRegistry, RegistrationPolicy, RegistrationService, RegistryStore, Scope,
+    ScopeError, StoreError,
+};
+
+use crate::args::{Documents, Profile, Registration};
+
+/// What such clients may ask for, whatever they registered: many register no scope, or come back for more.
+pub(crate) const SCOPES: &str = "profile photos:read photos:write";
+/// What they get when neither the client nor its request names any.
+const DEFAULT_SCOPE: &str = "profile";
+
+/// `None` where nobody may register.
+pub(crate) fn policy(registration: &Registration) -> Result<Option<RegistrationPolicy>, ScopeError> {
+    let policy = RegistrationPolicy::new()
+        .allowed_scopes(Scope::parse(SCOPES)?)
+        .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
+        .grant_all_scopes(true)
+        .narrow_scopes(true)
+        .grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN));
+    Ok(match registration {
+        Registration::Open => Some(policy),
+        Registration::Token(token) => Some(policy.initial_access_token(token)),
+        Registration::Off => None,
+    })
+}
+
+/// `None` where no document is fetched.
+pub(crate) fn documents(
+    documents: Documents,
+    profile: Profile,
+) -> Result<Option<MetadataDocumentRegistry>, Box<dyn Error>> {
+    if documents == Documents::Off {
+        return Ok(None);
+    }
+    let registry = MetadataDocumentRegistry::builder()
+        .allowed_scopes(Scope::parse(SCOPES)?)
+        .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
+        .grant_all_scopes(true)
+        .require_client_name(profile == Profile::Mcp)
+        .insecure_allow_loopback(documents == Documents::InsecureLoopback)
+        .build()?;
+    Ok(Some(registry))
+}
+
+/// A store of whatever type.
+pub(crate) trait Store: Send + Sync {
+    /// Its registration endpoint, to be mounted at the path of `endpoint`.
+    fn registration(&self, endpoint: &str, policy: RegistrationPolicy) -> Result<Router, EndpointError>;
+
+    fn record_use<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+impl<S: RegistryStore + Clone + 'static> Store for S {
+    fn registration(&self, endpoint: &str, policy: RegistrationPolicy) -> Result<Router, EndpointError> {
+        Ok(Router::new().fallback_service(RegistrationService::new(self.clone(), endpoint, policy)?))
+    }
+
+    fn record_use<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.touch(client_id, SystemTime::now())
+    }
+}
