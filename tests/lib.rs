@@ -16,6 +16,8 @@ mod postgres_cluster;
 mod property;
 mod registration;
 mod registry_sql;
+mod server_metadata;
 mod sources;
 mod store_contract;
+mod upstream_registration;
 mod vectors;

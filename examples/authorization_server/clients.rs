@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
     AllowedScopes, BoxRegistry, Client, ClientBuilder, ClientError, Environment, FileError, FileRegistry, GrantTypes,
-    MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistrySource,
+    MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistrySource, Scope,
 };
 
 use crate::args::RegistryKind;
@@ -21,8 +21,6 @@ pub(crate) struct Clients {
     pub(crate) store: Box<dyn Store>,
     /// Those that were there at the start, by id.
     pub(crate) listed: Vec<Arc<Client>>,
-    /// The scopes that these may have, where they are known by name.
-    pub(crate) scopes: BTreeSet<String>,
 }
 
 impl Clients {
@@ -49,12 +47,17 @@ impl Clients {
     /// `store` is a part of `source`.
     fn new(mut listed: Vec<Arc<Client>>, source: BoxRegistry, store: impl Store + 'static) -> Self {
         listed.sort_by(|a, b| a.id().cmp(b.id()));
-        let scopes = listed.iter().filter_map(|client| match client.allowed_scopes()? {
+        Self { held: Arc::clone(&source), source, store: Box::new(store), listed }
+    }
+
+    /// The scopes that those listed may have, where they are known by name.
+    pub(crate) fn scopes(&self) -> Option<Scope> {
+        let scopes = self.listed.iter().filter_map(|client| match client.allowed_scopes()? {
             AllowedScopes::Listed(scope) => Some(scope.iter()),
             AllowedScopes::All => None,
         });
-        let scopes = scopes.flatten().map(str::to_owned).collect();
-        Self { held: Arc::clone(&source), source, store: Box::new(store), listed, scopes }
+        let scopes: BTreeSet<_> = scopes.flatten().collect();
+        Scope::from_tokens(scopes).ok().filter(|scopes| !scopes.is_empty())
     }
 
     /// Asks `documents` for clients that are not held here.

@@ -28,7 +28,8 @@ use tokio::net::TcpListener;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, RegistrationPolicy, ValidatedRequest, Validator,
+    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, Policy, RegistrationPolicy, Scope, ValidatedRequest,
+    Validator,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -45,10 +46,12 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// All that the handlers share.
 struct Server {
     issuer: String,
+    policy: Policy,
     validator: Validator,
     clients: Clients,
     registration: Option<RegistrationPolicy>,
     documents: Documents,
+    announced_scopes: Option<Scope>,
     auto_approve: bool,
     report_only: bool,
     tickets: OneTime<ValidatedRequest>,
@@ -101,12 +104,21 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(documents) = registration::documents(args.documents, args.profile)? {
         clients = clients.or_documents(documents);
     }
+    let policy = args.profile.policy().issuer(&issuer);
+    let registration = registration::policy(&args.registration)?;
+    // Some clients ask for all that is announced, so it must be what those get whom nobody configured.
+    let announced_scopes = match registration.is_some() || args.documents != Documents::Off {
+        true => Some(registration::scopes()?),
+        false => clients.scopes(),
+    };
     let server = Server {
-        validator: Validator::new(args.profile.policy().issuer(&issuer)),
+        validator: Validator::new(policy.clone()),
+        policy,
         issuer,
         clients,
-        registration: registration::policy(&args.registration)?,
+        registration,
         documents: args.documents,
+        announced_scopes,
         auto_approve: args.auto_approve,
         report_only: args.report_only,
         tickets: OneTime::new(Duration::from_secs(600)),

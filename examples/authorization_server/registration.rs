@@ -13,14 +13,18 @@ use tower_oauth_client_validation::{
 use crate::args::{Documents, Profile, Registration};
 
 /// What such clients may ask for, whatever they registered: many register no scope, or come back for more.
-pub(crate) const SCOPES: &str = "profile photos:read photos:write";
+const SCOPES: &str = "profile photos:read photos:write";
 /// What they get when neither the client nor its request names any.
 const DEFAULT_SCOPE: &str = "profile";
+
+pub(crate) fn scopes() -> Result<Scope, ScopeError> {
+    Scope::parse(SCOPES)
+}
 
 /// `None` where nobody may register.
 pub(crate) fn policy(registration: &Registration) -> Result<Option<RegistrationPolicy>, ScopeError> {
     let policy = RegistrationPolicy::new()
-        .allowed_scopes(Scope::parse(SCOPES)?)
+        .allowed_scopes(scopes()?)
         .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
         .grant_all_scopes(true)
         .narrow_scopes(true)
@@ -41,7 +45,7 @@ pub(crate) fn documents(
         return Ok(None);
     }
     let registry = MetadataDocumentRegistry::builder()
-        .allowed_scopes(Scope::parse(SCOPES)?)
+        .allowed_scopes(scopes()?)
         .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
         .grant_all_scopes(true)
         .require_client_name(profile == Profile::Mcp)

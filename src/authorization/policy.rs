@@ -220,6 +220,20 @@ impl Policy {
     pub(crate) fn forwards_unknown_clients(&self) -> bool {
         self.unknown_clients == UnknownClients::Forward
     }
+
+    /// What the server's metadata tells clients about this policy.
+    pub(crate) fn announced(&self) -> Announced<'_> {
+        Announced {
+            issuer: self.issuer.as_deref(),
+            response_types: self.response_types,
+            scopes: match &self.supported_scopes {
+                Some(AllowedScopes::Listed(scopes)) => Some(scopes),
+                Some(AllowedScopes::All) | None => None,
+            },
+            plain_pkce: self.plain_pkce,
+            refuses_request_objects: self.request_objects == RequestObjects::Refuse,
+        }
+    }
 }
 
 impl Default for Policy {
@@ -251,6 +265,15 @@ impl fmt::Debug for Policy {
             .field("unknown_clients", &self.unknown_clients)
             .finish_non_exhaustive()
     }
+}
+
+/// See [`Policy::announced`].
+pub(crate) struct Announced<'a> {
+    pub(crate) issuer: Option<&'a str>,
+    pub(crate) response_types: ResponseTypes,
+    pub(crate) scopes: Option<&'a Scope>,
+    pub(crate) plain_pkce: bool,
+    pub(crate) refuses_request_objects: bool,
 }
 
 /// A policy that cannot be.

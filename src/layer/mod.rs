@@ -5,6 +5,7 @@ mod axum;
 mod body;
 mod future;
 mod log;
+mod server_metadata;
 mod service;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use tower_layer::Layer;
 pub use self::axum::MissingLayer;
 pub use self::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
 pub use self::future::ResponseFuture;
+pub use self::server_metadata::{ServerMetadata, server_metadata};
 pub use self::service::{ClientValidation, ReportedOutcome, UnregisteredClient};
 use crate::authorization::response::{AnswerHook, DirectAnswers};
 use crate::authorization::{DirectError, Policy, Validator};

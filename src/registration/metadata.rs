@@ -99,6 +99,27 @@ impl Shape {
     }
 }
 
+/// What an upstream answered, cut to members that are understood here and have the right type.
+#[cfg(feature = "upstream-registration")]
+pub(super) fn understood(members: &Map<String, Value>, policy: &RegistrationPolicy) -> Map<String, Value> {
+    const JUDGED_LATER: [&str; 6] =
+        ["redirect_uris", "response_types", "grant_types", "scope", "token_endpoint_auth_method", "application_type"];
+    let is_understood = |(name, value): &(&String, &Value)| {
+        JUDGED_LATER.contains(&name.as_str())
+            || plain_member(name).is_some_and(|(_, shape)| shape.judge(value).is_ok())
+            || policy.extra_members.contains(*name)
+    };
+    let present = members.iter().filter(|(name, value)| !value.is_null() && !is_reserved(name));
+    present.filter(is_understood).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// The member that a name, with or without a language tag, stands for.
+fn plain_member(name: &str) -> Option<(&'static str, Shape)> {
+    let plain = name.split_once('#').map_or(name, |(plain, _)| plain);
+    let may_have_tag = plain == name || HUMAN_READABLE.contains(&plain);
+    PLAIN_MEMBERS.into_iter().find(|(member, _)| *member == plain && may_have_tag)
+}
+
 /// The claims of a software statement win over what stands beside it (RFC 7591 §2.3).
 pub(super) async fn with_software_statement(
     mut members: Map<String, Value>,
@@ -129,9 +150,7 @@ pub(super) fn judge(members: Map<String, Value>, policy: &RegistrationPolicy) ->
         members.into_iter().filter(|(name, value)| !value.is_null() && !is_reserved(name)).collect();
     let mut stored = Map::new();
     for (name, value) in &asked {
-        let plain = name.split_once('#').map_or(name.as_str(), |(plain, _)| plain);
-        let may_have_tag = plain == name || HUMAN_READABLE.contains(&plain);
-        if let Some((member, shape)) = PLAIN_MEMBERS.iter().find(|(member, _)| *member == plain && may_have_tag) {
+        if let Some((member, shape)) = plain_member(name) {
             shape.judge(value).map_err(|expected| Refusal::metadata(format!("{member}: must be {expected}")))?;
             stored.insert(name.clone(), value.clone());
         } else if policy.extra_members.contains(name) {
@@ -247,7 +266,7 @@ fn redirect_uris(
     Ok(())
 }
 
-fn parse_redirect_uri(uri: &str) -> Result<RedirectUri, Cow<'static, str>> {
+pub(super) fn parse_redirect_uri(uri: &str) -> Result<RedirectUri, Cow<'static, str>> {
     let uri = RedirectUri::parse(uri).map_err(|error| error.to_string())?;
     if uri.has_wildcard_port() {
         return Err("wildcards are not allowed here, and any port of a loopback URI matches without one".into());

@@ -7,8 +7,13 @@ mod metadata;
 mod policy;
 mod request;
 mod service;
+#[cfg(feature = "upstream-registration")]
+mod upstream;
 
 pub use self::credential::verify_client_secret;
 pub use self::policy::{RegistrationPolicy, SoftwareStatementError};
 pub use self::request::EndpointError;
 pub use self::service::{RegistrationFuture, RegistrationService};
+#[cfg(feature = "upstream-registration")]
+#[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]
+pub use self::upstream::{Upstream, UpstreamError, UpstreamRegistration};

@@ -382,7 +382,7 @@ impl Registration {
     }
 }
 
-fn refused(error: ClientError) -> Refusal {
+pub(super) fn refused(error: ClientError) -> Refusal {
     match error {
         ClientError::RedirectUri { .. } => Refusal::redirect_uri(error.to_string()),
         ClientError::Id | ClientError::Scope(_) | ClientError::DefaultScope => Refusal::metadata(error.to_string()),

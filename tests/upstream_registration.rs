@@ -1,0 +1,366 @@
+//! Registration that an upstream identity provider decides about.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use tower_oauth_client_validation::{
+    Client, MemoryRegistry, Origin, RegistrationPolicy, RegistryStore, Scope, Upstream, UpstreamRegistration,
+    verify_client_secret,
+};
+
+const ENDPOINT: &str = "https://as.example/register";
+
+/// An identity provider: what it was asked, and what it answers next.
+#[derive(Clone, Default)]
+struct Provider {
+    asked: Arc<Mutex<Vec<(String, Option<String>, Value)>>>,
+    answers: Arc<Mutex<Vec<(u16, Value)>>>,
+}
+
+impl Provider {
+    async fn start() -> (Self, String) {
+        let provider = Self::default();
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(Self::serve).with_state(provider.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (provider, base)
+    }
+
+    async fn serve(
+        State(provider): State<Self>,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> (StatusCode, String) {
+        let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        provider.asked.lock().unwrap().push((format!("{method} {}", uri.path()), authorization, body));
+        let (status, answer) = provider.answers.lock().unwrap().remove(0);
+        (StatusCode::from_u16(status).unwrap(), answer.to_string())
+    }
+
+    fn will_answer(&self, status: u16, answer: Value) {
+        self.answers.lock().unwrap().push((status, answer));
+    }
+
+    fn take_asked(&self) -> Vec<(String, Option<String>, Value)> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    #[track_caller]
+    fn assert_error(&self, status: u16, error: &str) {
+        assert_eq!((self.status, self.body["error"].as_str()), (status, Some(error)), "{}", self.body);
+        assert_eq!(self.headers["cache-control"], "no-store");
+    }
+}
+
+async fn send(
+    service: &UpstreamRegistration<MemoryRegistry>,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Value,
+) -> Answer {
+    let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(Full::<Bytes>::from(body.to_string())).unwrap();
+    let (parts, body) = service.clone().oneshot(request).await.unwrap().into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let body = serde_json::from_slice(&bytes).unwrap_or_default();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+async fn set_up(
+    change: impl FnOnce(Upstream) -> Upstream,
+) -> (Provider, String, MemoryRegistry, UpstreamRegistration<MemoryRegistry>) {
+    let (provider, base) = Provider::start().await;
+    let store = MemoryRegistry::new();
+    let upstream = change(Upstream::endpoint(&format!("{base}/clients")).unwrap());
+    let service = UpstreamRegistration::new(store.clone(), ENDPOINT, upstream, RegistrationPolicy::new()).unwrap();
+    (provider, base, store, service)
+}
+
+fn asked() -> Value {
+    json!({ "redirect_uris": ["http://127.0.0.1:5000/cb"], "client_name": "App", "scope": "openid", "trusted": true, "future": 1 })
+}
+
+fn registered(base: &str, id: &str) -> Value {
+    json!({
+        "client_id": id,
+        "client_secret": "upstream-secret",
+        "client_secret_expires_at": 0,
+        "registration_access_token": format!("token-of-{id}"),
+        "registration_client_uri": format!("{base}/clients/{id}"),
+        "redirect_uris": ["http://127.0.0.1:5000/cb"],
+        "client_name": "App at upstream",
+        "scope": "openid profile",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "trusted": true,
+    })
+}
+
+#[tokio::test]
+async fn what_the_upstream_answers_is_stored_and_told() {
+    let (provider, base, store, service) = set_up(|upstream| upstream.initial_access_token("ours")).await;
+    provider.will_answer(201, registered(&base, "up/1"));
+    let answer = send(&service, "POST", "/register", None, asked()).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    assert_eq!(answer.body["client_id"], "up/1");
+    assert_eq!(answer.body["client_secret"], "upstream-secret");
+    assert_eq!(answer.body["client_name"], "App at upstream");
+    assert_eq!(answer.body["registration_access_token"], "token-of-up/1");
+    assert_eq!(answer.body["registration_client_uri"], format!("{ENDPOINT}/up%2F1"));
+    assert!(answer.body.get("trusted").is_none() && !answer.body.to_string().contains("sha256"));
+    assert!(!answer.body.to_string().contains(&base));
+
+    let (request, authorization, body) = provider.take_asked().remove(0);
+    assert_eq!((&*request, authorization.as_deref()), ("POST /clients", Some("Bearer ours")));
+    assert_eq!((&body["future"], &body["scope"]), (&json!(1), &json!("openid")));
+    assert!(body.get("trusted").is_none());
+
+    let client = store.get("up/1").unwrap();
+    assert_eq!(store.origin("up/1"), Some(Origin::Upstream));
+    assert!(!client.is_trusted());
+    assert!(verify_client_secret(&client, "upstream-secret"));
+    assert!(store.check("up/1", Some("http://127.0.0.1:6000/cb"), Some("profile")).is_ok());
+    let kept = serde_json::to_string(&client.to_metadata()).unwrap();
+    assert!(!kept.contains("upstream-secret") && !kept.contains("token-of"));
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_little_is_enough() {
+    let (provider, _, store, service) = set_up(|upstream| upstream).await;
+    provider.will_answer(200, json!({ "client_id": "bare" }));
+    let answer = send(&service, "POST", "/register", None, asked()).await;
+    assert_eq!(answer.status, 201);
+    // Managed here alone, with a token of this server.
+    let token = answer.body["registration_access_token"].as_str().unwrap();
+    assert!(store.check("bare", Some("http://127.0.0.1:1/cb"), Some("anything")).is_ok());
+    let read = send(&service, "GET", "/register/bare", Some(token), Value::Null).await;
+    assert_eq!((read.status, &read.body["registration_access_token"]), (200, &json!(token)));
+    let change = json!({ "client_id": "bare", "redirect_uris": ["https://app.example/"] });
+    send(&service, "PUT", "/register/bare", Some(token), change).await.assert_error(403, "access_denied");
+    assert_eq!(send(&service, "DELETE", "/register/bare", Some(token), Value::Null).await.status, 204);
+    assert!(store.get("bare").is_none());
+    assert_eq!(provider.take_asked().len(), 1);
+}
+
+#[tokio::test]
+async fn errors_are_passed_on() {
+    let (provider, _, store, service) = set_up(|upstream| upstream).await;
+    for (status, body, expected) in [
+        (
+            400,
+            json!({ "error": "invalid_redirect_uri", "error_description": "not \"that\" one" }),
+            (400, "invalid_redirect_uri"),
+        ),
+        (400, json!({ "error": "unapproved_software_statement" }), (400, "unapproved_software_statement")),
+        (400, json!({ "error": "something_of_its_own" }), (400, "invalid_client_metadata")),
+        (400, json!("no object"), (400, "invalid_client_metadata")),
+        (401, json!({ "error": "invalid_token" }), (500, "server_error")),
+        (403, json!({}), (500, "server_error")),
+        (302, json!({}), (500, "server_error")),
+        (429, json!({}), (503, "temporarily_unavailable")),
+        (500, json!({}), (503, "temporarily_unavailable")),
+        (201, json!({ "client_name": "without an id" }), (500, "server_error")),
+        (201, json!({ "client_id": "x", "redirect_uris": ["http://app.example/"] }), (500, "server_error")),
+        (201, json!({ "client_id": "x", "redirect_uris": ["http://localhost:*"] }), (500, "server_error")),
+    ] {
+        provider.will_answer(status, body);
+        let answer = send(&service, "POST", "/register", None, asked()).await;
+        answer.assert_error(expected.0, expected.1);
+        let description = answer.body["error_description"].as_str().unwrap();
+        assert!(!description.contains('"'), "{description}");
+    }
+    assert!(store.is_empty());
+    // What breaks a rule here never gets as far.
+    provider.take_asked();
+    let wrong = json!({ "redirect_uris": ["http://app.example/"] });
+    send(&service, "POST", "/register", None, wrong).await.assert_error(400, "invalid_redirect_uri");
+    assert_eq!(provider.take_asked(), []);
+
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let nobody = Upstream::endpoint(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
+    let service = UpstreamRegistration::new(store, ENDPOINT, nobody, RegistrationPolicy::new()).unwrap();
+    send(&service, "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_be_kept_is_withdrawn() {
+    let (provider, base, store, service) = set_up(|upstream| upstream).await;
+    let mut wrong = registered(&base, "x");
+    wrong["redirect_uris"] = json!(["http://app.example/"]);
+    provider.will_answer(201, wrong);
+    provider.will_answer(204, Value::Null);
+    send(&service, "POST", "/register", None, asked()).await.assert_error(500, "server_error");
+    let asked = provider.take_asked();
+    assert_eq!((&*asked[1].0, asked[1].1.as_deref()), ("DELETE /clients/x", Some("Bearer token-of-x")));
+    assert!(store.is_empty());
+}
+
+#[tokio::test]
+async fn no_client_that_exists_is_touched() {
+    let (provider, base, store, service) = set_up(|upstream| upstream).await;
+    store.insert(Client::builder("configured").name("Ours").build().unwrap()).unwrap();
+    RegistryStore::insert(&store, Client::builder("registered").build().unwrap(), Origin::Registered).await.unwrap();
+    provider.will_answer(201, registered(&base, "upstream"));
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
+    let before: Vec<_> = store.list().iter().map(|client| client.to_metadata()).collect();
+    for id in ["configured", "registered", "upstream"] {
+        provider.take_asked();
+        provider.will_answer(201, registered(&base, id));
+        send(&service, "POST", "/register", None, asked()).await.assert_error(500, "server_error");
+        // It is not deleted at the upstream either: it may be the one that exists here.
+        assert_eq!(provider.take_asked().len(), 1);
+        let token = format!("token-of-{id}");
+        if id != "upstream" {
+            let uri = format!("/register/{id}");
+            send(&service, "DELETE", &uri, Some(&token), Value::Null).await.assert_error(401, "invalid_token");
+        }
+    }
+    let after: Vec<_> = store.list().iter().map(|client| client.to_metadata()).collect();
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_registration_is_managed_at_both() {
+    let (provider, base, store, service) = set_up(|upstream| upstream).await;
+    provider.will_answer(201, registered(&base, "x"));
+    send(&service, "POST", "/register", None, asked()).await;
+    provider.take_asked();
+    send(&service, "GET", "/register/x", Some("wrong"), Value::Null).await.assert_error(401, "invalid_token");
+    send(&service, "GET", "/register/y", Some("token-of-x"), Value::Null).await.assert_error(401, "invalid_token");
+    assert_eq!(provider.take_asked(), []);
+
+    provider.will_answer(200, registered(&base, "x"));
+    let read = send(&service, "GET", "/register/x", Some("token-of-x"), Value::Null).await;
+    assert_eq!((read.status, &read.body["registration_client_uri"]), (200, &json!(format!("{ENDPOINT}/x"))));
+    assert_eq!(provider.take_asked()[0].0, "GET /clients/x");
+
+    // The upstream rotates the token.
+    let mut changed = registered(&base, "x");
+    changed["redirect_uris"] = json!(["https://new.example/"]);
+    changed["registration_access_token"] = json!("rotated");
+    provider.will_answer(200, changed);
+    let change = json!({ "client_id": "x", "redirect_uris": ["https://new.example/"] });
+    for wrong in [json!({ "client_id": "y" }), json!({ "client_id": "x", "client_id_issued_at": 1 })] {
+        send(&service, "PUT", "/register/x", Some("token-of-x"), wrong)
+            .await
+            .assert_error(400, "invalid_client_metadata");
+    }
+    let updated = send(&service, "PUT", "/register/x", Some("token-of-x"), change).await;
+    assert_eq!((updated.status, &updated.body["registration_access_token"]), (200, &json!("rotated")));
+    assert!(store.check("x", Some("https://new.example/"), None).is_ok());
+    assert!(store.check("x", Some("http://127.0.0.1:5000/cb"), None).is_err());
+    let (request, authorization, body) = provider.take_asked().remove(0);
+    assert_eq!((&*request, authorization.as_deref()), ("PUT /clients/x", Some("Bearer token-of-x")));
+    assert_eq!(body["client_id"], "x");
+
+    send(&service, "DELETE", "/register/x", Some("token-of-x"), Value::Null).await.assert_error(401, "invalid_token");
+    provider.will_answer(503, Value::Null);
+    let failed = send(&service, "DELETE", "/register/x", Some("rotated"), Value::Null).await;
+    failed.assert_error(503, "temporarily_unavailable");
+    assert!(store.get("x").is_some());
+    provider.will_answer(204, Value::Null);
+    assert_eq!(send(&service, "DELETE", "/register/x", Some("rotated"), Value::Null).await.status, 204);
+    assert_eq!(provider.take_asked().pop().unwrap().0, "DELETE /clients/x");
+    assert!(store.get("x").is_none());
+}
+
+#[tokio::test]
+async fn the_endpoint_is_discovered_once() {
+    let (provider, base) = Provider::start().await;
+    let upstream = Upstream::discovered_at(&format!("{base}/.well-known/openid-configuration")).unwrap();
+    let service =
+        UpstreamRegistration::new(MemoryRegistry::new(), ENDPOINT, upstream, RegistrationPolicy::new()).unwrap();
+    // Not for ever, when it fails.
+    provider.will_answer(503, Value::Null);
+    send(&service, "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
+    provider.will_answer(200, json!({ "issuer": base }));
+    send(&service, "POST", "/register", None, asked()).await.assert_error(500, "server_error");
+    provider.will_answer(200, json!({ "registration_endpoint": format!("{base}/found") }));
+    for id in ["a", "b"] {
+        provider.will_answer(201, registered(&base, id));
+        assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
+    }
+    let asked: Vec<_> = provider.take_asked().into_iter().map(|(request, ..)| request).collect();
+    let discovery = "GET /.well-known/openid-configuration";
+    assert_eq!(asked, [discovery, discovery, discovery, "POST /found", "POST /found"]);
+}
+
+#[tokio::test]
+async fn a_configured_client_can_answer_for_ephemeral_ports() {
+    let (provider, base, store, service) = set_up(|upstream| upstream.reuse_configured_clients(true)).await;
+    let client =
+        |id: &str, uri: &str| Client::builder(id).redirect_uri(uri).metadata("client_secret", "s").build().unwrap();
+    for number in 0..300 {
+        store.insert(client(&format!("other-{number}"), "https://other.example/")).unwrap();
+    }
+    store.insert(client("native", "http://127.0.0.1/cb")).unwrap();
+    let answer = send(&service, "POST", "/register", None, asked()).await;
+    assert_eq!((answer.status, &answer.body["client_id"]), (201, &json!("native")));
+    assert_eq!(answer.body["redirect_uris"], json!(["http://127.0.0.1:5000/cb"]));
+    assert_eq!(answer.body["token_endpoint_auth_method"], "none");
+    for secret in ["client_secret", "registration_access_token", "registration_client_uri"] {
+        assert!(answer.body.get(secret).is_none());
+    }
+    assert_eq!(provider.take_asked(), []);
+
+    // Not when one URI is left over, when two admit it, or when the client has a secret to keep.
+    let both = json!({ "redirect_uris": ["http://127.0.0.1:5000/cb", "http://127.0.0.1:5000/other"] });
+    provider.will_answer(201, registered(&base, "up-1"));
+    assert_eq!(send(&service, "POST", "/register", None, both).await.body["client_id"], "up-1");
+    store.insert(client("second", "http://127.0.0.1:*")).unwrap();
+    provider.will_answer(201, registered(&base, "up-2"));
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.body["client_id"], "up-2");
+    store.remove("second");
+    store.replace(store.get("native").unwrap().to_builder().confidential().build().unwrap());
+    provider.will_answer(201, registered(&base, "up-3"));
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.body["client_id"], "up-3");
+}
+
+#[tokio::test]
+async fn the_policy_holds_here_too() {
+    let (provider, base) = Provider::start().await;
+    let policy = RegistrationPolicy::new()
+        .initial_access_token("let-me-in")
+        .redirect_hosts(["127.0.0.1"])
+        .allowed_scopes(Scope::parse("openid").unwrap());
+    let upstream = Upstream::endpoint(&base).unwrap();
+    let service = UpstreamRegistration::new(MemoryRegistry::new(), ENDPOINT, upstream, policy).unwrap();
+    send(&service, "POST", "/register", None, asked()).await.assert_error(401, "invalid_token");
+    let token = Some("let-me-in");
+    let host = json!({ "redirect_uris": ["https://app.example/"] });
+    send(&service, "POST", "/register", token, host).await.assert_error(400, "invalid_redirect_uri");
+    let scope = json!({ "redirect_uris": ["http://127.0.0.1/"], "scope": "admin" });
+    send(&service, "POST", "/register", token, scope).await.assert_error(400, "invalid_client_metadata");
+    assert_eq!(send(&service, "GET", "/register", token, Value::Null).await.status, 405);
+    assert_eq!(provider.take_asked(), []);
+    provider.will_answer(201, registered(&base, "x"));
+    assert_eq!(send(&service, "POST", "/register", token, asked()).await.status, 201);
+    // The token of this server is not for the upstream, and not for logs.
+    assert_eq!(provider.take_asked()[0].1, None);
+    let upstream = Upstream::endpoint(&base).unwrap().initial_access_token("hidden");
+    assert!(!format!("{upstream:?}").contains("hidden"));
+}
