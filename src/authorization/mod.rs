@@ -1,5 +1,6 @@
 //! Judging one request: pure, without I/O, and without knowledge of registries.
 
+mod explanation;
 mod policy;
 mod proven;
 mod rejection;
@@ -8,6 +9,7 @@ pub(crate) mod response;
 mod validated;
 mod validator;
 
+pub use self::explanation::Explanation;
 pub use self::policy::{
     ExactScopes, Pkce, Policy, PolicyError, RedirectErrors, RequestObjects, RequestValidator, ScopeExcess,
     ScopeMatcher, UnknownClients,

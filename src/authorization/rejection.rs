@@ -430,6 +430,48 @@ impl Reason {
         }
     }
 
+    /// The section that says so, such as `RFC 7636 §4.4.1`. For people: the text may become more exact.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::Reason;
+    /// assert_eq!(Reason::RedirectUriMissing.rule(), "RFC 6749 §3.1.2.3");
+    /// ```
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Method | Self::Parameter(_, ParameterFault::Repeated) => "RFC 6749 §3.1",
+            Self::ContentType | Self::Parameter(_, ParameterFault::Undecodable) => "RFC 6749 appendix B",
+            Self::BodyTooLarge => "RFC 9110 §15.5.14",
+            Self::BodyUnreadable => "RFC 9110 §15.5.1",
+            Self::ClientIdMissing => "RFC 6749 §4.1.1",
+            Self::ClientIdCharacter => "RFC 6749 appendix A.1",
+            Self::RegistryUnavailable
+            | Self::RegistryFault
+            | Self::ClientIdMismatch
+            | Self::ClientUnknown
+            | Self::ClientDisabled
+            | Self::ClientRevoked
+            | Self::ClientExpired
+            | Self::Validator => "RFC 6749 §4.1.2.1",
+            Self::RedirectUriMissing => "RFC 6749 §3.1.2.3",
+            Self::RedirectUri(RedirectUriMismatch::Malformed(error)) => error.rule().section(),
+            Self::RedirectUri(RedirectUriMismatch::NotRegistered(_)) => "RFC 6749 §3.1.2.3, RFC 9700 §4.1.3",
+            Self::Parameter(Parameter::Nonce, ParameterFault::ControlCharacter) => "OpenID Connect Core §3.1.2.1",
+            Self::Parameter(_, ParameterFault::ControlCharacter) => "RFC 6749 appendix A.5",
+            Self::RequestObject | Self::RequestUri => "OpenID Connect Core §3.1.2.6",
+            Self::ResponseTypeMissing | Self::ResponseTypeUnsupported => "RFC 6749 §3.1.1",
+            Self::ResponseTypeNotRegistered => "RFC 7591 §2",
+            Self::GrantTypeNotRegistered => "RFC 7591 §2.1",
+            Self::ResponseModeUnknown => "OAuth 2.0 Multiple Response Type Encoding Practices §2.1",
+            Self::ResponseModeQuery => "OAuth 2.0 Multiple Response Type Encoding Practices §5",
+            Self::ScopeMissing | Self::ScopeMalformed | Self::ScopeNotAllowed => "RFC 6749 §3.3",
+            Self::CodeChallengeMissing | Self::CodeChallengeMethod => "RFC 7636 §4.4.1",
+            Self::CodeChallengeMalformed => "RFC 7636 §4.2",
+            Self::CodeChallengeMethodAlone => "RFC 7636 §4.3",
+            Self::ResourceMissing | Self::ResourceMalformed | Self::ResourceNotAllowed => "RFC 8707 §2",
+        }
+    }
+
     fn facts(&self) -> &'static Facts {
         match self {
             Self::Method => {

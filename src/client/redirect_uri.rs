@@ -479,6 +479,24 @@ impl RedirectUriRule {
         }
     }
 
+    /// The section that the rule is of.
+    #[must_use]
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::Whitespace | Self::ControlCharacter | Self::NotAscii | Self::Backslash | Self::Syntax => {
+                "RFC 3986 appendix A"
+            }
+            Self::Fragment | Self::NotAbsolute | Self::HostWithoutScheme => "RFC 6749 §3.1.2",
+            Self::ForbiddenScheme => "RFC 7591 §5",
+            Self::ResponseParameter | Self::DotSegment | Self::Wildcard => "RFC 9700 §4.1.3",
+            Self::HostMissing => "RFC 9110 §4.2.1",
+            Self::UserInfo => "RFC 9110 §4.2.4",
+            Self::Port => "RFC 3986 §3.2.3",
+            Self::BrowserSpelling => "RFC 3986 §6.2.1",
+            Self::PlainHttp => "RFC 9700 §2.6",
+        }
+    }
+
     /// A short name for logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -2,15 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 
+use super::store::{Origin, Record, RegistryStore, StoreError};
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
 /// A source of any type, see [`RegistrySource::boxed`]. Each look-up allocates its future.
 pub type BoxRegistry =
     Arc<dyn RegistrySource<Future = BoxFuture<'static, Result<Option<Arc<Client>>, RegistryError>>> + Send + Sync>;
+
+/// A store of any type, see [`RegistryStore::boxed_store`]. Each look-up allocates its future.
+pub type BoxStore = Arc<dyn RegistryStore<Future = BoxFuture<'static, Result<Option<Arc<Client>>, RegistryError>>>>;
 
 /// A source whose futures are boxed.
 pub struct Boxed<S>(S);
@@ -30,6 +35,48 @@ where
 
     fn find_client(&self, client_id: &str) -> Self::Future {
         Box::pin(self.0.find_client(client_id))
+    }
+}
+
+impl<S> RegistryStore for Boxed<S>
+where
+    S: RegistryStore,
+    S::Future: Send + 'static,
+{
+    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        self.0.insert(client, origin)
+    }
+
+    fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        self.0.replace(client)
+    }
+
+    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.revoke(client_id)
+    }
+
+    fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.remove(client_id)
+    }
+
+    fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.touch(client_id, at)
+    }
+
+    fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
+        self.0.record(client_id)
+    }
+
+    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
+        self.0.list(after, limit)
+    }
+
+    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        self.0.count_registered()
+    }
+
+    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        self.0.remove_unused(created_before, most)
     }
 }
 

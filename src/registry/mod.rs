@@ -22,7 +22,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-pub use self::boxed::{BoxRegistry, Boxed};
+pub use self::boxed::{BoxRegistry, BoxStore, Boxed};
 pub use self::chain::{Or, OrFuture};
 pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning, WellKnownClient};
 #[cfg(feature = "file")]

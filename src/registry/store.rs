@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 
-use super::{RegistryError, RegistrySource};
+use super::{BoxStore, Boxed, RegistryError, RegistrySource};
 use crate::client::Client;
 
 /// A source whose clients can be added, changed and taken away.
@@ -67,6 +67,23 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     /// Removes clients that registered themselves before `created_before`, were never used and are not
     /// revoked: the oldest first, `most` at the most. Answers how many.
     fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>>;
+
+    /// Hides the type, for stores chosen at run time.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{BoxStore, ClientValidationLayer, MemoryRegistry, RegistryStore};
+    ///
+    /// let store: BoxStore = MemoryRegistry::new().boxed_store();
+    /// let layer = ClientValidationLayer::new(store.clone());
+    /// # let _ = layer;
+    /// ```
+    fn boxed_store(self) -> BoxStore
+    where
+        Self: Sized + 'static,
+        Self::Future: Send + 'static,
+    {
+        Arc::new(Boxed::new(self))
+    }
 }
 
 impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
