@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxRegistry, Client, ClientBuilder, ClientError, Environment, FileError, FileRegistry, GrantTypes,
-    MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistrySource, Scope,
+    AllowedScopes, BoxRegistry, BoxStore, Client, ClientBuilder, ClientError, Environment, FileError, FileRegistry,
+    GrantTypes, MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistrySource, RegistryStore, Scope,
 };
 
 use crate::args::RegistryKind;
-use crate::registration::Store;
 
 pub(crate) struct Clients {
     /// Who is asked for a client.
@@ -18,7 +17,7 @@ pub(crate) struct Clients {
     /// Who of them knows those that are configured or registered.
     pub(crate) held: BoxRegistry,
     /// Where clients can be registered, and their use is recorded.
-    pub(crate) store: Box<dyn Store>,
+    pub(crate) store: BoxStore,
     /// Those that were there at the start, by id.
     pub(crate) listed: Vec<Arc<Client>>,
 }
@@ -27,27 +26,27 @@ impl Clients {
     /// `demo_callback` is a page of this server that shows what a client would get.
     pub(crate) fn open(kind: &RegistryKind, demo_callback: &str) -> Result<Self, OpenError> {
         match kind {
-            RegistryKind::Memory => {
-                Ok(Self::in_memory(MemoryRegistry::from_clients(demo_clients(demo_callback).map_err(OpenError::Demo)?)))
-            }
-            RegistryKind::Env => Ok(Self::in_memory(Environment::from_process().into_registry())),
+            RegistryKind::Memory => Ok(Self::in_memory(&MemoryRegistry::from_clients(
+                demo_clients(demo_callback).map_err(OpenError::Demo)?,
+            ))),
+            RegistryKind::Env => Ok(Self::in_memory(&Environment::from_process().into_registry())),
             RegistryKind::File(path) => {
                 let file = FileRegistry::load(path).map_err(OpenError::File)?;
                 // Nothing is ever written to the file. An id that it holds is never somebody else's.
                 let registered = MemoryRegistry::new();
-                Ok(Self::new(file.clients(), file.or(registered.clone()).boxed(), registered))
+                Ok(Self::new(file.clients(), file.or(registered.clone()).boxed(), &registered))
             }
         }
     }
 
-    fn in_memory(registry: MemoryRegistry) -> Self {
+    fn in_memory(registry: &MemoryRegistry) -> Self {
         Self::new(registry.list(), registry.clone().boxed(), registry)
     }
 
     /// `store` is a part of `source`.
-    fn new(mut listed: Vec<Arc<Client>>, source: BoxRegistry, store: impl Store + 'static) -> Self {
+    fn new(mut listed: Vec<Arc<Client>>, source: BoxRegistry, store: &MemoryRegistry) -> Self {
         listed.sort_by(|a, b| a.id().cmp(b.id()));
-        Self { held: Arc::clone(&source), source, store: Box::new(store), listed }
+        Self { held: Arc::clone(&source), source, store: store.clone().boxed_store(), listed }
     }
 
     /// The scopes that those listed may have, where they are known by name.

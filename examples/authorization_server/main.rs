@@ -25,11 +25,12 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
+use tower::Layer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, Policy, RegistrationPolicy, Scope, ValidatedRequest,
-    Validator,
+    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, Policy, RegistrationPolicy, RegistrationService, Scope,
+    ValidatedRequest, Validator,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -160,8 +161,9 @@ fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
     let router = match &server.registration {
         Some(policy) => {
-            let service = server.clients.store.registration(&server.url(REGISTER), policy.clone())?;
-            Router::new().nest_service(REGISTER, service.layer(cors.clone()))
+            let store = Arc::clone(&server.clients.store);
+            let service = RegistrationService::new(store, &server.url(REGISTER), policy.clone())?;
+            Router::new().nest_service(REGISTER, cors.layer(service))
         }
         None => Router::new(),
     };

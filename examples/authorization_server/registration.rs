@@ -1,14 +1,8 @@
 //! Clients that nobody configured: they register themselves, or their id is the address of their metadata.
 
 use std::error::Error;
-use std::time::SystemTime;
 
-use axum::Router;
-use futures::future::BoxFuture;
-use tower_oauth_client_validation::{
-    EndpointError, GrantTypes, MetadataDocumentRegistry, RegistrationPolicy, RegistrationService, RegistryStore, Scope,
-    ScopeError, StoreError,
-};
+use tower_oauth_client_validation::{GrantTypes, MetadataDocumentRegistry, RegistrationPolicy, Scope, ScopeError};
 
 use crate::args::{Documents, Profile, Registration};
 
@@ -52,22 +46,4 @@ pub(crate) fn documents(
         .insecure_allow_loopback(documents == Documents::InsecureLoopback)
         .build()?;
     Ok(Some(registry))
-}
-
-/// A store of whatever type.
-pub(crate) trait Store: Send + Sync {
-    /// Its registration endpoint, to be mounted at the path of `endpoint`.
-    fn registration(&self, endpoint: &str, policy: RegistrationPolicy) -> Result<Router, EndpointError>;
-
-    fn record_use<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
-}
-
-impl<S: RegistryStore + Clone + 'static> Store for S {
-    fn registration(&self, endpoint: &str, policy: RegistrationPolicy) -> Result<Router, EndpointError> {
-        Ok(Router::new().fallback_service(RegistrationService::new(self.clone(), endpoint, policy)?))
-    }
-
-    fn record_use<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.touch(client_id, SystemTime::now())
-    }
 }

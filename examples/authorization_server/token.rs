@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_oauth_client_validation::{
-    Client, ClientKind, ClientStatus, CodeChallengeMethod, GrantTypes, RegistrySource, StoreError, verify_client_secret,
+    Client, ClientKind, ClientStatus, CodeChallengeMethod, GrantTypes, RegistrySource, RegistryStore, StoreError,
+    verify_client_secret,
 };
 
 use crate::Server;
@@ -72,7 +73,7 @@ async fn answer(
 
 /// So that the registration of a client in use never makes room for another one.
 async fn record_use(server: &Server, client: &Client) {
-    match server.clients.store.record_use(client.id()).await {
+    match server.clients.store.touch(client.id(), SystemTime::now()).await {
         // A client of a file, or a metadata document.
         Ok(()) | Err(StoreError::Missing) => {}
         Err(error) => tracing::error!(%error, client_id = client.id(), "the use of a client was not recorded"),
