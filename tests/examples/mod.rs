@@ -3,5 +3,7 @@
 
 mod authorization_server;
 mod http;
+mod mcp_proxy;
 mod process;
+mod registration;
 mod smallest;
