@@ -1,8 +1,8 @@
 //! What the command line asks for.
 
-use std::path::PathBuf;
-
 use tower_oauth_client_validation::{Policy, RedirectUri};
+
+use crate::registry::Location;
 
 pub(crate) const HELP: &str = "\
 A small OAuth authorization server.
@@ -11,9 +11,12 @@ Usage: authorization_server [OPTIONS]
 
 Options:
   --listen HOST:PORT        where to listen; port 0 takes a free one [default: 127.0.0.1:8080]
-  --registry memory|env|FILE.json
-                            where clients come from: a few for demonstration, the variable
-                            ALLOWED_MCP_CLIENTS, or a file of RFC 7591 metadata objects [default: memory]
+  --registry sqlite://PATH|postgres://HOST/DATABASE|FILE.json|FILE.toml|env|memory
+                            where clients come from: a SQLite file or a PostgreSQL database, whose tables
+                            are made when they are missing; a file of RFC 7591 metadata objects; the
+                            variable ALLOWED_MCP_CLIENTS; or a few for demonstration that are forgotten
+                            at the end. [default: sqlite://clients.db, which begins with those for
+                            demonstration]
   --issuer URL              the issuer identifier [default: http://HOST:PORT]
   --profile oauth2|oauth21|mcp
                             what is asked of requests [default: oauth2]
@@ -31,20 +34,14 @@ Options:
 #[derive(Debug)]
 pub(crate) struct Args {
     pub(crate) listen: String,
-    pub(crate) registry: RegistryKind,
+    /// The default one is `None`.
+    pub(crate) registry: Option<Location>,
     pub(crate) issuer: Option<String>,
     pub(crate) profile: Profile,
     pub(crate) registration: Registration,
     pub(crate) documents: Documents,
     pub(crate) auto_approve: bool,
     pub(crate) report_only: bool,
-}
-
-#[derive(Debug)]
-pub(crate) enum RegistryKind {
-    Memory,
-    Env,
-    File(PathBuf),
 }
 
 /// Who may register a client.
@@ -87,7 +84,7 @@ impl Args {
 
         let mut args = Self {
             listen: "127.0.0.1:8080".to_owned(),
-            registry: RegistryKind::Memory,
+            registry: None,
             issuer: None,
             profile: Profile::OAuth2,
             registration: Registration::Off,
@@ -99,7 +96,7 @@ impl Args {
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("listen") => args.listen = listen(parser.value()?.string()?)?,
-                Long("registry") => args.registry = registry(parser.value()?.into())?,
+                Long("registry") => args.registry = Some(Location::parse(parser.value()?)?),
                 Long("issuer") => args.issuer = Some(issuer(parser.value()?.string()?)?),
                 Long("profile") => args.profile = profile(&parser.value()?.string()?)?,
                 Long("registration") => args.registration = registration(&parser.value()?.string()?)?,
@@ -121,15 +118,6 @@ fn listen(value: String) -> Result<String, lexopt::Error> {
     match parts.map(|(_, port)| port.parse::<u16>()) {
         Some(Ok(_)) => Ok(value),
         _ => Err(format!("--listen: {value:?} is not HOST:PORT").into()),
-    }
-}
-
-fn registry(value: PathBuf) -> Result<RegistryKind, lexopt::Error> {
-    match value.to_str() {
-        Some("memory") => Ok(RegistryKind::Memory),
-        Some("env") => Ok(RegistryKind::Env),
-        _ if value.extension().is_some_and(|extension| extension == "json") => Ok(RegistryKind::File(value)),
-        _ => Err(format!("--registry: {value:?} is none of memory, env, FILE.json").into()),
     }
 }
 

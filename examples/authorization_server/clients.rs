@@ -5,11 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxRegistry, BoxStore, Client, ClientBuilder, ClientError, Environment, FileError, FileRegistry,
-    GrantTypes, MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistrySource, RegistryStore, Scope,
+    AllowedScopes, BoxRegistry, BoxStore, Client, ClientBuilder, ClientError, GrantTypes, MemoryRegistry,
+    MetadataDocumentRegistry, Origin, RedirectUri, RegistryError, RegistrySource, RegistryStore, StoreError,
 };
+use url::Url;
 
-use crate::args::RegistryKind;
+use crate::DEMO_CALLBACK;
+use crate::registry::{Causes, Location, OpenError, Registry};
+
+/// A page about a million clients would help nobody, and take long to make.
+const LISTED: usize = 1000;
+
+const DEFAULT_FILE: &str = "clients.db";
 
 pub(crate) struct Clients {
     /// Who is asked for a client.
@@ -18,45 +25,32 @@ pub(crate) struct Clients {
     pub(crate) held: BoxRegistry,
     /// Where clients can be registered, and their use is recorded.
     pub(crate) store: BoxStore,
-    /// Those that were there at the start, by id.
-    pub(crate) listed: Vec<Arc<Client>>,
+    registry: Registry,
 }
 
 impl Clients {
+    /// Without a location they are in a file beside the program, which begins with those for demonstration.
     /// `demo_callback` is a page of this server that shows what a client would get.
-    pub(crate) fn open(kind: &RegistryKind, demo_callback: &str) -> Result<Self, OpenError> {
-        match kind {
-            RegistryKind::Memory => Ok(Self::in_memory(&MemoryRegistry::from_clients(
-                demo_clients(demo_callback).map_err(OpenError::Demo)?,
-            ))),
-            RegistryKind::Env => Ok(Self::in_memory(&Environment::from_process().into_registry())),
-            RegistryKind::File(path) => {
-                let file = FileRegistry::load(path).map_err(OpenError::File)?;
-                // Nothing is ever written to the file. An id that it holds is never somebody else's.
-                let registered = MemoryRegistry::new();
-                Ok(Self::new(file.clients(), file.or(registered.clone()).boxed(), &registered))
-            }
+    pub(crate) async fn open(location: Option<&Location>, demo_callback: &Url) -> Result<Self, StartError> {
+        let default = Location::Sqlite(format!("sqlite://{DEFAULT_FILE}"));
+        if location.is_none() {
+            let path = std::path::absolute(DEFAULT_FILE).unwrap_or_else(|_| DEFAULT_FILE.into());
+            eprintln!("clients are in {} (elsewhere: --registry)", path.display());
         }
-    }
-
-    fn in_memory(registry: &MemoryRegistry) -> Self {
-        Self::new(registry.list(), registry.clone().boxed(), registry)
-    }
-
-    /// `store` is a part of `source`.
-    fn new(mut listed: Vec<Arc<Client>>, source: BoxRegistry, store: &MemoryRegistry) -> Self {
-        listed.sort_by(|a, b| a.id().cmp(b.id()));
-        Self { held: Arc::clone(&source), source, store: store.clone().boxed_store(), listed }
-    }
-
-    /// The scopes that those listed may have, where they are known by name.
-    pub(crate) fn scopes(&self) -> Option<Scope> {
-        let scopes = self.listed.iter().filter_map(|client| match client.allowed_scopes()? {
-            AllowedScopes::Listed(scope) => Some(scope.iter()),
-            AllowedScopes::All => None,
-        });
-        let scopes: BTreeSet<_> = scopes.flatten().collect();
-        Scope::from_tokens(scopes).ok().filter(|scopes| !scopes.is_empty())
+        let registry = Registry::open(location.unwrap_or(&default)).await?;
+        registry.migrate().await.map_err(OpenError::from)?;
+        let store = registry.store();
+        if let (Some(store), None | Some(Location::Memory)) = (&store, location) {
+            demonstrate(store, demo_callback).await?;
+        }
+        let (held, store) = if let Some(store) = store {
+            (registry.source(), store)
+        } else {
+            // Nothing is ever written to what can only be read. An id that it holds is never somebody else's.
+            let registered = MemoryRegistry::new();
+            (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
+        };
+        Ok(Self { source: Arc::clone(&held), held, store, registry })
     }
 
     /// Asks `documents` for clients that are not held here.
@@ -64,18 +58,80 @@ impl Clients {
         self.source = Arc::clone(&self.held).or(documents).boxed();
         self
     }
+
+    /// The first of them, by id.
+    pub(crate) async fn listed(&self) -> Result<Vec<Arc<Client>>, RegistryError> {
+        let listed = self.registry.list(None, LISTED).await;
+        if let Err(error) = &listed {
+            tracing::error!(error = %Causes(error), "clients cannot be listed");
+        }
+        listed
+    }
+
+    /// Remembers that a client got tokens.
+    pub(crate) async fn touch(&self, client_id: &str) {
+        match self.store.touch(client_id, SystemTime::now()).await {
+            // It is a document, stands in a file, or somebody removed it meanwhile.
+            Ok(()) | Err(StoreError::Missing) => {}
+            Err(error) => tracing::warn!(client_id, error = %Causes(&error), "the use of a client was not recorded"),
+        }
+    }
 }
 
-fn demo_clients(callback: &str) -> Result<Vec<Client>, ClientError> {
+/// The scopes that these clients may have, where they are known by name.
+pub(crate) fn scopes(clients: &[Arc<Client>]) -> BTreeSet<&str> {
+    let scopes = clients.iter().filter_map(|client| match client.allowed_scopes()? {
+        AllowedScopes::Listed(scope) => Some(scope.iter()),
+        AllowedScopes::All => None,
+    });
+    scopes.flatten().collect()
+}
+
+/// An empty store gets the demonstration clients. In one that has them they move to where the server is now.
+async fn demonstrate(store: &BoxStore, callback: &Url) -> Result<(), StartError> {
+    let is_empty = store.list(None, 1).await.map_err(OpenError::from)?.is_empty();
+    for client in demo_clients(callback).map_err(StartError::Demo)? {
+        let known = store.record(client.id()).await.map_err(OpenError::from)?;
+        let written = match known {
+            None if is_empty => store.insert(client, Origin::Configured).await,
+            Some(record) if record.origin == Origin::Configured && has_moved(&record.client, &client) => {
+                let mut moved = record.client.to_builder().clear_redirect_uris();
+                for uri in client.redirect_uris() {
+                    moved = moved.judged_redirect_uri(uri.clone());
+                }
+                store.replace(moved.build().map_err(StartError::Demo)?).await
+            }
+            _ => continue,
+        };
+        match written {
+            // Another server, or an operator, was there first.
+            Ok(_) | Err(StoreError::AlreadyExists | StoreError::Missing) => {}
+            Err(error) => return Err(StartError::Store(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether it still has the page of a server that listened somewhere else, and no redirect URI besides.
+fn has_moved(known: &Client, demo: &Client) -> bool {
+    match (known.redirect_uris(), demo.redirect_uris()) {
+        ([old], [new]) => old != new && old.as_str().ends_with(DEMO_CALLBACK),
+        _ => false,
+    }
+}
+
+fn demo_clients(callback: &Url) -> Result<Vec<Client>, ClientError> {
+    // A server that listens on an address other than loopback has no TLS of its own.
+    let callback = if RedirectUri::parse(callback.as_str()).is_ok() {
+        callback.to_string()
+    } else {
+        format!("http://127.0.0.1:{}{DEMO_CALLBACK}", callback.port_or_known_default().unwrap_or(80))
+    };
     let both_grants = GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN);
     let demo = |id: &str, name: &str| {
         Client::builder(id).name(name).scope("profile photos:read photos:write").grant_types(both_grants)
     };
-    let here = |builder: ClientBuilder| match RedirectUri::insecure_http(callback) {
-        // A server that listens on an address other than loopback has no TLS of its own.
-        Ok(uri) => builder.judged_redirect_uri(uri),
-        Err(_) => builder.redirect_uri(callback),
-    };
+    let here = |builder: ClientBuilder| builder.redirect_uri(&callback);
     Ok(vec![
         here(demo("demo-app", "Demo App")).default_scope("profile").build()?,
         here(demo("demo-web", "Demo Website")).confidential().metadata("client_secret", "demo-secret").build()?,
@@ -97,18 +153,26 @@ fn demo_clients(callback: &str) -> Result<Vec<Client>, ClientError> {
 
 /// The clients cannot be had.
 #[derive(Debug)]
-pub(crate) enum OpenError {
+pub(crate) enum StartError {
+    Open(OpenError),
     Demo(ClientError),
-    File(FileError),
+    Store(StoreError),
 }
 
-impl std::fmt::Display for OpenError {
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Open(error) => error.fmt(f),
             Self::Demo(error) => write!(f, "demonstration clients: {error}"),
-            Self::File(error) => error.fmt(f),
+            Self::Store(error) => write!(f, "demonstration clients: {}", Causes(error)),
         }
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for StartError {}

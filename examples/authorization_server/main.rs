@@ -11,6 +11,8 @@ mod clients;
 mod metadata;
 mod pages;
 mod registration;
+#[path = "../shared/registry.rs"]
+mod registry;
 mod start;
 mod store;
 mod token;
@@ -29,13 +31,14 @@ use tower::Layer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, Policy, RegistrationPolicy, RegistrationService, Scope,
+    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, Policy, RegistrationPolicy, RegistrationService,
     ValidatedRequest, Validator,
 };
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 use crate::args::{Args, Documents};
-use crate::clients::{Clients, OpenError};
+use crate::clients::{Clients, StartError};
 use crate::store::{Code, Grant, OneTime};
 
 const DEMO_CALLBACK: &str = "/demo/callback";
@@ -52,7 +55,6 @@ struct Server {
     clients: Clients,
     registration: Option<RegistrationPolicy>,
     documents: Documents,
-    announced_scopes: Option<Scope>,
     auto_approve: bool,
     report_only: bool,
     tickets: OneTime<ValidatedRequest>,
@@ -91,7 +93,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::from(if error.is::<OpenError>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<StartError>() { 2 } else { 1 })
         }
     }
 }
@@ -101,17 +103,12 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         TcpListener::bind(&args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
     let base = format!("http://{}", listener.local_addr()?);
     let issuer = args.issuer.unwrap_or_else(|| base.clone());
-    let mut clients = Clients::open(&args.registry, &url(&issuer, DEMO_CALLBACK))?;
+    let mut clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
     if let Some(documents) = registration::documents(args.documents, args.profile)? {
         clients = clients.or_documents(documents);
     }
     let policy = args.profile.policy().issuer(&issuer);
     let registration = registration::policy(&args.registration)?;
-    // Some clients ask for all that is announced, so it must be what those get whom nobody configured.
-    let announced_scopes = match registration.is_some() || args.documents != Documents::Off {
-        true => Some(registration::scopes()?),
-        false => clients.scopes(),
-    };
     let server = Server {
         validator: Validator::new(policy.clone()),
         policy,
@@ -119,7 +116,6 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         clients,
         registration,
         documents: args.documents,
-        announced_scopes,
         auto_approve: args.auto_approve,
         report_only: args.report_only,
         tickets: OneTime::new(Duration::from_secs(600)),

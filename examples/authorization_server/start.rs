@@ -18,16 +18,20 @@ use crate::{DEMO_CALLBACK, REGISTER, Server, pages};
 const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// A page with a million clients would help nobody, and take long to make.
 const LISTED: usize = 50;
-const CONSIDERED: usize = 1000;
 
 pub(crate) async fn page(State(server): State<Arc<Server>>) -> Response {
-    let clients = &server.clients.listed;
-    let samples: Vec<Sample<'_>> =
-        clients.iter().filter_map(|client| Sample::of(client, &server)).take(CONSIDERED).collect();
+    let Ok(clients) = server.clients.listed().await else {
+        return pages::message(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Clients cannot be looked up",
+            "Please try again in a moment.",
+        );
+    };
+    let clients = &clients[..];
+    let samples: Vec<Sample<'_>> = clients.iter().filter_map(|client| Sample::of(client, &server)).collect();
     // The request that names no redirect URI is the better example where it is accepted.
-    let accepted = samples.iter().filter(|sample| sample.is_accepted(&server));
+    let accepted = samples.iter().filter(|sample| sample.is_accepted(&server, clients));
     let example = accepted.min_by_key(|sample| sample.client.sole_redirect_uri().is_none());
     let body = html! {
         p {
@@ -51,7 +55,7 @@ pub(crate) async fn page(State(server): State<Arc<Server>>) -> Response {
                 p class="note" { "Each link is a request of the client " code { (sample.client.id()) } "." }
                 ul class="links" {
                     @for (title, query) in cases(sample, clients) {
-                        (link(&server, &html! { (title) }, &query))
+                        (link(&server, clients, &html! { (title) }, &query))
                     }
                 }
                 h2 { "From code to tokens" }
@@ -63,13 +67,13 @@ pub(crate) async fn page(State(server): State<Arc<Server>>) -> Response {
         h2 { "Clients" }
         ul class="links" {
             @for sample in samples.iter().take(LISTED) {
-                (link(&server, &html! {
+                (link(&server, clients, &html! {
                     bdi { (sample.client.name().unwrap_or_else(|| sample.client.id())) } " to " (sample.redirect_uri)
                 }, &sample.query(&[])))
             }
         }
         @if clients.len() > LISTED {
-            p class="note" { "… and more, " (clients.len()) " in all." }
+            p class="note" { "… and more." }
         }
     };
     pages::respond(StatusCode::OK, "OAuth authorization server", &body)
@@ -112,8 +116,8 @@ impl<'a> Sample<'a> {
         form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
     }
 
-    fn is_accepted(&self, server: &Server) -> bool {
-        matches!(judge(&server.validator, &server.clients.listed, &self.query(&[])), Outcome::Accepted(_))
+    fn is_accepted(&self, server: &Server, clients: &[Arc<Client>]) -> bool {
+        matches!(judge(&server.validator, clients, &self.query(&[])), Outcome::Accepted(_))
     }
 }
 
@@ -199,8 +203,8 @@ fn judge(validator: &Validator, clients: &[Arc<Client>], query: &str) -> Outcome
     }
 }
 
-fn link(server: &Server, title: &Markup, query: &str) -> Markup {
-    let outcome = judge(&server.validator, &server.clients.listed, query);
+fn link(server: &Server, clients: &[Arc<Client>], title: &Markup, query: &str) -> Markup {
+    let outcome = judge(&server.validator, clients, query);
     html! {
         li {
             a href={ "authorize?" (query) } { (title) }

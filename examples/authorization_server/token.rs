@@ -18,8 +18,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_oauth_client_validation::{
-    Client, ClientKind, ClientStatus, CodeChallengeMethod, GrantTypes, RegistrySource, RegistryStore, StoreError,
-    verify_client_secret,
+    Client, ClientKind, ClientStatus, CodeChallengeMethod, GrantTypes, RegistrySource, verify_client_secret,
 };
 
 use crate::Server;
@@ -67,17 +66,9 @@ async fn answer(
         }
         None => return Err(TokenError::new("invalid_request", "grant_type is missing")),
     };
-    record_use(server, &client).await;
+    // So that an operator sees which registrations are in use, and none of them makes room for another one.
+    server.clients.touch(client.id()).await;
     Ok(tokens)
-}
-
-/// So that the registration of a client in use never makes room for another one.
-async fn record_use(server: &Server, client: &Client) {
-    match server.clients.store.touch(client.id(), SystemTime::now()).await {
-        // A client of a file, or a metadata document.
-        Ok(()) | Err(StoreError::Missing) => {}
-        Err(error) => tracing::error!(%error, client_id = client.id(), "the use of a client was not recorded"),
-    }
 }
 
 fn redeem_code(server: &Server, client: &Client, form: &Form) -> Result<Map<String, Value>, TokenError> {

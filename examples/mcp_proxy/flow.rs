@@ -132,6 +132,10 @@ async fn finish(server: &Server, request: &ValidatedRequest, answered: &Answered
     let code = match (&answered.code, answered.error.as_deref()) {
         (Some(code), None) => code,
         (_, Some("access_denied")) => return denied(request, &Method::GET),
+        (_, Some("invalid_scope")) => {
+            let refused = AuthorizationError::new(ErrorCode::InvalidScope, "the identity provider refused the scope");
+            return request.error(&refused).into_http(&Method::GET);
+        }
         (_, error) => {
             tracing::error!(error, "the upstream refused");
             return failed(request, &Method::GET);

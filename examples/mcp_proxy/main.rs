@@ -27,7 +27,7 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{any, get, post};
@@ -67,6 +67,15 @@ struct Server {
 struct Clients {
     source: BoxRegistry,
     store: BoxStore,
+}
+
+impl Clients {
+    /// Remembers that a client got tokens.
+    async fn touch(&self, client_id: &str) {
+        if let Err(error) = self.store.touch(client_id, SystemTime::now()).await {
+            tracing::warn!(client_id, %error, "the use of a client was not recorded");
+        }
+    }
 }
 
 impl Server {

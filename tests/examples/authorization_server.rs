@@ -20,7 +20,9 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 async fn start(args: &[&str]) -> Running {
-    Running::start("authorization_server", &[&["--listen", "127.0.0.1:0"], args].concat()).await
+    // Not the default, which leaves a file behind; a later flag goes before.
+    let usual = ["--listen", "127.0.0.1:0", "--registry", "memory"];
+    Running::start("authorization_server", &[&usual, args].concat()).await
 }
 
 /// A file of clients, there for as long as the first value lives.
@@ -796,7 +798,7 @@ mod starting {
     async fn an_address_in_use_is_an_error() {
         let server = start(&[]).await;
         let address = server.base.strip_prefix("http://").expect("a URL");
-        let output = run("authorization_server", &["--listen", address]).await;
+        let output = run("authorization_server", &["--listen", address, "--registry", "memory"]).await;
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains(address));
     }

@@ -217,7 +217,9 @@ async fn an_answer_of_another_issuer_is_not_taken() {
 async fn what_the_upstream_says_no_to_is_told() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
-    for (error, told) in [("access_denied", "access_denied"), ("invalid_scope", "server_error")] {
+    for (error, told) in
+        [("access_denied", "access_denied"), ("invalid_scope", "invalid_scope"), ("invalid_request", "server_error")]
+    {
         let (url, cookie) = approved(&server, "other-app").await;
         let state = url.split(['?', '&']).find(|pair| pair.starts_with("state=")).expect("a state");
         let parameters = form(&[("error", error), ("iss", &*upstream.base)]);
