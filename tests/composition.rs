@@ -27,9 +27,9 @@ use tower_oauth_client_validation::{
 };
 
 use crate::fixture::{
-    self, ACCEPTED, CALLBACK, FORM, UNKNOWN, WRONG_SCOPE, chunked, client, form, held_registry, layer, location, send,
-    serve, text,
+    self, ACCEPTED, CALLBACK, FORM, UNKNOWN, WRONG_SCOPE, client, form, held_registry, layer, location, text,
 };
+use crate::socket::{chunked, send, serve};
 
 async fn hello(validated: ValidatedRequest) -> String {
     format!("{} {}", validated.client_id(), validated.scope())

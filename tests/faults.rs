@@ -370,7 +370,7 @@ mod input {
     async fn bytes_that_are_no_text_in_any_parameter() {
         let raw: [&[u8]; 8] = [b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\r\n", b"\0", b"%", b"%z", b"a%0"];
         let escaped: [&[u8]; 6] = [b"%ff", b"a%c3", b"%ed%a0%80", b"%0d%0aSet-Cookie:%20a=b", b"%00", b"a%00b"];
-        for parameter in Parameter::ALL {
+        for parameter in Parameter::ALL.iter().copied() {
             for nasty in raw.into_iter().chain(escaped) {
                 let name = parameter.as_str();
                 let others =

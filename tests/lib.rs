@@ -1,5 +1,7 @@
 //! One binary for all integration tests; a module by topic.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the exception for tests does not reach their helpers")]
+
+// A test fails by panicking, helpers included; clippy knows that of `#[test]` functions only.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod answers;
 mod bodies;
@@ -15,8 +17,12 @@ mod mock;
 mod postgres_cluster;
 mod property;
 mod registration;
+mod registry_cache;
+mod registry_file;
+mod registry_http;
 mod registry_sql;
 mod server_metadata;
+mod socket;
 mod sources;
 mod store_contract;
 mod upstream_registration;

@@ -713,6 +713,9 @@ async fn policies_of_the_operator() {
     let registry = scopes().build().unwrap();
     assert_eq!(allowed(find(&registry, &server.id("/x")).await.unwrap().unwrap()), "read");
     assert_eq!(allowed(find(&registry, &server.id("/scoped")).await.unwrap().unwrap()), "write");
+    let defaults = development().default_scopes(Scope::parse("read write").unwrap()).build().unwrap();
+    assert_eq!(allowed(find(&defaults, &server.id("/x")).await.unwrap().unwrap()), "read write");
+    assert_eq!(allowed(find(&defaults, &server.id("/scoped")).await.unwrap().unwrap()), "write");
     let registry = scopes().grant_all_scopes(true).build().unwrap();
     for (path, own) in [("/x", "read"), ("/scoped", "write")] {
         let client = find(&registry, &server.id(path)).await.unwrap().unwrap();

@@ -48,6 +48,12 @@ mod rules {
     /// What no redirect URI may hold, registered or requested.
     pub(super) fn is_harmless(uri: &str) -> bool {
         let (before_query, query) = uri.split_once('?').unwrap_or((uri, ""));
+        // `cursor://./cb` has a host of that name, and no dot segment.
+        let after_scheme = before_query.split_once(':').map_or(before_query, |(_, rest)| rest);
+        let path = match after_scheme.strip_prefix("//") {
+            Some(rest) => rest.find('/').map_or("", |slash| &rest[slash..]),
+            None => after_scheme,
+        };
         let forbidden = [
             "code",
             "state",
@@ -63,7 +69,7 @@ mod rules {
             "response",
         ];
         uri.bytes().all(|byte| byte.is_ascii_graphic() && !br#"\#"<>^`{|}"#.contains(&byte))
-            && before_query.split('/').all(|segment| ![".", ".."].contains(&&*decoded(segment)))
+            && path.split('/').all(|segment| ![".", ".."].contains(&&*decoded(segment)))
             && query
                 .split(['&', ';'])
                 .all(|pair| !forbidden.contains(&&*decoded(pair.split('=').next().unwrap_or_default())))
@@ -326,7 +332,7 @@ fn pairs(registered: Vec<String>) -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Case {
     client: Client,
     policy: Policy,
@@ -449,16 +455,7 @@ fn check_case(case: &Case) -> Result<bool, TestCaseError> {
     let Ok(uri) = Uri::try_from(uri) else { return Ok(false) };
     // What counts is what arrives: a URI ends at a fragment.
     let query = uri.query().unwrap_or_default().as_bytes().to_vec();
-    let case = &Case {
-        client: case.client.clone(),
-        policy: case.policy.clone(),
-        method: case.method.clone(),
-        query,
-        body: case.body.clone(),
-        content_type: None,
-        accept: case.accept.clone(),
-        ..*case
-    };
+    let case = &Case { query, ..case.clone() };
     let mut request = Request::builder().method(&case.method).uri(uri).body(Full::from(case.body.clone())).unwrap();
     for (name, value) in [(header::CONTENT_TYPE, &case.content_type), (header::ACCEPT, &case.accept)] {
         if let Some(Ok(value)) = value.as_ref().map(|value| value.as_slice().try_into()) {
@@ -489,7 +486,7 @@ fn check_case(case: &Case) -> Result<bool, TestCaseError> {
 #[test]
 fn whatever_the_bytes_a_location_extends_a_redirect_uri_of_the_client() {
     use std::cell::Cell;
-    let (cases, sent) = (Cell::new(0_u32), Cell::new(0_u32));
+    let (cases, sent, posted) = (Cell::new(0_u32), Cell::new(0_u32), Cell::new(0_u32));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 4_000,
         source_file: Some(file!()),
@@ -498,16 +495,15 @@ fn whatever_the_bytes_a_location_extends_a_redirect_uri_of_the_client() {
     runner
         .run(&case(), |case| {
             cases.set(cases.get() + 1);
-            sent.set(sent.get() + u32::from(check_case(&case)?));
+            let went = u32::from(check_case(&case)?);
+            sent.set(sent.get() + went);
+            posted.set(posted.get() + if case.method == Method::POST { went } else { 0 });
             Ok(())
         })
         .unwrap();
-    assert!(
-        sent.get() * 10 > cases.get(),
-        "{} of {} went anywhere: the generator tests little",
-        sent.get(),
-        cases.get()
-    );
+    // Otherwise the generator tests little.
+    let share = |count: u32| count * 100 / cases.get();
+    assert!(share(sent.get()) >= 10 && share(posted.get()) >= 3, "{}%, {}%", share(sent.get()), share(posted.get()));
 }
 
 proptest! {
@@ -520,7 +516,11 @@ proptest! {
         prop_assert!(rules::is_harmless(&concrete), "{uri}");
         prop_assert!(!concrete.contains('*'), "{uri}");
         prop_assert_eq!(registered.as_str(), &uri);
-        let url = Url::parse(&concrete).unwrap();
+        // `cursor://:80/` follows RFC 3986, and leads a browser nowhere.
+        let Ok(url) = Url::parse(&concrete) else {
+            prop_assert!(!concrete.starts_with("http"), "{uri}");
+            return Ok(());
+        };
         let scheme = concrete.split(':').next().unwrap();
         prop_assert!(!["javascript", "data", "ftp", ""].contains(&scheme.to_lowercase().as_str()));
         prop_assert_eq!((url.username(), url.password(), url.fragment()), ("", None, None));
@@ -547,7 +547,7 @@ proptest! {
     ) {
         let request = AuthorizationRequest::parse(&query, &body);
         let pairs: Vec<_> = form_urlencoded::parse(&query).chain(form_urlencoded::parse(&body)).collect();
-        for parameter in Parameter::ALL {
+        for parameter in Parameter::ALL.iter().copied() {
             let values: Vec<&str> = pairs.iter().filter(|(name, _)| name == parameter.as_str()).map(|(_, value)| &**value).collect();
             let usable = values.iter().copied().filter(|value| !value.is_empty());
             match request.fault(parameter) {

@@ -447,6 +447,15 @@ async fn scopes_are_bounded_by_the_policy() {
     assert_eq!(register(&narrow, with(public(), json!({ "scope": "root read" }))).await.text("scope"), "read");
     register(&narrow, with(public(), json!({ "scope": "root" }))).await.assert_error(400, "invalid_client_metadata");
 
+    // Default scopes may be named too; a default of `*` lets nobody name it.
+    let defaults = RegistrationPolicy::new().default_scopes(Scope::parse("read write").unwrap());
+    assert_eq!(defaults.registrable_scopes(), Some(Scope::parse("read write").unwrap()));
+    let defaults = service(&store, defaults);
+    assert_eq!(register(&defaults, with(public(), json!({ "scope": "write" }))).await.text("scope"), "write");
+    register(&defaults, with(public(), json!({ "scope": "x" }))).await.assert_error(400, "invalid_client_metadata");
+    let star = service(&store, RegistrationPolicy::new().default_scopes(Scope::parse("*").unwrap()));
+    register(&star, with(public(), json!({ "scope": "*" }))).await.assert_error(400, "invalid_client_metadata");
+
     // For step-up authorization: all may be asked for, and asking for none gives what was registered.
     let all = service(&store, policy().grant_all_scopes(true));
     for (body, default) in [(public(), "read"), (with(public(), json!({ "scope": "write" })), "write")] {

@@ -147,8 +147,6 @@ mod sqlite {
         let insecure = RedirectUri::insecure_http("http://intranet.example/cb").unwrap();
         let unreadable = [
             Client::builder("http").judged_redirect_uri(insecure).build().unwrap(),
-            Client::builder("id").metadata("client_id", "admin").build().unwrap(),
-            Client::builder("uri").metadata("redirect_uris", vec!["https://evil.example/"]).build().unwrap(),
             Client::builder("x".repeat(2049)).build().unwrap(),
         ];
         for client in unreadable {
@@ -341,6 +339,65 @@ mod postgres {
         for id in acknowledged {
             assert_eq!(super::until_answered(&registry, &id).await.as_deref(), Some(&client(&id)));
         }
+    }
+
+    /// Two nodes with one database.
+    #[cfg(feature = "cache")]
+    #[tokio::test]
+    async fn a_client_revoked_by_one_node_is_revoked_for_the_other() {
+        use futures::StreamExt;
+        use tower_oauth_client_validation::{CacheOptions, CachedRegistry, Change};
+
+        let Some(cluster) = Cluster::shared() else { return };
+        let database = cluster.registry().await;
+        // Nothing but a change ends what the cache holds.
+        let hour = Duration::from_secs(3600);
+        let node = || {
+            let options = CacheOptions::default().ttl(hour).negative_ttl(hour);
+            CachedRegistry::with_options(database.clone(), options)
+        };
+        let (one, other) = (node(), node());
+        let (heard, mut changes) = futures::channel::mpsc::unbounded();
+        let following = other.follow(database.changes().map(move |change| {
+            heard.unbounded_send(change.clone()).unwrap();
+            change
+        }));
+        let following = tokio::spawn(following);
+        assert_eq!(changes.next().await, Some(Change::Reset));
+
+        assert!(other.find_client("app").await.unwrap().is_none());
+        one.insert(client("app"), Origin::Registered).await.unwrap();
+        assert_eq!(changes.next().await, Some(Change::Changed("app".to_owned())));
+        until(&other, |found| found.is_some()).await;
+        one.touch("app", std::time::SystemTime::now()).await.unwrap();
+        one.revoke("app").await.unwrap();
+        assert_eq!(changes.next().await, Some(Change::Changed("app".to_owned())));
+        until(&other, |found| found.unwrap().status() == ClientStatus::Revoked).await;
+
+        // What is missed while the connection is lost is made good.
+        let database_name = database.pool().connect_options().get_database().unwrap().to_owned();
+        let listening =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND query LIKE 'LISTEN%'";
+        let ended = sqlx::query(listening).bind(database_name).fetch_all(&mut cluster.connect().await).await.unwrap();
+        assert_eq!(ended.len(), 1);
+        one.remove("app").await.unwrap();
+        while changes.next().await != Some(Change::Reset) {}
+        until(&other, |found| found.is_none()).await;
+
+        sqlx::query("TRUNCATE oauth_clients").execute(database.pool()).await.unwrap();
+        assert_eq!(changes.next().await, Some(Change::Reset));
+        following.abort();
+    }
+
+    #[cfg(feature = "cache")]
+    async fn until<R: RegistrySource>(registry: &R, is_so: impl Fn(Option<Arc<Client>>) -> bool) {
+        for _ in 0..3000 {
+            if is_so(registry.find_client("app").await.unwrap()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the other node never hears of it");
     }
 
     #[derive(Default)]

@@ -11,8 +11,8 @@ use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
     AllowedScopes, CheckError, Client, ClientStatus, ClientValidationLayer, DEFAULT_REDIRECT_URIS, Environment,
-    FileRegistry, MemoryRegistry, Origin, Reason, RedirectUriMismatch, RegisterError, RegistryError, RegistrySource,
-    Rejection, ServiceRegistry, WellKnownClient, registry_fn,
+    MemoryRegistry, Origin, Reason, RedirectUriMismatch, RegisterError, RegistryError, RegistrySource, Rejection,
+    ServiceRegistry, WellKnownClient, registry_fn,
 };
 
 use crate::fixture::{self, ACCEPTED, CALLBACK, Found, text};
@@ -436,7 +436,10 @@ mod chain {
     }
 }
 
+#[cfg(feature = "file")]
 mod file {
+    use tower_oauth_client_validation::FileRegistry;
+
     use super::*;
 
     /// The error for a file of this text, without the folder.

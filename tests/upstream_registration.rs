@@ -253,10 +253,14 @@ async fn a_registration_is_managed_at_both() {
     send(&service, "GET", "/register/y", Some("token-of-x"), Value::Null).await.assert_error(401, "invalid_token");
     assert_eq!(provider.take_asked(), []);
 
-    provider.will_answer(200, registered(&base, "x"));
+    // Without the scope, which does not make it any scope.
+    let mut answer = registered(&base, "x");
+    answer["scope"] = Value::Null;
+    provider.will_answer(200, answer);
     let read = send(&service, "GET", "/register/x", Some("token-of-x"), Value::Null).await;
     assert_eq!((read.status, &read.body["registration_client_uri"]), (200, &json!(format!("{ENDPOINT}/x"))));
     assert_eq!(provider.take_asked()[0].0, "GET /clients/x");
+    assert_eq!(store.get("x").unwrap().allowed_scopes().unwrap().as_str(), "openid profile");
 
     // The upstream rotates the token.
     let mut changed = registered(&base, "x");

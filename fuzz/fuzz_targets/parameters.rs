@@ -8,7 +8,7 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     let (query, body) = input;
     let request = AuthorizationRequest::parse(query, body);
     let theirs: Vec<_> = url::form_urlencoded::parse(query).chain(url::form_urlencoded::parse(body)).collect();
-    for parameter in Parameter::ALL {
+    for parameter in Parameter::ALL.iter().copied() {
         let copies: Vec<_> = theirs.iter().filter(|(name, _)| name == parameter.as_str()).map(|(_, value)| value).collect();
         match (parameter, request.fault(parameter)) {
             (Parameter::Resource, None) => {

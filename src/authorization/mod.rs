@@ -16,6 +16,6 @@ pub use self::policy::{
 };
 pub use self::rejection::{AuthorizationError, DirectError, ErrorCode, Reason, RedirectError, Rejection};
 pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};
-pub use self::response::{AuthorizationResponse, ResponseMode};
+pub use self::response::{AuthorizationResponse, ResponseMode, SerializeParametersError};
 pub use self::validated::{CodeChallenge, CodeChallengeMethod, ValidatedRequest};
 pub use self::validator::Validator;

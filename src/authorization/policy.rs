@@ -78,7 +78,8 @@ impl Policy {
         Self { pkce: Pkce::Required, ..Self::oauth2() }
     }
 
-    /// OAuth 2.1 as the authorization specification of the Model Context Protocol asks for it.
+    /// OAuth 2.1 as the authorization specification of the Model Context Protocol asks for it. Client ID Metadata
+    /// Documents must then have a `client_name`, which is a setting of their source.
     pub fn mcp() -> Self {
         Self::oauth21()
     }
@@ -123,7 +124,11 @@ impl Policy {
     /// What a client that was registered without a scope list may ask for (default: nothing; its requests
     /// must leave `scope` out).
     pub fn unlisted_scopes(mut self, scopes: AllowedScopes) -> Self {
-        self.unlisted_scopes = Some(scopes);
+        self.unlisted_scopes = Some(match scopes {
+            AllowedScopes::All => AllowedScopes::All,
+            // A list that holds `*` is none.
+            AllowedScopes::Listed(scopes) => AllowedScopes::new(scopes),
+        });
         self
     }
 
@@ -294,16 +299,17 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// What becomes of `request` (RFC 9101) and `request_uri` (RFC 9101, RFC 9126).
+/// What becomes of `request` and `request_uri` (RFC 9101).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestObjects {
     /// Refused with `request_not_supported` or `request_uri_not_supported` (the default).
     #[default]
     Refuse,
-    /// Left to the inner service. The parameters beside it are still checked by every other rule; those
-    /// inside it are not seen, and the inner service must check them itself. A request that has both is
-    /// refused all the same.
+    /// Left to the inner service. The parameters beside it are still checked by every other rule, so a request
+    /// must repeat them outside, as OpenID Connect Core §6 has it; one that leaves them out, as after a pushed
+    /// authorization request (RFC 9126 §4), is refused. Those inside are not seen, and the inner service must
+    /// check them itself. A request that has both is refused all the same.
     Forward,
 }
 

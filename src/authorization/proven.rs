@@ -37,7 +37,7 @@ impl ProvenRequest {
     ) -> Result<Self, Rejection> {
         match prove_redirect_uri(&request, &client, policy) {
             Ok(redirect_uri) => Ok(Self { request, client, policy: Arc::clone(policy), redirect_uri }),
-            Err(reason) => Err(Rejection::Direct(DirectError::new(reason, reason.to_error(), policy, Some(&request)))),
+            Err(reason) => Err(Rejection::Direct(DirectError::new(reason, reason.to_error(), policy, Some(request)))),
         }
     }
 
@@ -99,7 +99,7 @@ impl ProvenRequest {
         if redirected {
             Rejection::Redirect(RedirectError::new(reason, error, self, mode))
         } else {
-            Rejection::Direct(DirectError::new(reason, error, &self.policy, Some(&self.request)))
+            Rejection::Direct(DirectError::new(reason, error, &self.policy, Some(self.request)))
         }
     }
 }

@@ -4,14 +4,17 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+
 use crate::client::RedirectUriMismatch;
 
 use super::Policy;
 use super::proven::ProvenRequest;
 use super::request::{AuthorizationRequest, Parameter, ParameterFault};
-use super::response::{RedirectTarget, ResponseMode};
+use super::response::{AnswerTo, DirectAnswers, RedirectTarget, ResponseMode, reject};
 
-/// A refused authorization request.
+/// A refused authorization request. There are just these two kinds, and will be.
 ///
 /// Also put into the extensions of the response, so that outer layers can count and trace it.
 #[derive(Clone, Debug)]
@@ -26,7 +29,7 @@ impl Rejection {
     /// A rejection that is told to the user agent, for checks outside of this crate.
     #[must_use]
     pub fn direct(reason: Reason) -> Self {
-        Self::Direct(DirectError { error: reason.to_error(), reason, error_uri: None, client_id: None })
+        Self::Direct(DirectError { error: reason.to_error(), reason, error_uri: None, request: None })
     }
 
     /// The OAuth error.
@@ -47,6 +50,23 @@ impl Rejection {
         }
     }
 
+    /// The answer to a request with this method and these headers: what the layer would answer. For endpoints that
+    /// ask a [`Validator`](super::Validator) themselves.
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method};
+    /// use tower_oauth_client_validation::{AuthorizationRequest, Policy, Validator};
+    ///
+    /// let request = AuthorizationRequest::parse(b"client_id=nobody", b"");
+    /// let rejection = Validator::new(Policy::oauth2()).validate(request, None).unwrap_err();
+    /// let response: http::Response<bytes::Bytes> = rejection.into_http(&Method::GET, &HeaderMap::new());
+    /// assert_eq!(response.status(), 400);
+    /// ```
+    #[must_use]
+    pub fn into_http<B: From<Bytes>>(self, method: &Method, headers: &HeaderMap) -> Response<B> {
+        reject(self, AnswerTo { method, headers }, &DirectAnswers::default()).map(B::from)
+    }
+
     /// Why. For logs and metrics: it tells more than the answer does.
     #[must_use]
     pub fn reason(&self) -> &Reason {
@@ -60,7 +80,7 @@ impl Rejection {
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         match self {
-            Self::Direct(error) => error.client_id.as_deref(),
+            Self::Direct(error) => error.request.as_ref()?.get(Parameter::ClientId),
             Self::Redirect(error) => Some(error.proven.client().id()),
         }
     }
@@ -80,7 +100,7 @@ pub struct DirectError {
     reason: Reason,
     error: AuthorizationError,
     error_uri: Option<Arc<str>>,
-    client_id: Option<Box<str>>,
+    request: Option<AuthorizationRequest>,
 }
 
 impl DirectError {
@@ -88,14 +108,10 @@ impl DirectError {
         reason: Reason,
         error: AuthorizationError,
         policy: &Policy,
-        request: Option<&AuthorizationRequest>,
+        request: Option<AuthorizationRequest>,
     ) -> Self {
-        let client_id = request.and_then(|request| request.get(Parameter::ClientId)).map(Into::into);
-        let error = match reason.detail().filter(|_| policy.detailed_errors) {
-            Some(detail) => AuthorizationError::new(error.code, format!("{}: {detail}", error.description)),
-            None => error,
-        };
-        Self { reason, error, error_uri: policy.error_uri.clone(), client_id }
+        let error = error.with_detail(reason, policy);
+        Self { reason, error, error_uri: policy.error_uri.clone(), request }
     }
 
     /// The OAuth error.
@@ -142,6 +158,7 @@ pub struct RedirectError {
 
 impl RedirectError {
     pub(super) fn new(reason: Reason, error: AuthorizationError, proven: ProvenRequest, mode: ResponseMode) -> Self {
+        let error = error.with_detail(reason, proven.policy());
         Self { reason, error, proven, mode }
     }
 
@@ -207,6 +224,13 @@ impl AuthorizationError {
             description = description.chars().map(|c| if allowed(c) { c } else { '?' }).collect();
         }
         Self { code, description }
+    }
+
+    fn with_detail(self, reason: Reason, policy: &Policy) -> Self {
+        match reason.detail_for(policy) {
+            Some(detail) => Self::new(self.code, format!("{}: {detail}", self.description)),
+            None => self,
+        }
     }
 
     /// The code.
@@ -470,6 +494,10 @@ impl Reason {
             Self::CodeChallengeMethodAlone => "RFC 7636 §4.3",
             Self::ResourceMissing | Self::ResourceMalformed | Self::ResourceNotAllowed => "RFC 8707 §2",
         }
+    }
+
+    fn detail_for(&self, policy: &Policy) -> Option<String> {
+        if policy.detailed_errors { self.detail() } else { None }
     }
 
     fn facts(&self) -> &'static Facts {

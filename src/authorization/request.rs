@@ -1,7 +1,6 @@
 //! The parameters of an authorization request, read in one pass.
 
 use std::fmt;
-use std::sync::Arc;
 
 use memchr::{memchr, memchr3};
 
@@ -35,14 +34,14 @@ pub enum Parameter {
     RequestUri,
 }
 
-const COUNT: usize = Parameter::ALL.len();
+const COUNT: usize = Parameter::RequestUri as usize + 1;
 
 /// `code_challenge_method`; a longer name is not one of ours.
 const LONGEST_NAME: usize = 21;
 
 impl Parameter {
     /// Every parameter.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::ClientId,
         Self::RedirectUri,
         Self::ResponseType,
@@ -113,7 +112,7 @@ pub enum ParameterFault {
     ControlCharacter,
 }
 
-/// The parameters of an authorization request, decoded from query and body. Cheap to clone.
+/// The parameters of an authorization request, decoded from query and body.
 ///
 /// Parsing never fails: what is wrong with a parameter is remembered with it, since the answer depends on
 /// what is known by then about the client and its redirect URI.
@@ -134,10 +133,7 @@ pub enum ParameterFault {
 /// assert_eq!(request.fault(Parameter::ClientId), Some(ParameterFault::Repeated));
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct AuthorizationRequest(Arc<Parsed>);
-
-#[derive(PartialEq, Eq)]
-struct Parsed {
+pub struct AuthorizationRequest {
     /// The decoded values, end to end.
     text: String,
     slots: [Slot; COUNT],
@@ -181,12 +177,16 @@ impl AuthorizationRequest {
         };
         parser.read(query);
         parser.read(body);
-        Self(Arc::new(Parsed {
+        // What was ignored is not kept for as long as the request is.
+        if parser.decoded.capacity() > 2 * parser.decoded.len() + 1024 {
+            parser.decoded.shrink_to_fit();
+        }
+        Self {
             text: String::from_utf8(parser.decoded).expect("each value was kept only when it is UTF-8"),
             slots: parser.slots,
             resources: parser.resources,
             any_fault: parser.any_fault,
-        }))
+        }
     }
 
     /// The value, where there is a usable one. For `resource` the first one, see
@@ -199,37 +199,37 @@ impl AuthorizationRequest {
     /// What is wrong with it.
     #[must_use]
     pub fn fault(&self, parameter: Parameter) -> Option<ParameterFault> {
-        self.0.slots[parameter as usize].fault
+        self.slots[parameter as usize].fault
     }
 
     /// The first parameter that something is wrong with.
     #[must_use]
     pub fn first_fault(&self) -> Option<(Parameter, ParameterFault)> {
-        if !self.0.any_fault {
+        if !self.any_fault {
             return None;
         }
-        Parameter::ALL.into_iter().find_map(|parameter| Some((parameter, self.fault(parameter)?)))
+        Parameter::ALL.iter().find_map(|parameter| Some((*parameter, self.fault(*parameter)?)))
     }
 
     /// All values of `resource`.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.0.resources.iter().map(|span| self.value(*span))
+        self.resources.iter().map(|span| self.value(*span))
     }
 
     pub(super) fn span(&self, parameter: Parameter) -> Option<Span> {
-        let slot = &self.0.slots[parameter as usize];
+        let slot = &self.slots[parameter as usize];
         (slot.fault.is_none() && !slot.span.is_empty()).then_some(slot.span)
     }
 
     pub(super) fn value(&self, span: Span) -> &str {
-        &self.0.text[span.start as usize..span.end as usize]
+        &self.text[span.start as usize..span.end as usize]
     }
 }
 
 /// Names only: values are not for logs.
 impl fmt::Debug for AuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let present = Parameter::ALL.into_iter().filter(|parameter| self.0.slots[*parameter as usize].seen);
+        let present = Parameter::ALL.iter().filter(|parameter| self.slots[**parameter as usize].seen);
         f.debug_tuple("AuthorizationRequest").field(&present.collect::<Vec<_>>()).finish()
     }
 }

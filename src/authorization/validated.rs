@@ -7,7 +7,7 @@ use crate::client::{Client, ResponseType, Scope, tokens};
 
 use super::proven::ProvenRequest;
 use super::request::{Parameter, Span};
-use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode};
+use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode, SerializeParametersError};
 use super::{AuthorizationError, Reason, Rejection};
 
 /// An authorization request that passed every check. Cheap to clone.
@@ -34,7 +34,10 @@ use super::{AuthorizationError, Reason, Rejection};
 /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
 /// ```
 #[derive(Clone)]
-pub struct ValidatedRequest {
+pub struct ValidatedRequest(Arc<Accepted>);
+
+#[derive(Clone)]
+struct Accepted {
     proven: ProvenRequest,
     response_type: ResponseType,
     response_mode: ResponseMode,
@@ -57,13 +60,13 @@ impl ValidatedRequest {
         response_mode: ResponseMode,
         scope: GrantedScope,
     ) -> Self {
-        Self { proven, response_type, response_mode, scope }
+        Self(Arc::new(Accepted { proven, response_type, response_mode, scope }))
     }
 
     /// The client.
     #[must_use]
     pub fn client(&self) -> &Arc<Client> {
-        self.proven.client()
+        self.0.proven.client()
     }
 
     /// The id of the client.
@@ -76,13 +79,13 @@ impl ValidatedRequest {
     /// the client's.
     #[must_use]
     pub fn redirect_uri(&self) -> &str {
-        self.proven.redirect_uri()
+        self.0.proven.redirect_uri()
     }
 
     /// Whether `redirect_uri` was in the request. If so, the token request must repeat it (RFC 6749 §4.1.3).
     #[must_use]
     pub fn redirect_uri_is_explicit(&self) -> bool {
-        self.proven.redirect_uri_is_explicit()
+        self.0.proven.redirect_uri_is_explicit()
     }
 
     /// The granted scopes, in the order of the request, without repeats.
@@ -93,8 +96,8 @@ impl ValidatedRequest {
     /// The granted scopes as a scope value; empty where none is granted.
     #[must_use]
     pub fn scope(&self) -> &str {
-        match &self.scope {
-            GrantedScope::Requested(span) => self.proven.request().value(*span),
+        match &self.0.scope {
+            GrantedScope::Requested(span) => self.0.proven.request().value(*span),
             GrantedScope::Other(scope) => scope.as_str(),
         }
     }
@@ -102,13 +105,13 @@ impl ValidatedRequest {
     /// The response type.
     #[must_use]
     pub fn response_type(&self) -> ResponseType {
-        self.response_type
+        self.0.response_type
     }
 
     /// How the response goes back: as asked for, or as the response type has it.
     #[must_use]
     pub fn response_mode(&self) -> ResponseMode {
-        self.response_mode
+        self.0.response_mode
     }
 
     /// `state`. The answers that this value builds carry it by themselves.
@@ -137,18 +140,44 @@ impl ValidatedRequest {
 
     /// The resources that the token is for (RFC 8707).
     pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.proven.request().resources()
+        self.0.proven.request().resources()
     }
 
     /// Any parameter, as it was requested.
     #[must_use]
     pub fn parameter(&self, parameter: Parameter) -> Option<&str> {
-        self.proven.request().get(parameter)
+        self.0.proven.request().get(parameter)
     }
 
     /// A success response: the parameters given, and `state` and `iss`.
     pub fn success<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> AuthorizationResponse {
         AuthorizationResponse::new(self.target(), parameters)
+    }
+
+    /// A success response whose parameters are the members of a struct or map.
+    ///
+    /// # Errors
+    ///
+    /// When it is no flat set of names and values.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{AuthorizationResponse, SerializeParametersError, ValidatedRequest};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Answer {
+    ///     code: String,
+    ///     session_state: Option<String>,
+    /// }
+    ///
+    /// fn answer(validated: &ValidatedRequest) -> Result<AuthorizationResponse, SerializeParametersError> {
+    ///     validated.success_from(&Answer { code: "SplxlOBeZQQYbYS6WxSbIA".to_owned(), session_state: None })
+    /// }
+    /// ```
+    pub fn success_from(
+        &self,
+        parameters: &impl serde::Serialize,
+    ) -> Result<AuthorizationResponse, SerializeParametersError> {
+        AuthorizationResponse::serialized(self.target(), parameters)
     }
 
     /// An error response, such as `access_denied`: the error, and `state` and `iss`.
@@ -157,12 +186,13 @@ impl ValidatedRequest {
     }
 
     fn target(&self) -> RedirectTarget<'_> {
-        self.proven.target(self.response_mode)
+        self.0.proven.target(self.0.response_mode)
     }
 
     /// What a validator of the user's says.
     pub(super) fn refuse(self, error: AuthorizationError) -> Rejection {
-        self.proven.refuse(Reason::Validator, error, self.response_mode)
+        let Accepted { proven, response_mode, .. } = Arc::unwrap_or_clone(self.0);
+        proven.refuse(Reason::Validator, error, response_mode)
     }
 }
 
@@ -182,6 +212,7 @@ impl fmt::Debug for ValidatedRequest {
 
 /// A PKCE challenge (RFC 7636 §4.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CodeChallenge<'a> {
     /// `code_challenge`
     pub challenge: &'a str,

@@ -80,12 +80,12 @@ impl Validator {
     ///
     /// When it is missing, repeated, undecodable, or holds something else than printable ASCII.
     pub fn client_id<'r>(&self, request: &'r AuthorizationRequest) -> Result<&'r str, Rejection> {
-        client_id(request).map_err(|reason| self.direct(reason, Some(request)))
+        client_id(request).map_err(|reason| self.direct(reason, Some(request.clone())))
     }
 
     /// A rejection that is told to the user agent, as this policy words it.
     #[must_use]
-    pub fn direct(&self, reason: Reason, request: Option<&AuthorizationRequest>) -> Rejection {
+    pub fn direct(&self, reason: Reason, request: Option<AuthorizationRequest>) -> Rejection {
         Rejection::Direct(DirectError::new(reason, reason.to_error(), &self.policy, request))
     }
 
@@ -122,7 +122,10 @@ impl Validator {
         client: Option<Arc<Client>>,
         now: impl FnOnce() -> SystemTime,
     ) -> Result<ValidatedRequest, Rejection> {
-        let client = check_client(&request, client, now).map_err(|reason| self.direct(reason, Some(&request)))?;
+        let client = match check_client(&request, client, now) {
+            Ok(client) => client,
+            Err(reason) => return Err(self.direct(reason, Some(request))),
+        };
         let proven = ProvenRequest::prove(request, client, &self.policy)?;
         match check_proven(&proven) {
             Ok(accepted) => self.run_validators(accepted.attach(proven)),

@@ -10,6 +10,23 @@ use super::{
     ResponseType, ResponseTypes,
 };
 
+/// Kept as it came when it is neither `none` nor `client_secret_basic`.
+pub(super) const AUTH_METHOD: &str = "token_endpoint_auth_method";
+
+/// Members that the model holds whole, so that other metadata of the same name means nothing.
+const MODELLED: [&str; 10] = [
+    "client_id",
+    "client_name",
+    "redirect_uris",
+    "scope",
+    "default_scope",
+    "application_type",
+    "disabled",
+    "revoked",
+    "trusted",
+    "expires_at",
+];
+
 impl Client {
     /// Reads an RFC 7591 §2 client metadata object plus `client_id`.
     ///
@@ -62,11 +79,11 @@ impl Client {
             builder = builder.default_scope(scope);
         }
         builder = response_and_grant_types(builder, &mut members)?;
-        let method = members.string("token_endpoint_auth_method")?;
+        let method = members.string(AUTH_METHOD)?;
         builder = if method == Some("none") { builder.public() } else { builder.confidential() };
         // Any other method stays in the metadata: the token endpoint needs to know which one it is.
         if matches!(method, Some("none" | "client_secret_basic")) {
-            members.0.remove("token_endpoint_auth_method");
+            members.0.remove(AUTH_METHOD);
         }
         builder = match members.string("application_type")? {
             Some("native") => builder.application_type(ApplicationType::Native),
@@ -99,6 +116,7 @@ impl Client {
     #[must_use]
     pub fn to_metadata(&self) -> Map<String, Value> {
         let mut members = self.metadata.as_deref().cloned().unwrap_or_default();
+        members.retain(|name, _| !MODELLED.contains(&name.as_str()));
         let mut set = |name: &str, value: Value| {
             // A list that holds more than the model knows was kept as it came.
             members.entry(name).or_insert(value);
@@ -117,7 +135,7 @@ impl Client {
         set("response_types", self.response_types.iter().map(ResponseType::as_str).collect());
         set("grant_types", self.grant_types.names().collect());
         set(
-            "token_endpoint_auth_method",
+            AUTH_METHOD,
             match self.kind {
                 ClientKind::Public => "none".into(),
                 ClientKind::Confidential => "client_secret_basic".into(),

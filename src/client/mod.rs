@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
+use self::metadata::AUTH_METHOD;
 pub use self::metadata::MetadataError;
 #[cfg(any(feature = "registration", feature = "metadata-document"))]
 pub(crate) use self::metadata::{holds_private_key, is_operator_member};
@@ -318,24 +319,28 @@ impl ClientBuilder {
     /// The response types that it may use. They need not fit the grant types: a request that needs what is
     /// missing is refused.
     pub fn response_types(mut self, response_types: ResponseTypes) -> Self {
+        self.forget("response_types");
         self.client.response_types = response_types;
         self
     }
 
     /// The grant types that it may use.
     pub fn grant_types(mut self, grant_types: GrantTypes) -> Self {
+        self.forget("grant_types");
         self.client.grant_types = grant_types;
         self
     }
 
     /// It can keep a secret.
     pub fn confidential(mut self) -> Self {
+        self.forget(AUTH_METHOD);
         self.client.kind = ClientKind::Confidential;
         self
     }
 
     /// It cannot keep a secret (the default).
     pub fn public(mut self) -> Self {
+        self.forget(AUTH_METHOD);
         self.client.kind = ClientKind::Public;
         self
     }
@@ -366,17 +371,25 @@ impl ClientBuilder {
 
     /// When the registration ends, cut to whole seconds. `None` and the epoch: never.
     pub fn expires_at(mut self, end: impl Into<Option<SystemTime>>) -> Self {
-        self.client.expires_at = end
-            .into()
-            .and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok())
-            .and_then(|since_epoch| NonZeroU64::new(since_epoch.as_secs()));
+        self.client.expires_at = end.into().filter(|end| *end != SystemTime::UNIX_EPOCH).map(|end| {
+            let since_epoch = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            // What ended before the first second ended.
+            NonZeroU64::new(since_epoch.as_secs()).unwrap_or(NonZeroU64::MIN)
+        });
         self
     }
 
-    /// Any other metadata.
+    /// Any other metadata. A name that has a method of its own here is without effect.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.client.metadata.get_or_insert_default().insert(name.into(), value.into());
         self
+    }
+
+    /// What was set anew is no longer kept as it came.
+    fn forget(&mut self, member: &str) {
+        if let Some(metadata) = &mut self.client.metadata {
+            metadata.remove(member);
+        }
     }
 
     /// Judges what was given.

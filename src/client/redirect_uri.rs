@@ -11,6 +11,9 @@ use percent_encoding::percent_decode;
 /// Hosts that count as loopback, as they are written in a URI. Nothing else does.
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// 253 bytes and a dot for the root.
+const LONGEST_HOST: usize = 254;
+
 /// Schemes that run script, read local data, start other programs or name no place to return to.
 const FORBIDDEN_SCHEMES: [&str; 19] = [
     "javascript",
@@ -336,7 +339,8 @@ fn judge(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriError> {
         if host.is_empty() {
             return broken(RedirectUriRule::HostMissing, after_colon);
         }
-        if !browser_agrees(&parsed) {
+        // Longer names do not exist (RFC 1035 §2.3.4), and reading punycode takes more than linear time.
+        if host.len() > LONGEST_HOST || !browser_agrees(&parsed) {
             return broken(RedirectUriRule::BrowserSpelling, 0);
         }
         if plain_http == PlainHttp::LoopbackOnly && scheme == "http" && !LOOPBACK_HOSTS.contains(&host) {
@@ -362,6 +366,10 @@ fn after_path(uri: &Uri<&str>) -> usize {
 
 /// A browser goes where `url::Url` says; it must be where the RFC 3986 parser says that the URI leads.
 fn browser_agrees(uri: &Uri<&str>) -> bool {
+    let scheme = uri.scheme().as_str();
+    if matches!(scheme, "http" | "https") && uri.authority().is_some_and(|authority| is_plain_host(authority.host())) {
+        return true;
+    }
     let (Ok(browser), Some(authority)) = (url::Url::parse(uri.as_str()), uri.authority()) else {
         return false;
     };
@@ -369,6 +377,18 @@ fn browser_agrees(uri: &Uri<&str>) -> bool {
     browser.scheme() == uri.scheme().as_str()
         && browser.host_str() == Some(authority.host())
         && (browser.port() == port || (browser.port().is_none() && browser.port_or_known_default() == port))
+}
+
+/// A host that browsers leave as it is: lower-case labels without punycode, the last of which cannot begin a
+/// number. Most are, and need no second parser.
+fn is_plain_host(host: &str) -> bool {
+    let is_plain_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with("xn--")
+            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    last.starts_with(|first: char| first.is_ascii_lowercase()) && host.split('.').all(is_plain_label)
 }
 
 /// `.` and `..`, each dot raw or as `%2e`.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::Service;
@@ -121,8 +121,8 @@ impl<S, R> Pending<S, R> {
             return self.refuse(rejection, AnswerTo { method: request.method(), headers: request.headers() });
         }
         log::rejected(&rejection, true);
-        request.extensions_mut().remove::<ValidatedRequest>();
-        request.extensions_mut().insert(ReportedOutcome::Rejected(rejection));
+        let extensions = clear(request.extensions_mut());
+        extensions.insert(ReportedOutcome::Rejected(rejection));
         self.forward(request)
     }
 
@@ -191,14 +191,13 @@ impl<S, R, B> Waiting<S, R, B> {
             Err(error) => {
                 let reason = if error.is_transient() { Reason::RegistryUnavailable } else { Reason::RegistryFault };
                 log::registry_failed(&error, &asked, reason, *report_only);
-                let rejection = validator.direct(reason, Some(&asked));
+                let rejection = validator.direct(reason, Some(asked));
                 return pending.refuse_or_report(rejection, request);
             }
         };
-        let extensions = request.extensions_mut();
+        let extensions = clear(request.extensions_mut());
         if client.is_none() && validator.policy().forwards_unknown_clients() {
             log::forwarded(&asked, *report_only);
-            extensions.remove::<ValidatedRequest>();
             if *report_only {
                 extensions.insert(ReportedOutcome::Forwarded);
             }
@@ -217,6 +216,16 @@ impl<S, R, B> Waiting<S, R, B> {
             Err(rejection) => pending.refuse_or_report(rejection, request),
         }
     }
+}
+
+/// What a layer further out found is not what this one finds.
+fn clear(extensions: &mut Extensions) -> &mut Extensions {
+    if !extensions.is_empty() {
+        extensions.remove::<ValidatedRequest>();
+        extensions.remove::<UnregisteredClient>();
+        extensions.remove::<ReportedOutcome>();
+    }
+    extensions
 }
 
 impl<S, R, M, ReqBody, ResBody> Future for ResponseFuture<S, R, M, ReqBody>

@@ -1,7 +1,7 @@
 //! One event a decision: fields, not prose. Never `state`, `nonce`, `code_challenge` or secrets.
 
 use std::error::Error;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use tracing::field::display;
 
@@ -70,12 +70,13 @@ struct ClientId<'a>(&'a str);
 impl fmt::Display for ClientId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = LONGEST_CLIENT_ID;
-        for c in self.0.escape_debug() {
-            match left.checked_sub(c.len_utf8()) {
+        for c in self.0.chars() {
+            // An escape is cut before it, not within.
+            match left.checked_sub(c.escape_debug().count()) {
                 Some(rest) => left = rest,
                 None => return Ok(()),
             }
-            f.write_char(c)?;
+            write!(f, "{}", c.escape_debug())?;
         }
         Ok(())
     }

@@ -54,6 +54,13 @@ pub const DEFAULT_BODY_LIMIT: usize = 64 * 1024;
 /// extensions. A refused request never reaches it; the answer carries the [`Rejection`](crate::Rejection) in
 /// its extensions. The error type stays that of the inner service.
 ///
+/// # Around it
+///
+/// - Decompression of request bodies goes further out: a body with a content coding is refused with 400.
+/// - Time limits for slow bodies go further out too. Until the decision a request holds the inner service that was
+///   polled ready, and with it the permit of a concurrency limit further in; it is free as soon as the request is
+///   refused.
+///
 /// # Bodies
 ///
 /// By default body types stay as they are, which asks of them `From<Bytes>`; axum's body has it. With

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use tower::Service;
@@ -143,9 +143,12 @@ pub(super) fn query<B>(request: &Request<B>) -> &[u8] {
     request.uri().query().unwrap_or_default().as_bytes()
 }
 
-/// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none: the
-/// inner service might go by the other one.
+/// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none, and so is a
+/// content coding: the inner service might go by the other one, or read what only it can decode.
 fn is_form(headers: &HeaderMap) -> bool {
+    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return false;
+    }
     let mut values = headers.get_all(CONTENT_TYPE).into_iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
@@ -178,12 +181,12 @@ impl<S: fmt::Debug, R, M> fmt::Debug for ClientValidation<S, R, M> {
 /// its client is unknown, and **nothing else about it was checked**. See there what is left to do.
 #[derive(Clone, Debug)]
 pub struct UnregisteredClient {
-    request: AuthorizationRequest,
+    request: Arc<AuthorizationRequest>,
 }
 
 impl UnregisteredClient {
     pub(super) fn new(request: AuthorizationRequest) -> Self {
-        Self { request }
+        Self { request: Arc::new(request) }
     }
 
     /// The id that nobody registered. Printable ASCII; that is all that is known of it.

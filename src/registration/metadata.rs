@@ -352,7 +352,8 @@ fn scopes(
 }
 
 fn bounded(named: &Scope, policy: &RegistrationPolicy) -> Result<Scope, Refusal> {
-    let is_allowed = |token: &str| policy.allowed_scopes.as_ref().is_some_and(|allowed| allowed.contains(token));
+    let registrable = policy.registrable_scopes().map_or(AllowedScopes::All, AllowedScopes::Listed);
+    let is_allowed = |token: &str| token != "*" && registrable.contains(token);
     let within: Vec<_> = named.iter().filter(|token| is_allowed(token)).collect();
     if within.len() == named.iter().count() || (policy.narrow_scopes && !within.is_empty()) {
         return Scope::from_tokens(within).map_err(|_| Refusal::fault());

@@ -128,8 +128,8 @@ impl RegistrationPolicy {
         self
     }
 
-    /// The scopes that clients may register; `*` is any (default: none, so that metadata with a `scope` is
-    /// refused).
+    /// The scopes that clients may register beside the [default ones](Self::default_scopes); `*` is any
+    /// (default: none, so that metadata with another `scope` is refused).
     pub fn allowed_scopes(mut self, scopes: Scope) -> Self {
         self.allowed_scopes = Some(AllowedScopes::new(scopes));
         self
@@ -230,13 +230,15 @@ impl RegistrationPolicy {
         self
     }
 
-    /// The scopes that a client can register, for the server's metadata; `None` where that is none, and where
-    /// it is any.
+    /// The scopes that a client can register, the default ones included, for the server's metadata; `None` is
+    /// any.
     #[must_use]
-    pub fn registrable_scopes(&self) -> Option<&Scope> {
+    pub fn registrable_scopes(&self) -> Option<Scope> {
+        let default = self.default_scopes.iter().flat_map(Scope::iter);
         match &self.allowed_scopes {
-            Some(AllowedScopes::Listed(scopes)) => Some(scopes),
-            Some(AllowedScopes::All) | None => None,
+            Some(AllowedScopes::All) => None,
+            Some(AllowedScopes::Listed(allowed)) => Some(Scope::from_valid_tokens(allowed.iter().chain(default))),
+            None => Some(Scope::from_valid_tokens(default)),
         }
     }
 

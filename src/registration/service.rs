@@ -73,9 +73,9 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 /// let service =
 ///     RegistrationService::new(store.clone(), "https://login.example/register", RegistrationPolicy::new())?;
 ///
-/// let request = Request::post("/register")
+/// let request: Request<Full<Bytes>> = Request::post("/register")
 ///     .header("content-type", "application/json")
-///     .body(Full::from(r#"{"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}"#))?;
+///     .body(Full::<Bytes>::from(r#"{"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}"#))?;
 /// let answer = service.oneshot(request).await?;
 /// assert_eq!(answer.status(), 201);
 ///
@@ -173,16 +173,24 @@ impl<S: RegistryStore> Shared<S> {
         let asked = read_members(headers, body, self.policy.body_limit).await?;
         let asked = with_software_statement(asked, &self.policy).await?;
         let registration = Registration::new(judge(asked, &self.policy)?)?;
-        let client = self.enter(&registration).await?;
+        let (client, issued_at) = self.enter(&registration).await?;
         tracing::info!(outcome = "registered", client_id = client.id(), "client registration");
-        let mut members = self.members(&client, &registration.access_token).await?;
+        let mut members = self.members(&client, issued_at, &registration.access_token);
         registration.tell_secret(&mut members);
         Ok(client_answer(StatusCode::CREATED, members))
     }
 
-    /// Puts the client into the store, under an id of its own.
-    async fn enter(&self, registration: &Registration) -> Result<Arc<Client>, Refusal> {
+    /// Puts the client into the store, and says when that was.
+    async fn enter(&self, registration: &Registration) -> Result<(Arc<Client>, SystemTime), Refusal> {
+        // Also until its time is read: the next one may take its place.
         let _one_at_a_time = self.registering.lock().await;
+        let client = self.enter_alone(registration).await?;
+        let record = self.store.record(client.id()).await?;
+        Ok((client, record.map_or_else(SystemTime::now, |record| record.created_at)))
+    }
+
+    /// Under an id of its own, unless it shares one.
+    async fn enter_alone(&self, registration: &Registration) -> Result<Arc<Client>, Refusal> {
         self.clean_up_by_the_way().await?;
         let shared_id = registration.shared_id().filter(|_| self.policy.reuse_identical);
         if let Some(id) = &shared_id {
@@ -253,7 +261,7 @@ impl<S: RegistryStore> Shared<S> {
 
     async fn read(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
         let (record, access_token) = self.authorized(headers, id).await?;
-        Ok(client_answer(StatusCode::OK, self.members_of(&record, access_token)))
+        Ok(client_answer(StatusCode::OK, self.members(&record.client, record.created_at, access_token)))
     }
 
     async fn update<B>(&self, headers: &HeaderMap, id: &str, body: B) -> Result<Answer, Refusal>
@@ -278,7 +286,7 @@ impl<S: RegistryStore> Shared<S> {
         let new = new.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build().map_err(refused)?;
         let client = self.store.replace(new).await?;
         tracing::info!(outcome = "updated", client_id = client.id(), "client registration");
-        let mut members = self.members(&client, &registration.access_token).await?;
+        let mut members = self.members(&client, record.created_at, &registration.access_token);
         registration.tell_secret(&mut members);
         Ok(client_answer(StatusCode::OK, members))
     }
@@ -308,16 +316,10 @@ impl<S: RegistryStore> Shared<S> {
         record.filter(|_| fits).map(|record| (record, presented)).ok_or_else(Refusal::token)
     }
 
-    async fn members(&self, client: &Arc<Client>, access_token: &str) -> Result<Map<String, Value>, Refusal> {
-        let record = self.store.record(client.id()).await?.ok_or_else(Refusal::token)?;
-        Ok(self.members_of(&Record { client: Arc::clone(client), ..record }, access_token))
-    }
-
     /// RFC 7591 §3.2.1, RFC 7592 §3.
-    fn members_of(&self, record: &Record, access_token: &str) -> Map<String, Value> {
-        let client = &record.client;
+    fn members(&self, client: &Client, issued_at: SystemTime, access_token: &str) -> Map<String, Value> {
         let mut members = visible(client.to_metadata());
-        members.insert("client_id_issued_at".into(), seconds(record.created_at).into());
+        members.insert("client_id_issued_at".into(), seconds(issued_at).into());
         if client.metadata().is_some_and(|metadata| metadata.contains_key(CLIENT_SECRET)) {
             members.insert("client_secret_expires_at".into(), 0.into());
         }

@@ -390,7 +390,11 @@ impl<S: RegistryStore> Shared<S> {
             stored.insert("token_endpoint_auth_method".into(), method.into());
         }
         if !stored.contains_key("scope") {
-            let scope = self.policy.default_scopes.as_ref().map_or("*", |scopes| scopes.as_str());
+            // What is left out has not changed; it must not become more.
+            let scope = match known.and_then(Client::allowed_scopes) {
+                Some(scopes) => scopes.as_str(),
+                None => self.policy.default_scopes.as_ref().map_or("*", |scopes| scopes.as_str()),
+            };
             stored.insert("scope".into(), scope.into());
         }
         let uris = stored.get("redirect_uris").and_then(Value::as_array).into_iter().flatten();

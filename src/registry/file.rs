@@ -4,16 +4,36 @@ use std::collections::HashSet;
 use std::fmt;
 use std::future::Ready;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::Value;
+use futures::Stream;
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use toml::de::{DeTable, DeValue};
 
-use super::{MemoryRegistry, RegistryError, RegistrySource};
+use super::{BoxError, MemoryRegistry, RegistryError, RegistrySource};
 use crate::client::{Client, MetadataError};
 
-/// Clients from a JSON file: an array of RFC 7591 client metadata objects plus `client_id`, or an object whose
-/// member `clients` is that array. See [`Client::from_metadata`] for the members.
+/// Editors write in several steps: a file is read when nothing happened to it for so long…
+const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// …and after this time even if it does not come to rest.
+const LONGEST_DEBOUNCE: Duration = Duration::from_secs(2);
+
+/// For what no event tells: network file systems, the target of a symbolic link, a folder that was replaced.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Clients from a file of RFC 7591 client metadata objects plus `client_id`. See [`Client::from_metadata`] for
+/// the members. Cheap to clone; clones share the clients.
+///
+/// A file whose name ends in `.toml` is TOML, with a table `[[clients]]` for each. Any other is JSON: an array
+/// of objects, or an object whose member `clients` is that array.
 ///
 /// ```json
 /// [
@@ -26,9 +46,37 @@ use crate::client::{Client, MetadataError};
 ///   }
 /// ]
 /// ```
-#[derive(Clone, Debug)]
+///
+/// ```toml
+/// [[clients]]
+/// client_id = "photo-app"
+/// redirect_uris = ["https://photos.example/callback"]
+/// ```
+///
+/// A new version of the file is taken on [`reload`](Self::reload), or by itself with [`watch`](Self::watch): all
+/// of it at once, while look-ups go on, or nothing when anything in it is wrong.
+///
+/// ```
+/// use tower_oauth_client_validation::{FileRegistry, RegistrySource};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("clients.toml");
+/// # std::fs::write(&path, "[[clients]]\nclient_id = \"photo-app\"\n")?;
+/// let registry = FileRegistry::load(&path)?;
+/// let _watch = registry.watch()?;
+/// assert_eq!(registry.clients().len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
 pub struct FileRegistry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
     clients: MemoryRegistry,
+    /// Of the file that was read last, be it in vain. Held while reading.
+    stamp: Mutex<Option<Stamp>>,
 }
 
 impl FileRegistry {
@@ -36,19 +84,107 @@ impl FileRegistry {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is no JSON, or an entry is no client. The error names file, line and column.
+    /// When it cannot be read, is no JSON or TOML, or an entry is no client. The error names file, line and
+    /// column.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, FileError> {
-        let path = path.as_ref();
-        let error = |position, problem| FileError { path: path.to_owned(), position, problem };
-        let text = std::fs::read_to_string(path).map_err(|source| error(None, Problem::Read(source)))?;
-        let clients = parse(&text).map_err(|(position, problem)| error(position, problem))?;
-        Ok(Self { clients: MemoryRegistry::from_clients(clients) })
+        let shared = Shared { path: path.as_ref().to_owned(), clients: MemoryRegistry::new(), stamp: Mutex::default() };
+        let registry = Self { shared: Arc::new(shared) };
+        registry.reload()?;
+        Ok(registry)
+    }
+
+    /// Reads the file again, and puts its clients in the place of all there are. Answers how many there are.
+    ///
+    /// It blocks: in async code, call it from a thread for that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`](Self::load). The clients stay as they are.
+    pub fn reload(&self) -> Result<usize, FileError> {
+        let mut stamp = self.shared.stamp();
+        *stamp = Stamp::of(&self.shared.path);
+        let clients = read(&self.shared.path)?;
+        self.shared.clients.replace_all(clients);
+        Ok(self.shared.clients.len())
+    }
+
+    /// Reloads whenever the file changes, until what it returns is dropped.
+    ///
+    /// The folder is watched, since editors replace files. A file that is broken, or deleted, leaves the
+    /// clients as they are and is logged as an error, with file, line and reason. Files are read in a thread of
+    /// its own. Changes that the system does not report, such as those on network file systems, are noticed
+    /// after 30 s.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot watch the folder.
+    pub fn watch(&self) -> Result<FileWatch, FileError> {
+        let path = &self.shared.path;
+        let error = |problem| FileError { path: path.clone(), position: None, problem };
+        let (send, messages) = mpsc::channel();
+        let (events, file_name) = (send.clone(), path.file_name().map(ToOwned::to_owned));
+        let on_event = move |event: notify::Result<notify::Event>| {
+            let names_file = match event {
+                Ok(event) if !changes_something(event.kind) => return,
+                Ok(event) => event.paths.iter().any(|path| path.file_name() == file_name.as_deref()),
+                Err(_) => false,
+            };
+            // Nobody listens any more when the watch ended.
+            let _ = events.send(Message::Event { names_file });
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut watcher = notify::recommended_watcher(on_event).map_err(|source| error(Problem::Watch(source)))?;
+        watcher.watch(folder, RecursiveMode::NonRecursive).map_err(|source| error(Problem::Watch(source)))?;
+        let outcome = Arc::<Outcome>::default();
+        let (registry, published) = (self.clone(), Arc::clone(&outcome));
+        std::thread::Builder::new()
+            .name("client-file".to_owned())
+            .spawn(move || registry.follow(&messages, &published))
+            .map_err(|source| error(Problem::Read(source)))?;
+        Ok(FileWatch { _watcher: watcher, stop: send, outcome })
     }
 
     /// The clients, for listing them.
     #[must_use]
     pub fn clients(&self) -> Vec<Arc<Client>> {
-        self.clients.list()
+        self.shared.clients.list()
+    }
+
+    fn follow(&self, messages: &mpsc::Receiver<Message>, outcome: &Outcome) {
+        // It may have changed between the first reading and the first event.
+        let mut must_read = false;
+        loop {
+            if must_read || self.has_changed() {
+                outcome.publish(self.reload_logged());
+            }
+            must_read = match messages.recv_timeout(POLL) {
+                Ok(Message::Event { names_file }) => match settle(messages, names_file) {
+                    Some(names_file) => names_file,
+                    None => return,
+                },
+                Err(RecvTimeoutError::Timeout) => false,
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            };
+        }
+    }
+
+    fn has_changed(&self) -> bool {
+        *self.shared.stamp() != Stamp::of(&self.shared.path)
+    }
+
+    fn reload_logged(&self) -> Result<usize, Arc<FileError>> {
+        match self.reload() {
+            Ok(clients) => {
+                tracing::info!(file = %self.shared.path.display(), clients, "the file of clients was read again");
+                Ok(clients)
+            }
+            Err(error) => {
+                let (line, column) = error.position.unzip();
+                let file = self.shared.path.display();
+                tracing::error!(%file, line, column, reason = %error, "the file of clients is not taken, the old clients stay");
+                Err(Arc::new(error))
+            }
+        }
     }
 }
 
@@ -56,16 +192,161 @@ impl RegistrySource for FileRegistry {
     type Future = Ready<Result<Option<Arc<Client>>, RegistryError>>;
 
     fn find_client(&self, client_id: &str) -> Self::Future {
-        self.clients.find_client(client_id)
+        self.shared.clients.find_client(client_id)
+    }
+}
+
+impl fmt::Debug for FileRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileRegistry")
+            .field("path", &self.shared.path)
+            .field("clients", &self.shared.clients)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn stamp(&self) -> MutexGuard<'_, Option<Stamp>> {
+        self.stamp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells versions of a file apart without reading it.
+#[derive(PartialEq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Some(Self { modified: metadata.modified().ok(), len: metadata.len(), inode })
+    }
+}
+
+enum Message {
+    Event { names_file: bool },
+    Stop,
+}
+
+/// Not reading, which is what a reload does itself.
+fn changes_something(kind: EventKind) -> bool {
+    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+/// Waits until nothing happens any more. Answers whether an event named the file; `None` when all is over.
+fn settle(messages: &mpsc::Receiver<Message>, mut names_file: bool) -> Option<bool> {
+    let deadline = Instant::now() + LONGEST_DEBOUNCE;
+    loop {
+        let patience = DEBOUNCE.min(deadline.saturating_duration_since(Instant::now()));
+        match messages.recv_timeout(patience) {
+            Ok(Message::Event { names_file: named }) => names_file |= named,
+            Err(RecvTimeoutError::Timeout) => return Some(names_file),
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+/// Watches a file of clients, see [`FileRegistry::watch`]. Dropping it ends that.
+///
+/// A stream of what reloading came to: the number of clients, or what is wrong. It gives the last outcome, once;
+/// earlier ones that nobody took are forgotten.
+#[must_use = "dropping it ends the watch"]
+pub struct FileWatch {
+    _watcher: RecommendedWatcher,
+    stop: mpsc::Sender<Message>,
+    outcome: Arc<Outcome>,
+}
+
+#[derive(Default)]
+struct Outcome(Mutex<(Option<Result<usize, Arc<FileError>>>, Option<Waker>)>);
+
+impl Outcome {
+    fn publish(&self, outcome: Result<usize, Arc<FileError>>) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.0 = Some(outcome);
+        let waker = slot.1.take();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Stream for FileWatch {
+    type Item = Result<usize, Arc<FileError>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut slot = self.outcome.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = slot.0.take();
+        if outcome.is_none() {
+            slot.1 = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for FileWatch {
+    fn drop(&mut self) {
+        // The thread is gone when nobody listens.
+        let _ = self.stop.send(Message::Stop);
+    }
+}
+
+impl fmt::Debug for FileWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileWatch").finish_non_exhaustive()
     }
 }
 
 /// Line and column, both from 1.
 type Position = (usize, usize);
 
-fn parse(text: &str) -> Result<Vec<Client>, (Option<Position>, Problem)> {
+type Wrong = (Option<Position>, Problem);
+
+fn read(path: &Path) -> Result<Vec<Client>, FileError> {
+    let error = |position, problem| FileError { path: path.to_owned(), position, problem };
+    let text = std::fs::read_to_string(path).map_err(|source| error(None, Problem::Read(source)))?;
+    let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    let parse = if is_toml { parse_toml } else { parse_json };
+    parse(&text).map_err(|(position, problem)| error(position, problem))
+}
+
+/// The clients of a file so far.
+#[derive(Default)]
+struct Entries {
+    ids: HashSet<String>,
+    clients: Vec<Client>,
+}
+
+impl Entries {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { ids: HashSet::with_capacity(capacity), clients: Vec::with_capacity(capacity) }
+    }
+
+    fn add(&mut self, metadata: Value) -> Result<(), Problem> {
+        let named = metadata.get("client_id").and_then(Value::as_str).map(str::to_owned);
+        let client = Client::from_metadata(metadata).map_err(|source| Problem::Client { client_id: named, source })?;
+        if !self.ids.insert(client.id().to_owned()) {
+            return Err(Problem::Repeated(client.id().to_owned()));
+        }
+        self.clients.push(client);
+        Ok(())
+    }
+}
+
+fn parse_json(text: &str) -> Result<Vec<Client>, Wrong> {
     // At the very beginning of a line serde_json counts column 0.
-    let syntax = |error: serde_json::Error| (Some((error.line(), error.column().max(1))), Problem::Syntax(error));
+    let syntax =
+        |error: serde_json::Error| (Some((error.line(), error.column().max(1))), Problem::Syntax(error.into()));
+    let offset = |entry: &RawValue| entry.get().as_ptr() as usize - text.as_ptr() as usize;
     let entries = match serde_json::from_str::<Vec<&RawValue>>(text) {
         Ok(entries) => entries,
         // An object, perhaps: the error of that reading is the better one where the file begins like one.
@@ -74,29 +355,66 @@ fn parse(text: &str) -> Result<Vec<Client>, (Option<Position>, Problem)> {
             let mut members: std::collections::BTreeMap<String, &RawValue> =
                 serde_json::from_str(text).map_err(syntax)?;
             let clients = members.remove("clients").ok_or((Some((1, 1)), Problem::NoClients))?;
-            serde_json::from_str(clients.get()).map_err(|_| (Some(position(text, clients)), Problem::NoClients))?
+            serde_json::from_str(clients.get())
+                .map_err(|_| (Some(position(text, offset(clients))), Problem::NoClients))?
         }
     };
-    let mut ids = HashSet::with_capacity(entries.len());
-    let mut clients = Vec::with_capacity(entries.len());
+    let mut clients = Entries::with_capacity(entries.len());
     for entry in entries {
-        let wrong = |problem| (Some(position(text, entry)), problem);
-        let metadata: Value = serde_json::from_str(entry.get()).map_err(|error| wrong(Problem::Syntax(error)))?;
-        let named = metadata.get("client_id").and_then(Value::as_str).map(str::to_owned);
-        let client =
-            Client::from_metadata(metadata).map_err(|source| wrong(Problem::Client { client_id: named, source }))?;
-        if !ids.insert(client.id().to_owned()) {
-            return Err(wrong(Problem::Repeated(client.id().to_owned())));
-        }
-        clients.push(client);
+        let wrong = |problem| (Some(position(text, offset(entry))), problem);
+        let metadata = serde_json::from_str(entry.get()).map_err(|error| wrong(Problem::Syntax(error.into())))?;
+        clients.add(metadata).map_err(wrong)?;
     }
-    Ok(clients)
+    Ok(clients.clients)
 }
 
-/// Where an entry begins in the text that it was borrowed from.
-fn position(text: &str, entry: &RawValue) -> Position {
-    let offset = entry.get().as_ptr() as usize - text.as_ptr() as usize;
-    let before = &text[..offset];
+fn parse_toml(text: &str) -> Result<Vec<Client>, Wrong> {
+    let mut members = DeTable::parse(text).map_err(|error| {
+        let position = error.span().map(|span| position(text, span.start));
+        // Its `Display` is a drawing of many lines.
+        (position, Problem::Syntax(error.message().into()))
+    })?;
+    let entries = members.get_mut().remove("clients").ok_or((Some((1, 1)), Problem::NoClients))?;
+    let start = entries.span().start;
+    let DeValue::Array(entries) = entries.into_inner() else {
+        return Err((Some(position(text, start)), Problem::NoClients));
+    };
+    let mut clients = Entries::with_capacity(entries.len());
+    for entry in entries {
+        let start = entry.span().start;
+        let metadata = json(entry.into_inner());
+        clients.add(metadata).map_err(|problem| (Some(position(text, start)), problem))?;
+    }
+    Ok(clients.clients)
+}
+
+/// Dates, and numbers that JSON does not have, as their text.
+fn json(value: DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => text.into_owned().into(),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(value) => value.into(),
+            Err(_) => number.to_string().into(),
+        },
+        DeValue::Float(number) => match number.as_str().parse().ok().and_then(serde_json::Number::from_f64) {
+            Some(value) => value.into(),
+            None => number.to_string().into(),
+        },
+        DeValue::Boolean(value) => value.into(),
+        DeValue::Datetime(time) => time.to_string().into(),
+        DeValue::Array(values) => values.into_iter().map(|value| json(value.into_inner())).collect(),
+        DeValue::Table(members) => {
+            let members = members.into_iter();
+            members
+                .map(|(name, value)| (name.into_inner().into_owned(), json(value.into_inner())))
+                .collect::<Map<_, _>>()
+                .into()
+        }
+    }
+}
+
+fn position(text: &str, offset: usize) -> Position {
+    let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
@@ -114,7 +432,8 @@ pub struct FileError {
 #[derive(Debug)]
 enum Problem {
     Read(std::io::Error),
-    Syntax(serde_json::Error),
+    Syntax(BoxError),
+    Watch(notify::Error),
     NoClients,
     Client { client_id: Option<String>, source: MetadataError },
     Repeated(String),
@@ -143,6 +462,7 @@ impl fmt::Display for FileError {
         match &self.problem {
             Problem::Read(error) => write!(f, ": {error}"),
             Problem::Syntax(error) => write!(f, ": {error}"),
+            Problem::Watch(error) => write!(f, ": its folder cannot be watched: {error}"),
             Problem::NoClients => f.write_str(": must be an array of clients, or an object with an array `clients`"),
             Problem::Client { client_id: Some(id), source } => write!(f, ": client {id:?}: {source}"),
             Problem::Client { client_id: None, source } => write!(f, ": {source}"),
@@ -155,7 +475,8 @@ impl std::error::Error for FileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.problem {
             Problem::Read(error) => Some(error),
-            Problem::Syntax(error) => Some(error),
+            Problem::Syntax(error) => Some(&**error),
+            Problem::Watch(error) => Some(error),
             Problem::Client { source, .. } => Some(source),
             Problem::NoClients | Problem::Repeated(_) => None,
         }

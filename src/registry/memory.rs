@@ -49,7 +49,7 @@ struct Shared {
     writer: Mutex<ScopeLists>,
 }
 
-type Clients = papaya::HashMap<Entry, Held>;
+type Clients = papaya::HashMap<Id, Held>;
 
 impl MemoryRegistry {
     /// An empty registry. Clients cannot register themselves.
@@ -77,7 +77,7 @@ impl MemoryRegistry {
     #[must_use]
     pub fn get(&self, client_id: &str) -> Option<Arc<Client>> {
         let clients = self.shared.clients.load();
-        clients.pin().get_key_value(client_id).map(|(entry, _)| Arc::clone(&entry.0))
+        clients.pin().get(client_id).map(|held| Arc::clone(&held.client))
     }
 
     /// Where the client of this id came from.
@@ -90,7 +90,7 @@ impl MemoryRegistry {
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Client>> {
         let clients = self.shared.clients.load();
-        let mut list: Vec<_> = clients.pin().keys().map(|entry| Arc::clone(&entry.0)).collect();
+        let mut list: Vec<_> = clients.pin().values().map(|held| Arc::clone(&held.client)).collect();
         list.sort_unstable_by(|a, b| a.id().cmp(b.id()));
         list
     }
@@ -127,7 +127,11 @@ impl MemoryRegistry {
     #[allow(clippy::must_use_candidate)]
     pub fn revoke(&self, client_id: &str) -> Option<Arc<Client>> {
         let mut writer = self.write();
-        let mut client = Client::clone(&*self.get(client_id)?);
+        let old = self.get(client_id)?;
+        if old.status() == ClientStatus::Revoked {
+            return Some(old);
+        }
+        let mut client = Client::clone(&*old);
         client.set_status(ClientStatus::Revoked);
         writer.replace(client).map(|replaced| replaced.old)
     }
@@ -137,7 +141,7 @@ impl MemoryRegistry {
     pub fn remove(&self, client_id: &str) -> Option<Arc<Client>> {
         let writer = self.write();
         let guard = writer.clients.pin();
-        guard.remove_entry(client_id).map(|(entry, _)| Arc::clone(&entry.0))
+        guard.remove(client_id).map(|held| Arc::clone(&held.client))
     }
 
     /// Puts these clients, as configured ones, in the place of all there are, at once: a look-up sees the old
@@ -149,7 +153,8 @@ impl MemoryRegistry {
         let fresh = Clients::with_capacity(clients.size_hint().0);
         let guard = fresh.pin();
         for client in clients {
-            guard.insert(lists.enter(client), Held::new(Origin::Configured, now));
+            let held = Held::new(lists.enter(client), Origin::Configured, now);
+            guard.insert(held.id(), held);
         }
         drop(guard);
         let mut writer = self.write();
@@ -282,7 +287,7 @@ impl RegistryStore for MemoryRegistry {
 
     fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
         let clients = self.shared.clients.load();
-        let record = clients.pin().get_key_value(client_id).map(|(entry, held)| held.record(entry));
+        let record = clients.pin().get(client_id).map(Held::record);
         ready(Ok(record)).boxed()
     }
 
@@ -290,15 +295,15 @@ impl RegistryStore for MemoryRegistry {
         let clients = self.shared.clients.load();
         let pinned = clients.pin();
         let mut page: Vec<_> =
-            pinned.iter().filter(|(entry, _)| after.is_none_or(|after| entry.0.id() > after)).collect();
-        page.sort_unstable_by(|(a, _), (b, _)| a.0.id().cmp(b.0.id()));
+            pinned.values().filter(|held| after.is_none_or(|after| held.client.id() > after)).collect();
+        page.sort_unstable_by(|a, b| a.client.id().cmp(b.client.id()));
         page.truncate(limit);
-        ready(Ok(page.into_iter().map(|(entry, held)| held.record(entry)).collect())).boxed()
+        ready(Ok(page.into_iter().map(Held::record).collect())).boxed()
     }
 
     fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
         let clients = self.shared.clients.load();
-        let registered = clients.pin().iter().filter(|(entry, held)| held.is_live_registration(entry)).count();
+        let registered = clients.pin().values().filter(|held| held.is_live_registration()).count();
         ready(Ok(registered as u64)).boxed()
     }
 
@@ -307,13 +312,13 @@ impl RegistryStore for MemoryRegistry {
         let clients = writer.clients.pin();
         let before = seconds(created_before);
         let mut unused: Vec<_> = clients
-            .iter()
-            .filter(|(entry, held)| {
-                held.is_live_registration(entry)
+            .values()
+            .filter(|held| {
+                held.is_live_registration()
                     && held.created_at < before
                     && held.last_used_at.load(Ordering::Relaxed) == 0
             })
-            .map(|(entry, held)| (held.created_at, Arc::clone(&entry.0)))
+            .map(|held| (held.created_at, Arc::clone(&held.client)))
             .collect();
         unused.sort_unstable_by(|(a, first), (b, second)| (a, first.id()).cmp(&(b, second.id())));
         unused.truncate(usize::try_from(most).unwrap_or(usize::MAX));
@@ -344,9 +349,9 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn insert(&mut self, client: Client, origin: Origin) -> Result<Arc<Client>, RegisterError> {
-        let entry = self.lists.enter(client);
-        let client = Arc::clone(&entry.0);
-        match self.clients.pin().try_insert(entry, Held::new(origin, seconds(SystemTime::now()))) {
+        let client = self.lists.enter(client);
+        let held = Held::new(Arc::clone(&client), origin, seconds(SystemTime::now()));
+        match self.clients.pin().try_insert(held.id(), held) {
             Ok(_) => Ok(client),
             Err(_) => Err(RegisterError::AlreadyExists),
         }
@@ -354,16 +359,16 @@ impl Writer<'_> {
 
     /// Unless it is revoked: that is for good.
     fn replace_live(&mut self, client: Client) -> Option<Replaced> {
-        let is_revoked = self.clients.pin().get_key_value(client.id())?.0.0.status() == ClientStatus::Revoked;
+        let is_revoked = self.clients.pin().get(client.id())?.client.status() == ClientStatus::Revoked;
         if is_revoked { None } else { self.replace(client) }
     }
 
     fn replace(&mut self, client: Client) -> Option<Replaced> {
         let clients = self.clients.pin();
-        let (old, held) = clients.get_key_value(client.id())?;
-        let entry = self.lists.enter(client);
-        let replaced = Replaced { old: Arc::clone(&old.0), new: Arc::clone(&entry.0) };
-        clients.insert(entry, held.updated(seconds(SystemTime::now())));
+        let old = clients.get(client.id())?;
+        let new = old.updated(self.lists.enter(client), seconds(SystemTime::now()));
+        let replaced = Replaced { old: Arc::clone(&old.client), new: Arc::clone(&new.client) };
+        clients.insert(new.id(), new);
         Some(replaced)
     }
 }
@@ -381,7 +386,7 @@ struct ScopeLists {
 }
 
 impl ScopeLists {
-    fn enter(&mut self, mut client: Client) -> Entry {
+    fn enter(&mut self, mut client: Client) -> Arc<Client> {
         if let Some(shared) = self.lists.get(client.scopes_arc()) {
             client.share_scopes(Arc::clone(shared));
         } else {
@@ -391,12 +396,13 @@ impl ScopeLists {
             }
             self.lists.insert(Arc::clone(client.scopes_arc()));
         }
-        Entry(Arc::new(client))
+        Arc::new(client)
     }
 }
 
-/// What is known about a client besides itself. Times are seconds since the epoch, which 32 bits hold until 2106.
+/// A client and what is known about it. Times are seconds since the epoch, which 32 bits hold until 2106.
 struct Held {
+    client: Arc<Client>,
     origin: Origin,
     created_at: u32,
     updated_at: u32,
@@ -405,27 +411,27 @@ struct Held {
 }
 
 impl Held {
-    fn new(origin: Origin, now: u32) -> Self {
-        Self { origin, created_at: now, updated_at: now, last_used_at: AtomicU32::new(0) }
+    fn new(client: Arc<Client>, origin: Origin, now: u32) -> Self {
+        Self { client, origin, created_at: now, updated_at: now, last_used_at: AtomicU32::new(0) }
     }
 
-    fn updated(&self, now: u32) -> Self {
-        Self {
-            origin: self.origin,
-            created_at: self.created_at,
-            updated_at: now,
-            last_used_at: AtomicU32::new(self.last_used_at.load(Ordering::Relaxed)),
-        }
+    fn updated(&self, client: Arc<Client>, now: u32) -> Self {
+        let last_used_at = AtomicU32::new(self.last_used_at.load(Ordering::Relaxed));
+        Self { client, origin: self.origin, created_at: self.created_at, updated_at: now, last_used_at }
     }
 
-    fn is_live_registration(&self, entry: &Entry) -> bool {
-        self.origin == Origin::Registered && entry.0.status() != ClientStatus::Revoked
+    fn id(&self) -> Id {
+        Id(Arc::clone(&self.client))
     }
 
-    fn record(&self, entry: &Entry) -> Record {
+    fn is_live_registration(&self) -> bool {
+        self.origin == Origin::Registered && self.client.status() != ClientStatus::Revoked
+    }
+
+    fn record(&self) -> Record {
         let last_used_at = self.last_used_at.load(Ordering::Relaxed);
         Record {
-            client: Arc::clone(&entry.0),
+            client: Arc::clone(&self.client),
             origin: self.origin,
             created_at: time(self.created_at),
             updated_at: time(self.updated_at),
@@ -443,24 +449,25 @@ fn time(seconds: u32) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into())
 }
 
-/// A client, found by its id.
-struct Entry(Arc<Client>);
+/// The id of a client, without a copy of it. After a replacement it may be that of the earlier client, which has the
+/// same id; what is found under it is the new one.
+struct Id(Arc<Client>);
 
-impl Borrow<str> for Entry {
+impl Borrow<str> for Id {
     fn borrow(&self) -> &str {
         self.0.id()
     }
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Id {
     fn eq(&self, other: &Self) -> bool {
         self.0.id() == other.0.id()
     }
 }
 
-impl Eq for Entry {}
+impl Eq for Id {}
 
-impl Hash for Entry {
+impl Hash for Id {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.id().hash(state);
     }

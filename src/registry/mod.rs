@@ -1,11 +1,15 @@
 //! Where clients come from.
 
 mod boxed;
+#[cfg(feature = "cache")]
+mod cached;
 mod chain;
 mod env;
 #[cfg(feature = "file")]
 mod file;
 mod function;
+#[cfg(feature = "http-registry")]
+mod http;
 mod memory;
 #[cfg(feature = "metadata-document")]
 mod metadata_document;
@@ -23,12 +27,18 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use self::boxed::{BoxRegistry, BoxStore, Boxed};
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use self::cached::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
 pub use self::chain::{Or, OrFuture};
 pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning, WellKnownClient};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
-pub use self::file::{FileError, FileRegistry};
+pub use self::file::{FileError, FileRegistry, FileWatch};
 pub use self::function::{RegistryFn, registry_fn};
+#[cfg(feature = "http-registry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
+pub use self::http::{HttpRegistry, HttpRegistryBuilder};
 pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]

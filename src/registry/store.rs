@@ -11,7 +11,8 @@ use crate::client::Client;
 
 /// A source whose clients can be added, changed and taken away.
 ///
-/// All implementations keep the same promises, which one contract test suite holds them to.
+/// All implementations keep the same promises, which one contract test suite holds them to. Methods that are added
+/// later come with a default body.
 ///
 /// ```
 /// use futures::executor::block_on;

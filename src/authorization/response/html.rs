@@ -113,10 +113,13 @@ fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &st
 /// No script, nothing from elsewhere, no frame around it.
 const PAGE_CSP: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// A page that somebody else wrote may have a policy of its own, but not none.
+/// An answer that somebody else wrote may have a policy of its own, but a page not none.
 pub(super) fn keep_policy(response: &mut Response<Bytes>) {
     let headers = response.headers_mut();
-    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(PAGE_CSP));
+    let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().ends_with(b"json"));
+    if !is_json {
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(PAGE_CSP));
+    }
 }
 
 pub(super) fn write_error_page(error: &DirectError, response: &mut Response<Bytes>) {

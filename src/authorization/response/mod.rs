@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 
-pub use self::redirect::AuthorizationResponse;
 pub(crate) use self::redirect::RedirectTarget;
+pub use self::redirect::{AuthorizationResponse, SerializeParametersError};
 use super::{DirectError, ErrorCode, Reason, Rejection};
 
 /// How a response goes back to the client (OAuth 2.0 Multiple Response Type Encoding Practices, Form Post
@@ -103,7 +103,6 @@ fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Res
         html::write_error_page(error, &mut response);
         if let Some(hook) = &answers.html {
             hook(error, &mut response);
-            html::keep_policy(&mut response);
         }
     } else {
         json::write_error(error, &mut response);
@@ -111,6 +110,7 @@ fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Res
             hook(error, &mut response);
         }
     }
+    html::keep_policy(&mut response);
     finish(response, to.method)
 }
 

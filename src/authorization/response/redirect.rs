@@ -42,6 +42,16 @@ impl AuthorizationResponse {
         Self::build(target, &parameters)
     }
 
+    /// The parameters are the members of `parameters`, as `serde_urlencoded` writes them.
+    pub(crate) fn serialized(
+        target: RedirectTarget<'_>,
+        parameters: &impl Serialize,
+    ) -> Result<Self, SerializeParametersError> {
+        let text = serde_urlencoded::to_string(parameters).map_err(SerializeParametersError)?;
+        let pairs: Vec<_> = form_urlencoded::parse(text.as_bytes()).collect();
+        Ok(Self::new(target, pairs.iter().map(|(name, value)| (&**name, &**value))))
+    }
+
     pub(crate) fn error(target: RedirectTarget<'_>, error: &AuthorizationError) -> Self {
         let parameters = [
             ("error", error.code().as_str()),
@@ -90,6 +100,22 @@ impl AuthorizationResponse {
     }
 }
 
+/// Response parameters that are no flat set of names and values.
+#[derive(Debug)]
+pub struct SerializeParametersError(serde_urlencoded::ser::Error);
+
+impl std::fmt::Display for SerializeParametersError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the response parameters are no flat set of names and values")
+    }
+}
+
+impl std::error::Error for SerializeParametersError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
 /// Without its text, which carries codes and `state`.
 impl std::fmt::Debug for AuthorizationResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,8 +132,13 @@ fn query_separator(uri: &str) -> &'static str {
     }
 }
 
-fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut location = String::with_capacity(uri.len() + 128);
+fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
+    if parameters.clone().next().is_none() {
+        return uri.to_owned();
+    }
+    // Exact, so that the string becomes a header value as it is.
+    let added: usize = parameters.clone().map(|(name, value)| encoded_len(name) + encoded_len(value) + 2).sum();
+    let mut location = String::with_capacity(uri.len() + separator.len() + added.saturating_sub(1));
     location.push_str(uri);
     location.push_str(separator);
     let start = location.len();
@@ -116,6 +147,10 @@ fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'
         [parameter].serialize(serde_urlencoded::Serializer::new(&mut form)).expect("a pair of strings always encodes");
     }
     form.finish()
+}
+
+fn encoded_len(text: &str) -> usize {
+    form_urlencoded::byte_serialize(text.as_bytes()).map(str::len).sum()
 }
 
 /// What the page runs, and nothing else: see [`FORM_CSP`].

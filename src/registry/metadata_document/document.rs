@@ -95,23 +95,23 @@ fn scopes(members: &mut Map<String, Value>, policy: &DocumentPolicy) -> Result<(
         Some(Value::String(scope)) => Some(Scope::parse(&scope).map_err(|_| Rule::Scope)?),
         Some(_) => return Err(Rule::Scope),
     };
-    let Some(allowed) = &policy.allowed_scopes else {
-        if let Some(default) = &policy.default_scopes {
-            members.insert("scope".into(), default.as_str().into());
-        }
-        return Ok(());
-    };
-    let within = |named: &Scope| Scope::from_tokens(named.iter().filter(|token| allowed.contains(token)));
-    let named = named.as_ref().map(within).transpose().map_err(|_| Rule::Scope)?;
+    let is_default = |token: &str| policy.default_scopes.as_ref().is_some_and(|scopes| scopes.contains(token));
+    let is_allowed = |token: &str| policy.allowed_scopes.as_ref().is_some_and(|allowed| allowed.contains(token));
+    let within =
+        |named: &Scope| Scope::from_tokens(named.iter().filter(|token| is_default(token) || is_allowed(token)));
+    // Where nothing is allowed, what the document names does not count.
+    let counts = policy.allowed_scopes.is_some() || policy.default_scopes.is_some();
+    let named = named.as_ref().filter(|_| counts).map(within).transpose().map_err(|_| Rule::Scope)?;
     let own = named.or_else(|| policy.default_scopes.clone());
-    match (policy.grant_all_scopes, own) {
-        (false, None) => {}
-        (false, Some(own)) => {
+    let all = policy.allowed_scopes.as_ref().filter(|_| policy.grant_all_scopes);
+    match (all, own) {
+        (None, None) => {}
+        (None, Some(own)) => {
             members.insert("scope".into(), own.as_str().into());
         }
-        (true, own) => {
+        (Some(all), own) => {
             let own = own.unwrap_or_default();
-            let all = match allowed {
+            let all = match all {
                 AllowedScopes::All => "*".to_owned(),
                 AllowedScopes::Listed(all) => format!("{all} {own}"),
             };

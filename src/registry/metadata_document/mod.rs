@@ -359,8 +359,8 @@ impl MetadataDocumentBuilder {
         self
     }
 
-    /// The scopes that a document can name; others in it are ignored, since it is written for many servers
-    /// (default: none, so that the scopes that it names do not count).
+    /// The scopes that a document can name beside the [default ones](Self::default_scopes); others in it are
+    /// ignored, since it is written for many servers (default: none).
     pub fn allowed_scopes(mut self, scopes: Scope) -> Self {
         self.policy.allowed_scopes = Some(AllowedScopes::new(scopes));
         self

@@ -1,0 +1,305 @@
+//! Clients that another server keeps.
+
+mod keycloak;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{HeaderValue, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use url::Url;
+
+use super::{BoxError, RegistryError, RegistrySource};
+use crate::client::{Client, is_client_id};
+
+/// All but the unreserved characters of RFC 3986 §2.3.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Longer ids are unknown: a server would refuse the address, which is not the same.
+const MAX_ID: usize = 2048;
+
+/// Clients that another server keeps: `GET {base}/{client_id}`, with an answer of RFC 7591 client metadata. That
+/// is the admin API of Ory Hydra as it is (where empty `grant_types` and `response_types` mean the defaults);
+/// [`HttpRegistry::keycloak`] knows the one of Keycloak. Cheap to clone.
+///
+/// | answer | means |
+/// |---|---|
+/// | 200 | the client; its `client_id` must be the one that was asked for |
+/// | 404 | there is none |
+/// | 408, 425, 429, 5xx, no connection, too late | a [transient](RegistryError::is_transient) failure |
+/// | 401, 403, any other status, a redirect, an unreadable or too long document | a permanent failure |
+///
+/// Redirects are not followed, since the `Authorization` header would go with them. Put a `CachedRegistry`
+/// (feature `cache`) in front of it.
+///
+/// ```
+/// use http::HeaderValue;
+/// use tower_oauth_client_validation::{HttpRegistry, RegistryError};
+///
+/// let registry = HttpRegistry::builder("https://hydra.example/admin/clients")
+///     .authorization(|| async {
+///         let token = std::env::var("HYDRA_TOKEN").map_err(RegistryError::permanent)?;
+///         HeaderValue::try_from(format!("Bearer {token}")).map_err(RegistryError::permanent)
+///     })
+///     .build()?;
+/// # let _ = registry;
+/// # Ok::<(), RegistryError>(())
+/// ```
+#[derive(Clone)]
+pub struct HttpRegistry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    http: reqwest::Client,
+    address: Address,
+    authorization: Option<Authorization>,
+    mapping: Mapping,
+    max_body: usize,
+}
+
+type Authorization = Box<dyn Fn() -> BoxFuture<'static, Result<HeaderValue, RegistryError>> + Send + Sync>;
+type Mapping = Box<dyn Fn(&str, Value) -> Result<Option<Client>, BoxError> + Send + Sync>;
+
+impl HttpRegistry {
+    /// Begins a registry that asks `{base}/{client_id}`.
+    pub fn builder(base: impl Into<String>) -> HttpRegistryBuilder {
+        HttpRegistryBuilder {
+            base: base.into(),
+            parameter: None,
+            authorization: None,
+            mapping: Box::new(|_, document| rfc7591(document)),
+            timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            max_body: 64 * 1024,
+            system_proxy: false,
+        }
+    }
+
+    /// Begins a registry that asks Keycloak; `base` is `https://HOST/admin/realms/REALM/clients`.
+    ///
+    /// The client is looked for with `?clientId=`. From its representation are taken: `clientId`, `name`,
+    /// `enabled`, `publicClient`, the flows as response and grant types, default and optional client scopes as
+    /// allowed scopes besides `openid`, and the default ones as what is granted when nothing is asked for. A SAML
+    /// client is unknown.
+    ///
+    /// Of `redirectUris`, relative ones get the `rootUrl`. What [`RedirectUri`](crate::RedirectUri) does not take
+    /// is left out, with a warning: above all `/*`, which would send codes to any page of the host (RFC 9700
+    /// §4.1.3). Register the full URIs in Keycloak.
+    pub fn keycloak(base: impl Into<String>) -> HttpRegistryBuilder {
+        Self::builder(base).query_parameter("clientId").mapping(keycloak::client)
+    }
+}
+
+/// Ory Hydra writes what was left out as empty lists, and takes the defaults of RFC 7591 §2 for them.
+fn rfc7591(mut document: Value) -> Result<Option<Client>, BoxError> {
+    if let Value::Object(members) = &mut document {
+        for name in ["grant_types", "response_types"] {
+            if members.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty) {
+                members.remove(name);
+            }
+        }
+    }
+    Ok(Some(Client::from_metadata(document)?))
+}
+
+/// Builds an [`HttpRegistry`].
+///
+/// Defaults: 5 s for a look-up, 2 s of them to connect, 64 KiB of body.
+#[must_use]
+pub struct HttpRegistryBuilder {
+    base: String,
+    parameter: Option<&'static str>,
+    authorization: Option<Authorization>,
+    mapping: Mapping,
+    timeout: Duration,
+    connect_timeout: Duration,
+    max_body: usize,
+    system_proxy: bool,
+}
+
+impl HttpRegistryBuilder {
+    /// The value of the `Authorization` header, asked for before each look-up. A failure of it fails the look-up.
+    pub fn authorization<F>(mut self, authorization: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<HeaderValue, RegistryError>> + Send + 'static,
+    {
+        self.authorization = Some(Box::new(move || authorization().boxed()));
+        self
+    }
+
+    /// Makes the client from what the server answered; `None`: there is none. An error is a permanent failure.
+    pub fn mapping(
+        mut self,
+        mapping: impl Fn(&str, Value) -> Result<Option<Client>, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.mapping = Box::new(mapping);
+        self
+    }
+
+    /// Asks `{base}?{name}={client_id}`, for servers that answer with a list. There, 404 is a permanent failure:
+    /// the list itself is missing.
+    pub fn query_parameter(mut self, name: &'static str) -> Self {
+        self.parameter = Some(name);
+        self
+    }
+
+    /// How long a look-up may take, to the last byte (default: 5 s).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long connecting may take (default: 2 s).
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Bytes of the answer at the most, counted while reading (default: 64 KiB).
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Takes the proxy that the environment names (default: no proxy).
+    pub fn system_proxy(mut self, allowed: bool) -> Self {
+        self.system_proxy = allowed;
+        self
+    }
+
+    /// Judges what was given.
+    ///
+    /// # Errors
+    ///
+    /// When the base is no `http` or `https` URL without query and fragment.
+    pub fn build(self) -> Result<HttpRegistry, RegistryError> {
+        let base = Url::parse(&self.base).map_err(RegistryError::permanent)?;
+        let is_base = matches!(base.scheme(), "http" | "https") && base.query().is_none() && base.fragment().is_none();
+        if !is_base {
+            return Err(RegistryError::permanent("the base is no http or https URL without query and fragment"));
+        }
+        let mut http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(self.timeout)
+            .connect_timeout(self.connect_timeout);
+        if !self.system_proxy {
+            http = http.no_proxy();
+        }
+        let shared = Shared {
+            http: http.build().map_err(RegistryError::permanent)?,
+            address: Address { base, parameter: self.parameter },
+            authorization: self.authorization,
+            mapping: self.mapping,
+            max_body: self.max_body,
+        };
+        Ok(HttpRegistry { shared: Arc::new(shared) })
+    }
+}
+
+struct Address {
+    base: Url,
+    parameter: Option<&'static str>,
+}
+
+impl Address {
+    /// `None`: no server can know such a client.
+    fn of(&self, client_id: &str) -> Option<Url> {
+        if client_id.is_empty() || client_id.len() > MAX_ID || !is_client_id(client_id) {
+            return None;
+        }
+        let mut url = self.base.clone();
+        if let Some(name) = self.parameter {
+            url.query_pairs_mut().append_pair(name, client_id);
+            return Some(url);
+        }
+        // URL parsers take these for steps in the path, even encoded.
+        if matches!(client_id, "." | "..") {
+            return None;
+        }
+        let path = format!("{}/{}", url.path().trim_end_matches('/'), utf8_percent_encode(client_id, ESCAPED));
+        url.set_path(&path);
+        Some(url)
+    }
+}
+
+impl RegistrySource for HttpRegistry {
+    type Future = BoxFuture<'static, Result<Option<Arc<Client>>, RegistryError>>;
+
+    fn find_client(&self, client_id: &str) -> Self::Future {
+        let (shared, client_id) = (Arc::clone(&self.shared), client_id.to_owned());
+        async move { shared.find(&client_id).await }.boxed()
+    }
+}
+
+impl Shared {
+    async fn find(&self, client_id: &str) -> Result<Option<Arc<Client>>, RegistryError> {
+        let Some(url) = self.address.of(client_id) else {
+            return Ok(None);
+        };
+        let mut request = self.http.get(url).header(ACCEPT, "application/json");
+        if let Some(authorization) = &self.authorization {
+            let mut value = authorization().await?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let response = request.send().await.map_err(registry_error)?;
+        let status = response.status();
+        match status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND if self.address.parameter.is_none() => return Ok(None),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                return Err(RegistryError::transient(format!("the server answered {status}")));
+            }
+            _ if status.is_server_error() => {
+                return Err(RegistryError::transient(format!("the server answered {status}")));
+            }
+            _ => return Err(RegistryError::permanent(format!("the server answered {status}"))),
+        }
+        let body = self.body(response).await?;
+        let unreadable = |source: BoxError| {
+            RegistryError::permanent(format!("the document of client {client_id:?} cannot be used: {source}"))
+        };
+        let document = serde_json::from_slice(&body).map_err(|error| unreadable(error.into()))?;
+        match (self.mapping)(client_id, document).map_err(unreadable)? {
+            Some(client) if client.id() != client_id => Err(unreadable("it is that of another client".into())),
+            client => Ok(client.map(Arc::new)),
+        }
+    }
+
+    async fn body(&self, mut response: reqwest::Response) -> Result<Vec<u8>, RegistryError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(registry_error)? {
+            if chunk.len() > self.max_body - body.len() {
+                return Err(RegistryError::permanent(format!("the answer is longer than {} bytes", self.max_body)));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// Without the address, which may hold a password.
+fn registry_error(error: reqwest::Error) -> RegistryError {
+    let is_permanent = error.is_builder();
+    let error = error.without_url();
+    if is_permanent { RegistryError::permanent(error) } else { RegistryError::transient(error) }
+}
+
+impl fmt::Debug for HttpRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRegistry").field("host", &self.shared.address.base.host_str()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HttpRegistryBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRegistryBuilder").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+//! Clients from a JSON or TOML file, and its new versions.
+
+use std::path::{Path, PathBuf};
+
+use futures::executor::block_on;
+use futures::{FutureExt, StreamExt};
+use tempfile::TempDir;
+use tower_oauth_client_validation::{Client, FileError, FileRegistry, FileWatch, RegistrySource};
+
+fn folder_with(name: &str, text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+fn load(name: &str, text: &str) -> Result<FileRegistry, FileError> {
+    let (_folder, path) = folder_with(name, text);
+    FileRegistry::load(path)
+}
+
+/// Line and column, and the message behind them.
+fn refusal(name: &str, text: &str) -> ((usize, usize), String) {
+    let error = load(name, text).unwrap_err();
+    let message = error.to_string();
+    assert!(!message.contains('\n'), "{message}");
+    let position = error.position().unwrap();
+    let place = format!("{name}:{}:{}: ", position.0, position.1);
+    let (_, reason) = message.split_once(&place).unwrap_or_else(|| panic!("{message}"));
+    (position, reason.to_owned())
+}
+
+fn ids(registry: &FileRegistry) -> Vec<String> {
+    registry.clients().iter().map(|client| client.id().to_owned()).collect()
+}
+
+fn is_known(registry: &FileRegistry, id: &str) -> bool {
+    registry.find_client(id).now_or_never().unwrap().unwrap().is_some()
+}
+
+#[test]
+fn toml_and_json_read_alike() {
+    let toml = r#"
+# Those of the shop.
+[[clients]]
+client_id = "photo-app"
+client_name = "Photo App"
+redirect_uris = ["https://photos.example/callback", "http://127.0.0.1/callback"]
+scope = "openid photos:read"
+token_endpoint_auth_method = "none"
+expires_at = 4_102_444_800
+own = { nested = [1, 2.5, true], hex = 0xff }
+
+[[clients]]
+client_id = 'other'
+disabled = true
+"#;
+    let json = r#"{"clients": [
+        {
+            "client_id": "photo-app",
+            "client_name": "Photo App",
+            "redirect_uris": ["https://photos.example/callback", "http://127.0.0.1/callback"],
+            "scope": "openid photos:read",
+            "token_endpoint_auth_method": "none",
+            "expires_at": 4102444800,
+            "own": {"nested": [1, 2.5, true], "hex": 255}
+        },
+        {"client_id": "other", "disabled": true}
+    ]}"#;
+    let (toml, json) = (load("clients.toml", toml).unwrap(), load("clients.json", json).unwrap());
+    assert_eq!(toml.clients(), json.clients());
+    assert_eq!(ids(&toml), ["other", "photo-app"]);
+    assert!(is_known(&toml, "photo-app") && !is_known(&toml, "Photo-App"));
+    let plain = load("clients", r#"[{"client_id": "other", "disabled": true}]"#).unwrap();
+    assert_eq!(plain.clients()[0], toml.clients()[0]);
+}
+
+#[test]
+fn what_only_toml_has_is_kept_as_text() {
+    let registry = load("c.toml", "[[clients]]\nclient_id = 'a'\nsince = 2026-01-02T03:04:05Z\nhalf = inf\n").unwrap();
+    let clients = registry.clients();
+    let metadata = clients[0].metadata().unwrap();
+    assert_eq!((&metadata["since"], &metadata["half"]), (&"2026-01-02T03:04:05Z".into(), &"inf".into()));
+}
+
+#[test]
+fn a_mistake_is_named_with_its_place() {
+    let (position, reason) = refusal(
+        "c.toml",
+        "[[clients]]\nclient_id = 'a'\n\n[[clients]]\nclient_id = 'b'\nredirect_uris = ['https://a.example/#']\n",
+    );
+    assert_eq!(position, (4, 1));
+    assert!(reason.starts_with(r#"client "b": redirect_uris[0]: "#), "{reason}");
+    let (position, reason) = refusal("c.toml", "[[clients]]\nclient_id = 'a'\n[[clients]]\nclient_id = 'a'\n");
+    assert_eq!((position, &*reason), ((3, 1), r#"client "a": client_id is repeated"#));
+    let (position, _) = refusal("c.toml", "[[clients]]\nclient_id = 'a\n");
+    assert_eq!(position.0, 2);
+    assert_eq!(refusal("c.toml", "clients = 1\n").0, (1, 11));
+    assert_eq!(refusal("c.toml", "other = 1\n").0, (1, 1));
+    assert_eq!(refusal("c.toml", "[[clients]]\nclient_name = 'a'\n").1, "client_id: missing");
+    let (position, reason) = refusal("c.json", "[\n  {\"client_id\": \"a\"},\n  {\"client_id\": 7}\n]");
+    assert_eq!((position, &*reason), ((3, 3), "client_id: must be a string"));
+    assert_eq!(refusal("c.json", "[\n  {\"client_id\": \"a\"\n]").0.0, 3);
+    assert_eq!(refusal("c.json", "{\"clients\":\n {}}").0, (2, 2));
+    assert!(
+        FileRegistry::load("/nowhere/clients.json").unwrap_err().to_string().starts_with("/nowhere/clients.json: ")
+    );
+}
+
+#[test]
+fn reloading_takes_all_or_nothing() {
+    let (_folder, path) = folder_with("c.json", r#"[{"client_id": "a"}, {"client_id": "b"}]"#);
+    let registry = FileRegistry::load(&path).unwrap();
+    std::fs::write(&path, r#"[{"client_id": "c"}, {"client_id": ""}]"#).unwrap();
+    assert_eq!(registry.reload().unwrap_err().position(), Some((1, 22)));
+    assert_eq!(ids(&registry), ["a", "b"]);
+    std::fs::remove_file(&path).unwrap();
+    assert!(registry.reload().is_err());
+    assert_eq!(ids(&registry), ["a", "b"]);
+    std::fs::write(&path, r#"[{"client_id": "c"}]"#).unwrap();
+    assert_eq!(registry.reload().unwrap(), 1);
+    assert_eq!(ids(&registry), ["c"]);
+}
+
+fn next(watch: &mut FileWatch) -> Result<usize, String> {
+    block_on(watch.next()).unwrap().map_err(|error| error.to_string())
+}
+
+/// Takes outcomes until one is as it should be: a write that is seen in two steps has two.
+fn until(watch: &mut FileWatch, is_so: impl Fn(&Result<usize, String>) -> bool) {
+    while !is_so(&next(watch)) {}
+}
+
+fn clients(count: usize) -> String {
+    (0..count).map(|n| format!("[[clients]]\nclient_id = '{n}'\n")).collect()
+}
+
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(&new, path).unwrap();
+}
+
+#[test]
+fn a_watched_file_is_read_again() {
+    let (_folder, path) = folder_with("c.toml", &clients(1));
+    let registry = FileRegistry::load(&path).unwrap();
+    let mut watch = registry.watch().unwrap();
+    std::fs::write(&path, clients(2)).unwrap();
+    until(&mut watch, |outcome| *outcome == Ok(2));
+    replace(&path, &clients(3));
+    until(&mut watch, |outcome| *outcome == Ok(3));
+    assert_eq!(registry.clients().len(), 3);
+
+    replace(&path, "[[clients]]\nclient_id = 7\n");
+    until(&mut watch, |outcome| {
+        outcome.as_ref().is_err_and(|reason| reason.contains("c.toml:1:1: client_id: must be"))
+    });
+    assert_eq!(registry.clients().len(), 3);
+    std::fs::remove_file(&path).unwrap();
+    until(&mut watch, |outcome| outcome.as_ref().is_err_and(|reason| !reason.contains("must be")));
+    assert_eq!(registry.clients().len(), 3);
+    std::fs::write(&path, clients(4)).unwrap();
+    until(&mut watch, |outcome| *outcome == Ok(4));
+    assert!(is_known(&registry, "3"));
+}
+
+#[test]
+fn a_file_behind_a_swapped_link_is_read_again() {
+    // As Kubernetes mounts configuration: clients.toml -> ..data/clients.toml, and ..data is replaced.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (version, count) in [("v1", 1), ("v2", 2)] {
+            std::fs::create_dir(at(version)).unwrap();
+            std::fs::write(at(version).join("clients.toml"), clients(count)).unwrap();
+        }
+        symlink("v1", at("..data")).unwrap();
+        symlink("..data/clients.toml", at("clients.toml")).unwrap();
+        let registry = FileRegistry::load(at("clients.toml")).unwrap();
+        let mut watch = registry.watch().unwrap();
+        symlink("v2", at("..new")).unwrap();
+        std::fs::rename(at("..new"), at("..data")).unwrap();
+        until(&mut watch, |outcome| *outcome == Ok(2));
+    }
+}
+
+#[test]
+fn a_change_before_the_watch_is_not_missed() {
+    let (_folder, path) = folder_with("c.toml", &clients(1));
+    let registry = FileRegistry::load(&path).unwrap();
+    replace(&path, &clients(2));
+    let mut watch = registry.watch().unwrap();
+    until(&mut watch, |outcome| *outcome == Ok(2));
+}
+
+#[test]
+fn readers_see_the_old_set_or_the_new_one() {
+    let set = |version: usize| -> String {
+        (0..2_000).map(|n| format!("[[clients]]\nclient_id = '{n}'\nclient_name = '{version}'\n")).collect()
+    };
+    let (_folder, path) = folder_with("c.toml", &set(0));
+    let registry = FileRegistry::load(&path).unwrap();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let reader = {
+        let registry = registry.clone();
+        std::thread::spawn(move || {
+            let mut seen = 0;
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                let clients = registry.clients();
+                assert_eq!(clients.len(), 2_000);
+                let names: std::collections::BTreeSet<_> = clients.iter().map(|client| client.name()).collect();
+                assert_eq!(names.len(), 1, "{names:?}");
+                seen += 1;
+            }
+            seen
+        })
+    };
+    for version in 1..10 {
+        replace(&path, &set(version));
+        registry.reload().unwrap();
+        let found = registry.find_client("1999").now_or_never().unwrap().unwrap().unwrap();
+        assert_eq!(found.name(), Some(&*version.to_string()));
+    }
+    drop(stop);
+    assert!(reader.join().unwrap() > 0);
+}
+
+/// How long a million takes is for the benches; that it works is for `cargo test -- --ignored`.
+#[test]
+#[ignore = "takes some seconds and a gigabyte"]
+fn a_million_clients_load() {
+    for name in ["c.json", "c.toml"] {
+        let entry = |n: usize| match name {
+            "c.json" => format!(
+                "{}{{\"client_id\":\"client-{n}\",\"redirect_uris\":[\"https://{n}.example/cb\"],\"scope\":\"openid\"}}",
+                if n == 0 { "[" } else { "," }
+            ),
+            _ => format!(
+                "[[clients]]\nclient_id = 'client-{n}'\nredirect_uris = ['https://{n}.example/cb']\nscope = 'openid'\n"
+            ),
+        };
+        let mut text: String = (0..1_000_000).map(entry).collect();
+        if name == "c.json" {
+            text.push(']');
+        }
+        let (_folder, path) = folder_with(name, &text);
+        drop(text);
+        let registry = FileRegistry::load(&path).unwrap();
+        assert_eq!(registry.reload().unwrap(), 1_000_000);
+        let last: Client = (*registry.find_client("client-999999").now_or_never().unwrap().unwrap().unwrap()).clone();
+        assert_eq!(last.redirect_uris()[0].as_str(), "https://999999.example/cb");
+    }
+}
