@@ -27,6 +27,9 @@ macro_rules! contract {
                 unused_registrations_are_removed
                 writers_at_once_do_not_lose_a_write
                 many_inserts_of_one_id_have_one_winner
+                times_are_recorded
+                live_registrations_are_counted
+                readers_see_whole_clients
             );
         }
     };
@@ -267,4 +270,76 @@ pub(crate) async fn many_inserts_of_one_id_have_one_winner(store: &impl Store) {
     }
     assert_eq!(winners.len(), 1);
     assert_eq!(*store.find_client("app").await.unwrap().unwrap(), *winners[0]);
+}
+
+pub(crate) async fn times_are_recorded(store: &impl Store) {
+    let second = Duration::from_secs(1);
+    let before = SystemTime::now() - second;
+    store.insert(client("a"), Origin::Registered).await.unwrap();
+    let inserted = store.record("a").await.unwrap().unwrap();
+    assert!(before <= inserted.created_at && inserted.created_at <= SystemTime::now());
+    assert_eq!(inserted.updated_at, inserted.created_at);
+    store.replace(client("a")).await.unwrap();
+    store.revoke("a").await.unwrap();
+    let revoked = store.record("a").await.unwrap().unwrap();
+    assert_eq!(revoked.created_at, inserted.created_at);
+    assert!(revoked.updated_at >= inserted.updated_at && revoked.updated_at <= SystemTime::now());
+    for time in [revoked.created_at, revoked.updated_at] {
+        assert_eq!(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos(), 0, "whole seconds");
+    }
+}
+
+pub(crate) async fn live_registrations_are_counted(store: &impl Store) {
+    assert_eq!(store.count_registered().await.unwrap(), 0);
+    for (id, origin) in [
+        ("a", Origin::Registered),
+        ("b", Origin::Registered),
+        ("c", Origin::Registered),
+        ("configured", Origin::Configured),
+        ("upstream", Origin::Upstream),
+    ] {
+        store.insert(client(id), origin).await.unwrap();
+    }
+    assert_eq!(store.count_registered().await.unwrap(), 3);
+    store.touch("a", SystemTime::now()).await.unwrap();
+    assert_eq!(store.count_registered().await.unwrap(), 3);
+    store.revoke("a").await.unwrap();
+    assert_eq!(store.count_registered().await.unwrap(), 2);
+    store.remove("a").await.unwrap();
+    store.remove("b").await.unwrap();
+    assert_eq!(store.count_registered().await.unwrap(), 1);
+    store.replace(client("configured")).await.unwrap();
+    store.replace(client("c").to_builder().disabled(true).build().unwrap()).await.unwrap();
+    assert_eq!(store.count_registered().await.unwrap(), 1);
+}
+
+pub(crate) async fn readers_see_whole_clients(store: &impl Store) {
+    let version = |version: u32| {
+        let uri = format!("https://v{version}.example/cb");
+        Client::builder("a").name(version.to_string()).redirect_uri(uri).build().unwrap()
+    };
+    store.insert(version(0), Origin::Registered).await.unwrap();
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for round in 1..=200 {
+                store.replace(version(round)).await.unwrap();
+            }
+        }
+    });
+    let mut last = 0;
+    loop {
+        let was_finished = writer.is_finished();
+        let found = store.find_client("a").await.unwrap().expect("it is never gone");
+        let seen: u32 = found.name().unwrap().parse().unwrap();
+        assert!(seen >= last, "an older client came back");
+        assert_eq!(found.redirect_uris()[0].as_str(), format!("https://v{seen}.example/cb"));
+        last = seen;
+        if was_finished {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    writer.await.unwrap();
+    assert_eq!(last, 200);
 }

@@ -24,6 +24,5 @@ mod registry_sql;
 mod server_metadata;
 mod socket;
 mod sources;
-mod store_contract;
 mod upstream_registration;
 mod vectors;

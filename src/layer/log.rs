@@ -72,7 +72,7 @@ impl fmt::Display for ClientId<'_> {
         let mut left = LONGEST_CLIENT_ID;
         for c in self.0.chars() {
             // An escape is cut before it, not within.
-            match left.checked_sub(c.escape_debug().count()) {
+            match left.checked_sub(c.escape_debug().map(char::len_utf8).sum()) {
                 Some(rest) => left = rest,
                 None => return Ok(()),
             }
