@@ -228,6 +228,26 @@ async fn registered_clients_stand_beside_those_of_a_file() {
     assert_eq!(std::fs::read_to_string(&path).expect("it is there"), clients.to_string());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn registered_clients_outlive_the_program_in_sqlite() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite://{}", directory.path().join("clients.sqlite").display());
+    let args = ["--registry", &*url, "--registration", "open", "--auto-approve"];
+    let server = start(&args).await;
+    let client = register(&server, json!({ "redirect_uris": [CALLBACK] })).await;
+    assert_eq!(server.stop("TERM").await, Some(0));
+
+    let server = start(&args).await;
+    let (id, secret) = (text(&client, "client_id"), text(&client, "client_secret"));
+    let tokens = redeem(&server, id, &[], &[("client_id", id), ("client_secret", secret)]).await;
+    assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
+    let bearer = format!("Bearer {}", text(&client, "registration_access_token"));
+    let uri = server.url(&format!("/register/{id}"));
+    let known = send(Method::GET, &uri, &[(AUTHORIZATION.as_str(), &*bearer)], String::new()).await;
+    assert_eq!(known.json()["client_id"], id);
+}
+
 #[tokio::test]
 async fn a_wrong_flag_is_refused_and_never_repeats_a_token() {
     for value in ["sometimes", "token:", "tokn:hush"] {
