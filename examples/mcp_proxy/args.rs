@@ -34,10 +34,10 @@ impl Args {
         let mut parser = lexopt::Parser::from_env();
         while let Some(arg) = parser.next()? {
             match arg {
-                Long("upstream") => upstream = Some(origin("--upstream", parser.value()?.string()?)?),
+                Long("upstream") => upstream = Some(upstream_issuer(parser.value()?.string()?)?),
                 Long("upstream-client") => upstream_client = Some(parser.value()?.string()?),
                 Long("listen") => listen = parser.value()?.string()?,
-                Long("issuer") => issuer = Some(origin("--issuer", parser.value()?.string()?)?),
+                Long("issuer") => issuer = Some(own_issuer(parser.value()?.string()?)?),
                 Long("help") | Short('h') => return Ok(None),
                 _ => return Err(arg.unexpected()),
             }
@@ -47,9 +47,17 @@ impl Args {
     }
 }
 
-/// This example keeps to issuers without a path.
-fn origin(flag: &str, value: String) -> Result<String, lexopt::Error> {
+fn upstream_issuer(value: String) -> Result<String, lexopt::Error> {
+    let url = Url::parse(&value).ok().filter(|url| matches!(url.scheme(), "https" | "http"));
+    match url {
+        Some(url) if url.query().is_none() && url.fragment().is_none() => Ok(value),
+        _ => Err(format!("--upstream: {value:?} is not like https://login.example").into()),
+    }
+}
+
+/// This example keeps to an issuer without a path.
+fn own_issuer(value: String) -> Result<String, lexopt::Error> {
     let is_origin = Url::parse(&value)
         .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.origin().ascii_serialization() == value);
-    if is_origin { Ok(value) } else { Err(format!("{flag}: {value:?} is not like https://login.example").into()) }
+    if is_origin { Ok(value) } else { Err(format!("--issuer: {value:?} is not like https://proxy.example").into()) }
 }

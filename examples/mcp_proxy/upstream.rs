@@ -32,14 +32,20 @@ pub(crate) struct Narrowed {
 }
 
 impl Upstream {
-    /// Reads its metadata (RFC 8414), and registers this server there unless it has a client id.
+    /// Reads its metadata, and registers this server there unless it has a client id.
     pub(crate) async fn discover(
         issuer: &str,
         client_id: Option<String>,
         redirect_uri: &str,
     ) -> Result<Self, Box<dyn Error>> {
         let http = Client::builder().redirect(redirect::Policy::none()).timeout(Duration::from_secs(10)).build()?;
-        let document = object(http.get(format!("{issuer}/.well-known/oauth-authorization-server"))).await?;
+        let [first, second] = metadata_addresses(issuer)?;
+        let document = if let Ok(document) = object(http.get(first)).await {
+            document
+        } else {
+            let cannot = |error| format!("--upstream: the metadata of {issuer} cannot be had: {error}");
+            object(http.get(second)).await.map_err(cannot)?
+        };
         let text = |name: &str| document.get(name).and_then(Value::as_str);
         if text("issuer") != Some(issuer) {
             return Err(format!("--upstream: the metadata of {issuer} is that of another issuer").into());
@@ -127,6 +133,15 @@ impl Upstream {
         let of_both = asked.split(' ').filter(|token| granted.split(' ').any(|granted| granted == *token));
         Ok(Narrowed { scope: of_both.collect::<Vec<_>>().join(" ") })
     }
+}
+
+/// RFC 8414 §3.1, and OpenID Connect Discovery §4.1.
+fn metadata_addresses(issuer: &str) -> Result<[Url; 2], url::ParseError> {
+    let mut first = Url::parse(issuer)?;
+    let path = format!("/.well-known/oauth-authorization-server{}", first.path().trim_end_matches('/'));
+    first.set_path(&path);
+    let second = Url::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
+    Ok([first, second])
 }
 
 async fn register(

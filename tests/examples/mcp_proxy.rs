@@ -2,7 +2,9 @@
 
 use axum::http::header::{COOKIE, LOCATION, SET_COOKIE};
 use axum::http::{Method, StatusCode};
+use axum::{Json, Router};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use super::http::{Answer, form, get, post, post_with, send};
 use super::process::{Running, run};
@@ -229,12 +231,44 @@ async fn what_the_upstream_says_no_to_is_told() {
 }
 
 #[tokio::test]
+async fn the_issuer_of_the_upstream_may_have_a_path() {
+    for place in
+        ["/.well-known/oauth-authorization-server/realms/main", "/realms/main/.well-known/openid-configuration"]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let issuer = format!("http://{}/realms/main", listener.local_addr().expect("an address"));
+        let document = json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{issuer}/auth?tenant=1"),
+            "token_endpoint": format!("{issuer}/token"),
+            "scopes_supported": ["profile"],
+        });
+        let app = Router::new().route(place, axum::routing::get(async move || Json(document)));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+
+        let args = ["--listen", "127.0.0.1:0", "--upstream", &issuer, "--upstream-client", "of the proxy"];
+        let variables = [("ALLOWED_MCP_CLIENTS", &*format!("other-app|{CALLBACK}"))];
+        let server = Running::with_environment("mcp_proxy", &args, &variables).await;
+        let consent = ask(&server, "other-app").await;
+        let forwarded = decide(&server, &consent, &consent.cookie, "approve").await;
+        let location = forwarded.header(LOCATION);
+        assert!(location.starts_with(&format!("{issuer}/auth?tenant=1&response_type=code&")), "{location}");
+        assert_eq!(forwarded.redirect()["client_id"], "of the proxy");
+        assert_eq!(forwarded.redirect()["redirect_uri"], server.url("/callback"));
+        assert_ne!(forwarded.redirect()["code_challenge"], CHALLENGE);
+        assert_ne!(forwarded.redirect()["state"], "of the client");
+    }
+}
+
+#[tokio::test]
 async fn it_says_why_it_does_not_start() {
     let upstream = upstream(&[]).await;
-    let cases: [(&[&str], i32, &str); 5] = [
+    let cases: [(&[&str], i32, &str); 7] = [
         (&[], 2, "--upstream is missing"),
         (&["--upstream", "login.example"], 2, "--upstream"),
-        (&["--upstream", "https://login.example/tenant"], 2, "--upstream"),
+        (&["--upstream", "https://login.example/?tenant"], 2, "--upstream"),
+        (&["--upstream", &upstream.base, "--issuer", "https://proxy.example/"], 2, "--issuer"),
+        (&["--upstream", &format!("{}/", upstream.base), "--listen", "127.0.0.1:0"], 1, "another issuer"),
         (&["--upstream", &upstream.base, "--colour"], 2, "--colour"),
         (&["--upstream", &upstream.base, "--listen", "127.0.0.1:0"], 1, "--upstream-client is missing"),
     ];

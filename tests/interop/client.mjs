@@ -6,9 +6,14 @@ import { createServer } from 'node:http';
 
 globalThis.crypto ??= webcrypto;
 
-/** SCRIPT ISSUER STATE-FILE [DOCUMENT-URL]: a state file that exists is what an earlier run left behind. */
-const [issuer, stateFile, documentUrl] = process.argv.slice(2);
-export { issuer, documentUrl };
+/**
+ * SCRIPT ISSUER STATE-FILE [DOCUMENT-URL | forgotten]: a state file that exists is what an earlier run left behind.
+ * Unless it is `forgotten`, the server still knows the client.
+ */
+const [issuer, stateFile, more] = process.argv.slice(2);
+export { issuer };
+export const forgotten = more === 'forgotten';
+export const documentUrl = forgotten ? undefined : more;
 export const remembered = existsSync(stateFile) ? JSON.parse(readFileSync(stateFile, 'utf8')) : undefined;
 export const remember = (client) => writeFileSync(stateFile, JSON.stringify(client));
 
