@@ -1,0 +1,148 @@
+//! What a look-up costs, what a client weighs, and whether a swap of all clients stalls readers.
+//!
+//! `cargo bench --bench registry --features full`
+
+mod measure;
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tower_oauth_client_validation::{CachedRegistry, Client, FileRegistry, MemoryRegistry, RegistrySource};
+
+use self::measure::{INSTRUMENTED_SYSTEM, StatsAlloc, Subject, System, Table};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// 3 redirect URIs and 4 scopes.
+fn client(number: usize) -> Client {
+    Client::builder(format!("client-{number:07}"))
+        .redirect_uri(format!("https://app{number:07}.example/callback"))
+        .redirect_uri(format!("https://app{number:07}.example/silent"))
+        .redirect_uri("http://127.0.0.1/callback")
+        .scope("openid profile email offline_access")
+        .build()
+        .expect("a legal client")
+}
+
+/// The same with the plain strings that one would write by hand.
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is there to be weighed")]
+struct PlainClient {
+    redirect_uris: Vec<String>,
+    scopes: Vec<String>,
+}
+
+fn plain_client(number: usize) -> (String, Arc<PlainClient>) {
+    let redirect_uris = vec![
+        format!("https://app{number:07}.example/callback"),
+        format!("https://app{number:07}.example/silent"),
+        "http://127.0.0.1/callback".to_owned(),
+    ];
+    let scopes = ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec();
+    (format!("client-{number:07}"), Arc::new(PlainClient { redirect_uris, scopes }))
+}
+
+fn main() {
+    let quick = std::env::var_os("BENCH_QUICK").is_some();
+    let count = if quick { 20_000 } else { 1_000_000 };
+    measure::describe_machine();
+    look_ups(quick);
+    weights(count);
+    load(count);
+    swap(count, quick);
+}
+
+fn look_ups(quick: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let memory: MemoryRegistry = (0..10_000).map(client).collect();
+    let cached = CachedRegistry::new(memory.clone());
+    let boxed = memory.clone().boxed();
+    runtime.block_on(cached.find_client("client-0000005")).expect("found").expect("known");
+    let mut table = Table::new("a look-up among 10000 clients", quick);
+    table.add(Subject::new("memory", || runtime.block_on(memory.find_client(black_box("client-0000005")))));
+    table.add(Subject::new("cached, a hit", || runtime.block_on(cached.find_client(black_box("client-0000005")))));
+    table.add(Subject::new("memory, boxed", || runtime.block_on(boxed.find_client(black_box("client-0000005")))));
+    table.add(Subject::new("memory, unknown", || runtime.block_on(memory.find_client(black_box("client-x")))));
+    table.run();
+}
+
+fn live_bytes() -> usize {
+    let stats = INSTRUMENTED_SYSTEM.stats();
+    // A reallocation counts the whole new size and the whole old one.
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+fn weights(count: usize) {
+    println!("\nlive bytes a client, of {count}\n| | bytes |\n|---|---:|");
+    let before = live_bytes();
+    let registry: MemoryRegistry = (0..count).map(client).collect();
+    println!("| memory registry | {} |", (live_bytes() - before) / count);
+    drop(registry);
+    let before = live_bytes();
+    let plain: HashMap<_, _> = (0..count).map(plain_client).collect();
+    println!("| a map of plain strings | {} |", (live_bytes() - before) / count);
+    drop(plain);
+}
+
+fn load(count: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("clients.json");
+    let clients: Vec<_> = (0..count).map(|number| client(number).to_metadata()).collect();
+    std::fs::write(&path, serde_json::to_vec(&clients).expect("JSON")).expect("written");
+    drop(clients);
+    let start = Instant::now();
+    let registry = FileRegistry::load(&path).expect("a legal file");
+    println!("\na file of {count} clients loads in {:.2} s", start.elapsed().as_secs_f64());
+    assert!(registry.clients().len() == count);
+}
+
+/// The slowest look-ups while the whole set is replaced again and again, and while it is not.
+fn swap(count: usize, quick: bool) {
+    let registry: MemoryRegistry = (0..count).map(client).collect();
+    let spell = if quick { Duration::from_millis(200) } else { Duration::from_secs(10) };
+    println!("\na look-up among {count} clients, in microseconds\n| | p50 | p99 | p99.9 |\n|---|---:|---:|---:|");
+    print_quantiles("at rest", &look_up_for(&registry, spell, count));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let swaps = scope.spawn(|| {
+            let mut swaps = 0;
+            while !stop.load(Ordering::Relaxed) {
+                registry.replace_all((0..count).map(client));
+                swaps += 1;
+            }
+            swaps
+        });
+        let samples = look_up_for(&registry, spell, count);
+        stop.store(true, Ordering::Relaxed);
+        print_quantiles("while all are replaced", &samples);
+        println!("\nreplaced {} times meanwhile", swaps.join().expect("no panic"));
+    });
+}
+
+fn look_up_for(registry: &MemoryRegistry, spell: Duration, count: usize) -> Vec<Duration> {
+    let ids: Vec<_> = (0..1024).map(|number| format!("client-{:07}", number * 977 % count)).collect();
+    let end = Instant::now() + spell;
+    let mut samples = Vec::with_capacity(16_000_000);
+    'spell: loop {
+        for id in &ids {
+            let start = Instant::now();
+            assert!(black_box(registry.get(id)).is_some(), "no client is ever missing");
+            let now = Instant::now();
+            samples.push(now - start);
+            if now >= end || samples.len() == samples.capacity() {
+                break 'spell;
+            }
+        }
+    }
+    samples.sort_unstable();
+    samples
+}
+
+fn print_quantiles(name: &str, samples: &[Duration]) {
+    let quantile = |q: usize| samples[(samples.len() - 1) * q / 1000].as_secs_f64() * 1e6;
+    println!("| {name} | {:.2} | {:.2} | {:.2} |", quantile(500), quantile(990), quantile(999));
+}
