@@ -78,10 +78,19 @@ impl Cluster {
 
     /// Ends the server as a crash does (SIGKILL), and waits until it is gone.
     pub(crate) fn kill(&self) {
-        signal("-KILL", &self.postmaster());
+        let postmaster = self.postmaster();
+        let children = children(&postmaster);
+        signal("-KILL", &postmaster);
         let mut supervisor = self.supervisor.lock().unwrap().take().unwrap();
         supervisor.stdin.take().unwrap().write_all(b"gone\n").unwrap();
         supervisor.wait().unwrap();
+        // Its children end by themselves, and until then no other server starts on their memory.
+        let mut polls = 3000;
+        while children.iter().any(|child| is_alive(child)) {
+            assert!(polls > 0, "a child of the server stays");
+            polls -= 1;
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The address of a new, empty database.
@@ -141,6 +150,24 @@ impl Cluster {
 
 pub(crate) fn signal(signal: &str, pid: &str) {
     assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+}
+
+/// State and parent of a process, from `/proc/PID/stat`.
+fn process(pid: &str) -> Option<(String, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+}
+
+fn children(parent: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    pids.filter(|pid| process(pid).is_some_and(|(_, own_parent)| own_parent == parent)).collect()
+}
+
+fn is_alive(pid: &str) -> bool {
+    process(pid).is_some_and(|(state, _)| state != "Z")
 }
 
 fn binaries() -> Option<PathBuf> {

@@ -11,12 +11,10 @@ use tower_oauth_client_validation::{
 use url::Url;
 
 use crate::DEMO_CALLBACK;
-use crate::registry::{Causes, Location, OpenError, Registry};
+use crate::registry::{Causes, DEFAULT, Location, OpenError, Registry};
 
 /// A page about a million clients would help nobody, and take long to make.
 const LISTED: usize = 1000;
-
-const DEFAULT_FILE: &str = "clients.db";
 
 pub(crate) struct Clients {
     /// Who is asked for a client.
@@ -32,9 +30,10 @@ impl Clients {
     /// Without a location they are in a file beside the program, which begins with those for demonstration.
     /// `demo_callback` is a page of this server that shows what a client would get.
     pub(crate) async fn open(location: Option<&Location>, demo_callback: &Url) -> Result<Self, StartError> {
-        let default = Location::Sqlite(format!("sqlite://{DEFAULT_FILE}"));
+        let default = Location::Sqlite(DEFAULT.to_owned());
         if location.is_none() {
-            let path = std::path::absolute(DEFAULT_FILE).unwrap_or_else(|_| DEFAULT_FILE.into());
+            let file = DEFAULT.trim_start_matches("sqlite://");
+            let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
             eprintln!("clients are in {} (elsewhere: --registry)", path.display());
         }
         let registry = Registry::open(location.unwrap_or(&default)).await?;

@@ -10,6 +10,9 @@ use tower_oauth_client_validation::{
     RegistryError, RegistrySource, RegistryStore, SqliteRegistry,
 };
 
+/// Where the server keeps its clients, and the tool looks for them, unless told otherwise.
+pub(crate) const DEFAULT: &str = "sqlite://clients.db";
+
 /// Where clients are.
 #[derive(Debug)]
 pub(crate) enum Location {

@@ -2,6 +2,8 @@
 #![cfg(feature = "full")]
 
 mod authorization_server;
+mod clients;
+mod crash;
 mod http;
 mod mcp_proxy;
 mod process;

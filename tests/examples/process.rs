@@ -1,6 +1,6 @@
 //! An example as a process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -22,7 +22,18 @@ impl Running {
 
     pub(super) async fn with_environment(example: &str, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = command(example, args);
-        command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.envs(variables.iter().copied());
+        Self::spawn(command).await
+    }
+
+    pub(super) async fn start_in(folder: &Path, example: &str, args: &[&str]) -> Self {
+        let mut command = command(example, args);
+        command.current_dir(folder);
+        Self::spawn(command).await
+    }
+
+    async fn spawn(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the example starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let line = tokio::time::timeout(BOUND, lines.next_line()).await.expect("the example says where it listens");
@@ -50,12 +61,12 @@ pub(super) async fn run(example: &str, args: &[&str]) -> Output {
     tokio::time::timeout(BOUND, command(example, args).output()).await.expect("it ends").expect("it starts")
 }
 
-fn command(example: &str, args: &[&str]) -> Command {
+pub(super) fn command(example: &str, args: &[&str]) -> Command {
     let test = std::env::current_exe().expect("this test is a file");
     let target = test.parent().and_then(|deps| deps.parent()).expect("it is in target/PROFILE/deps");
     let program: PathBuf = target.join("examples").join(example).with_extension(std::env::consts::EXE_EXTENSION);
     assert!(program.exists(), "{} is missing: cargo build --all-features --examples", program.display());
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_LOG");
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_LOG").env_remove("NO_COLOR");
     command
 }

@@ -1,0 +1,323 @@
+//! The example `clients`.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use super::http::{form, get, post};
+use super::process::{BOUND, Running, command};
+use crate::postgres_cluster::Cluster;
+
+pub(super) struct Done {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
+}
+
+impl Done {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.out).map_err(|error| format!("{error} in {}{}", self.out, self.err)).unwrap()
+    }
+}
+
+/// Runs the tool on a registry.
+pub(super) async fn clients(registry: &str, args: &[&str]) -> Done {
+    fed(registry, args, "", &[]).await
+}
+
+async fn fed(registry: &str, args: &[&str], input: &str, variables: &[(&str, &str)]) -> Done {
+    let mut command = command("clients", &[&["--registry", registry], args].concat());
+    command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    tokio::spawn(async move { stdin.write_all(input.as_bytes()).await });
+    let output = tokio::time::timeout(BOUND, child.wait_with_output()).await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+pub(super) fn sqlite(folder: &Path) -> String {
+    format!("sqlite://{}", folder.join("clients.db").display())
+}
+
+/// Everything that an operator does, on an empty store.
+async fn looks_after_clients(url: &str) {
+    let done = async |args: &[&str]| {
+        let done = clients(url, args).await;
+        assert_eq!(done.code, Some(0), "{args:?}: {}", done.err);
+        done
+    };
+    let refused = async |args: &[&str]| {
+        let done = clients(url, args).await;
+        assert_eq!((done.code, &*done.out), (Some(1), ""), "{args:?}");
+        assert!(done.err.contains("\"app\""), "{}", done.err);
+    };
+    let metadata = r#"{"client_secret": "s3cr3t", "logo_uri": "https://app.example/logo.png", "client_name": "Other"}"#;
+    let uris = ["--redirect-uri", "https://app.example/cb", "--redirect-uri", "http://127.0.0.1/cb"];
+    let add = ["add", "--id", "app", "--name", "App \u{1b}[31m", "--scope", "a b", "--metadata", metadata];
+    let added = done(&[&add[..], &uris, &["--confidential"]].concat()).await;
+    assert_eq!(added.out, "added app\n");
+    refused(&["add", "--id", "app"]).await;
+    done(&["add", "--id", "z", "--json"]).await;
+
+    let shown = done(&["show", "app", "--json"]).await;
+    assert!(!shown.out.contains("s3cr3t"));
+    let shown = shown.json();
+    assert_eq!((&shown["status"], &shown["origin"]), (&json!("active"), &json!("configured")));
+    let stored = &shown["metadata"];
+    assert_eq!(stored["client_name"], "App \u{1b}[31m");
+    assert_eq!(stored["redirect_uris"], json!(["https://app.example/cb", "http://127.0.0.1/cb"]));
+    assert_eq!(stored["token_endpoint_auth_method"], "client_secret_basic");
+    assert_eq!(stored["logo_uri"], "https://app.example/logo.png");
+    let text = done(&["show", "app"]).await.out;
+    assert!(text.contains("confidential") && !text.contains('\u{1b}') && !text.contains("s3cr3t"), "{text}");
+
+    let status = async || done(&["show", "app", "--json"]).await.json()["status"].clone();
+    done(&["disable", "app"]).await;
+    assert_eq!(status().await, "disabled");
+    done(&["enable", "app"]).await;
+    assert_eq!(status().await, "active");
+    assert_eq!(done(&["list", "--json"]).await.json().as_array().map(Vec::len), Some(2));
+    done(&["revoke", "app"]).await;
+    assert_eq!(status().await, "revoked");
+    refused(&["enable", "app"]).await;
+    refused(&["add", "--id", "app"]).await;
+    assert!(done(&["list"]).await.out.contains("revoked"));
+    done(&["remove", "app"]).await;
+    for command in ["show", "disable", "enable", "revoke", "remove"] {
+        refused(&[command, "app"]).await;
+    }
+    assert_eq!(done(&["list", "--json"]).await.json()[0]["client_id"], "z");
+    done(&["remove", "z"]).await;
+    assert_eq!(done(&["list", "--json"]).await.json(), json!([]));
+
+    // More than a page.
+    let lines: String = (0..1200).map(|n| format!("{{\"client_id\": \"c{n:04}\"}}\n")).collect();
+    let imported = fed(url, &["import"], &lines, &[]).await;
+    assert_eq!(imported.code, Some(0), "{}", imported.err);
+    let mut acknowledged: Vec<_> = imported.out.lines().collect();
+    acknowledged.sort_unstable();
+    let expected: Vec<_> = (0..1200).map(|n| format!("c{n:04}")).collect();
+    assert_eq!(acknowledged, expected);
+    let listed = done(&["list", "--json"]).await.json();
+    let listed: Vec<_> =
+        listed.as_array().unwrap().iter().map(|client| client["client_id"].as_str().unwrap()).collect();
+    assert_eq!(listed, expected);
+    assert_eq!(done(&["list"]).await.out.lines().count(), 1201);
+
+    let mixed = "{\"client_id\": \"c0001\"}\n\nnonsense\n{\"client_id\": \"new\"}\n";
+    let imported = fed(url, &["import"], mixed, &[]).await;
+    assert_eq!((imported.code, &*imported.out), (Some(1), "new\n"));
+    assert!(imported.err.contains("line 1: ") && imported.err.contains("line 3: "), "{}", imported.err);
+}
+
+#[tokio::test]
+async fn sqlite_is_looked_after() {
+    let folder = tempfile::tempdir().unwrap();
+    looks_after_clients(&sqlite(folder.path())).await;
+}
+
+#[tokio::test]
+async fn postgres_is_looked_after() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    looks_after_clients(&cluster.database().await).await;
+}
+
+fn file() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clients.json");
+    let clients = json!([
+        {
+            "client_id": "app", "scope": "a b",
+            "redirect_uris": ["https://app.example/cb", "https://staging.app.example:8443/callback"],
+        },
+        { "client_id": "gone", "redirect_uris": ["https://gone.example/cb"], "revoked": true },
+    ]);
+    std::fs::write(&path, clients.to_string()).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[tokio::test]
+async fn a_file_can_be_read_only() {
+    let (_folder, path) = file();
+    let listed = clients(&path, &["list", "--json"]).await.json();
+    assert_eq!((&listed[0]["client_id"], &listed[1]["status"]), (&json!("app"), &json!("revoked")));
+    assert_eq!(clients(&path, &["show", "app", "--json"]).await.json()["metadata"]["scope"], "a b");
+    assert_eq!(clients(&path, &["show", "nobody"]).await.code, Some(1));
+    for args in [&["add", "--id", "x"][..], &["disable", "app"], &["revoke", "app"], &["remove", "app"], &["import"]] {
+        let done = clients(&path, args).await;
+        assert_eq!((done.code, &*done.out), (Some(2), ""), "{args:?}");
+        assert!(done.err.contains("only be read"), "{}", done.err);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_explained() {
+    let (_folder, path) = file();
+    let cases: [(&[&str], &str, &str, &str); 9] = [
+        (&["--client", "nobody"], "client_unknown", "RFC 6749 §4.1.2.1", "user_agent"),
+        (&["--client", "gone"], "client_revoked", "RFC 6749 §4.1.2.1", "user_agent"),
+        (&["--client", "app"], "redirect_uri_missing", "RFC 6749 §3.1.2.3", "user_agent"),
+        (
+            &["--client", "app", "--redirect-uri", "https://app.example/cb#top"],
+            "redirect_uri_malformed",
+            "RFC 6749 §3.1.2",
+            "user_agent",
+        ),
+        (
+            &["--client", "app", "--redirect-uri", "https://app.example/cb", "--scope", "a c"],
+            "scope_not_allowed",
+            "RFC 6749 §3.3",
+            "redirect_uri",
+        ),
+        (
+            &["--client", "app", "--redirect-uri", "https://app.example/cb", "--response-type", "token"],
+            "response_type_unsupported",
+            "RFC 6749 §3.1.1",
+            "redirect_uri",
+        ),
+        (
+            &["--client", "app", "--redirect-uri", "https://app.example/cb", "--profile", "oauth21"],
+            "code_challenge_missing",
+            "RFC 7636 §4.4.1",
+            "redirect_uri",
+        ),
+        (
+            &["https://login.example/authorize?client_id=app&client_id=app"],
+            "parameter_repeated",
+            "RFC 6749 §3.1",
+            "user_agent",
+        ),
+        (&["--client", ""], "client_id_missing", "RFC 6749 §4.1.1", "user_agent"),
+    ];
+    for (args, reason, rule, answer) in cases {
+        let done = clients(&path, &[&["check", "--json"], args].concat()).await;
+        assert_eq!(done.code, Some(1), "{args:?}: {}", done.err);
+        let told = done.json();
+        assert_eq!(told["decision"], "refused");
+        assert_eq!((&told["reason"], &told["rule"]), (&json!(reason), &json!(rule)), "{args:?}");
+        assert_eq!(told["answer"], answer, "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_nearest_redirect_uri_is_named() {
+    let (_folder, path) = file();
+    let check = ["check", "--client", "app", "--redirect-uri", "https://staging.app.example/callback/"];
+    let told = clients(&path, &[&check[..], &["--json"]].concat()).await.json();
+    let nearest = json!({
+        "redirect_uri": "https://staging.app.example:8443/callback", "differs": ["port", "trailing_slash"],
+    });
+    assert_eq!(told["nearest"], nearest);
+    let text = clients(&path, &check).await;
+    assert_eq!(text.code, Some(1));
+    for part in ["refused", "https://staging.app.example:8443/callback", "port, trailing_slash", "RFC 9700 §4.1.3"] {
+        assert!(text.out.contains(part), "{part}: {}", text.out);
+    }
+}
+
+#[tokio::test]
+async fn an_accepted_request_is_said_to_be_so() {
+    let (_folder, path) = file();
+    let check = ["check", "--client", "app", "--redirect-uri", "https://app.example/cb", "--scope", "b"];
+    let done = clients(&path, &[&check[..], &["--json"]].concat()).await;
+    assert_eq!((done.code, &done.json()["decision"]), (Some(0), &json!("accepted")));
+    assert_eq!(done.json()["scope"], "b");
+
+    let url = "https://login.example/authorize?response_type=code&client_id=app&redirect_uri=https%3A%2F%2Fapp.example%2Fcb#x";
+    assert_eq!(clients(&path, &["check", url]).await.code, Some(0));
+    let environment = [("ALLOWED_MCP_CLIENTS", "app|https://app.example/cb")];
+    assert_eq!(fed("env", &["check", url], "", &environment).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn colours_are_for_terminals() {
+    let (_folder, path) = file();
+    let colored = async |variables: &[(&str, &str)]| {
+        fed(&path, &["check", "--client", "nobody"], "", variables).await.out.contains('\u{1b}')
+    };
+    assert!(!colored(&[]).await);
+    assert!(colored(&[("CLICOLOR_FORCE", "1")]).await);
+    assert!(!colored(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]).await);
+}
+
+#[tokio::test]
+async fn a_wrong_command_line_is_said_to_be_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path());
+    let cases: [(&[&str], &str); 14] = [
+        (&[], "no command"),
+        (&["explode"], "explode"),
+        (&["show"], "id"),
+        (&["show", "a", "b"], "b"),
+        (&["add"], "--id"),
+        (&["add", "--id", "a", "--public", "--confidential"], "--confidential"),
+        (&["add", "--id", "a", "--metadata", "[1]"], "--metadata"),
+        (&["add", "--id", "a", "--redirect-uri", "http://a.example/"], "redirect_uris[0]"),
+        (&["check"], "--client"),
+        (&["check", "--client", "a", "--profile", "oauth3"], "oauth3"),
+        (&["check", "--id", "a"], "--id"),
+        (&["import", "--at-once", "0"], "--at-once"),
+        (&["--registry", "memory", "list"], "memory"),
+        (&["list"], "clients.db does not exist"),
+    ];
+    for (args, named) in cases {
+        let done = clients(&url, args).await;
+        assert_eq!((done.code, &*done.out), (Some(2), ""), "{args:?}");
+        assert!(done.err.contains(named), "{args:?}: {}", done.err);
+    }
+    assert!(clients(&url, &["--help"]).await.out.contains("check"));
+}
+
+/// What the tool writes, the server serves, at once; and what the server notes, the tool shows.
+#[tokio::test]
+async fn the_server_sees_what_the_tool_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path());
+    let server = ["--listen", "127.0.0.1:0", "--auto-approve", "--registry", &url];
+    let server = Running::start("authorization_server", &server).await;
+    assert_eq!(clients(&url, &["list", "--json"]).await.json(), json!([]), "a store of one's own begins empty");
+    clients(&url, &["add", "--id", "app", "--redirect-uri", "https://app.example/cb"]).await;
+
+    let authorize = server.url(&format!("/authorize?{}", form(&[("response_type", "code"), ("client_id", "app")])));
+    let code = get(&authorize).await.redirect()["code"].clone();
+    let last_use = async || clients(&url, &["show", "app", "--json"]).await.json()["last_used_at"].clone();
+    assert_eq!(last_use().await, Value::Null);
+    let token = [("grant_type", "authorization_code"), ("client_id", "app"), ("code", &*code)];
+    assert_eq!(post(&server.url("/token"), &token).await.status, StatusCode::OK);
+    assert!(last_use().await.is_string());
+
+    clients(&url, &["disable", "app"]).await;
+    assert_eq!(get(&authorize).await.json()["error"], "invalid_client");
+    clients(&url, &["enable", "app"]).await;
+    assert_eq!(get(&authorize).await.status, StatusCode::FOUND);
+}
+
+/// Without a flag both use one file in the current folder, which begins with the clients for demonstration.
+#[cfg(unix)]
+#[tokio::test]
+async fn both_have_the_same_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = async || Running::start_in(folder.path(), "authorization_server", &["--listen", "127.0.0.1:0"]).await;
+    let server = start().await;
+    let url = sqlite(folder.path());
+    let listed = clients(&url, &["list", "--json"]).await.json();
+    assert!(listed.as_array().unwrap().iter().any(|client| client["client_id"] == "demo-app"));
+    clients(&url, &["remove", "demo-web"]).await;
+    clients(&url, &["disable", "demo-any-port"]).await;
+    server.stop("TERM").await;
+
+    let server = start().await;
+    let status = async |id: &str| clients(&url, &["show", id, "--json"]).await.json()["status"].clone();
+    assert_eq!(status("demo-any-port").await, "disabled");
+    assert_eq!(clients(&url, &["show", "demo-web"]).await.code, Some(1), "what was removed stays so");
+    let demo = clients(&url, &["show", "demo-app", "--json"]).await.json();
+    assert_eq!(demo["metadata"]["redirect_uris"][0], server.url("/demo/callback"), "its page is where the server is");
+}
