@@ -20,6 +20,12 @@ Options:
   --issuer URL              the issuer identifier [default: http://HOST:PORT]
   --profile oauth2|oauth21|mcp
                             what is asked of requests [default: oauth2]
+  --registration open|token:T|off
+                            whether clients may register themselves at /register: all, those that present
+                            the token T, or none [default: off]
+  --metadata-documents      also take clients whose id is the https address of their metadata
+  --insecure-loopback-documents
+                            the same, on this machine and without TLS there too; for development
   --auto-approve            no consent page: an accepted request is redirected with a code at once
   --report-only             refuse nothing; say what would have been refused
   --help                    print this
@@ -32,11 +38,29 @@ pub(crate) struct Args {
     pub(crate) registry: Option<Location>,
     pub(crate) issuer: Option<String>,
     pub(crate) profile: Profile,
+    pub(crate) registration: Registration,
+    pub(crate) documents: Documents,
     pub(crate) auto_approve: bool,
     pub(crate) report_only: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Who may register a client.
+#[derive(Debug)]
+pub(crate) enum Registration {
+    Open,
+    Token(String),
+    Off,
+}
+
+/// Which client metadata documents are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Documents {
+    Off,
+    Public,
+    InsecureLoopback,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     OAuth2,
     OAuth21,
@@ -63,6 +87,8 @@ impl Args {
             registry: None,
             issuer: None,
             profile: Profile::OAuth2,
+            registration: Registration::Off,
+            documents: Documents::Off,
             auto_approve: false,
             report_only: false,
         };
@@ -73,6 +99,10 @@ impl Args {
                 Long("registry") => args.registry = Some(Location::parse(parser.value()?)?),
                 Long("issuer") => args.issuer = Some(issuer(parser.value()?.string()?)?),
                 Long("profile") => args.profile = profile(&parser.value()?.string()?)?,
+                Long("registration") => args.registration = registration(&parser.value()?.string()?)?,
+                Long("metadata-documents") if args.documents == Documents::Off => args.documents = Documents::Public,
+                Long("metadata-documents") => {}
+                Long("insecure-loopback-documents") => args.documents = Documents::InsecureLoopback,
                 Long("auto-approve") => args.auto_approve = true,
                 Long("report-only") => args.report_only = true,
                 Long("help") | Short('h') => return Ok(None),
@@ -97,6 +127,16 @@ fn profile(value: &str) -> Result<Profile, lexopt::Error> {
         "oauth21" => Ok(Profile::OAuth21),
         "mcp" => Ok(Profile::Mcp),
         _ => Err(format!("--profile: {value:?} is none of oauth2, oauth21, mcp").into()),
+    }
+}
+
+fn registration(value: &str) -> Result<Registration, lexopt::Error> {
+    match (value, value.strip_prefix("token:")) {
+        ("open", _) => Ok(Registration::Open),
+        ("off", _) => Ok(Registration::Off),
+        (_, Some(token)) if !token.is_empty() => Ok(Registration::Token(token.to_owned())),
+        // Without the value: it may hold a token that was mistyped.
+        _ => Err("--registration: must be open, token:T or off".into()),
     }
 }
 

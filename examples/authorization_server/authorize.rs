@@ -8,9 +8,12 @@ use axum::http::header::{ALLOW, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tower_oauth_client_validation::{AuthorizationError, ErrorCode, Rejection, ReportedOutcome, ValidatedRequest};
+use tower_oauth_client_validation::{
+    AuthorizationError, ErrorCode, RegistrySource, Rejection, ReportedOutcome, ValidatedRequest,
+};
 use url::{Position, Url};
 
+use crate::args::Documents;
 use crate::store::{Code, NoEntropy, Taken};
 use crate::{Server, pages};
 
@@ -31,9 +34,20 @@ pub(crate) async fn authorize(
         return approve(&server, &request, &method);
     }
     match server.tickets.put(request.clone()) {
-        Ok(ticket) => pages::consent(&request, &ticket),
+        Ok(ticket) => {
+            let document = document_host(&server, request.client_id()).await;
+            pages::consent(&request, document.as_deref(), &ticket)
+        }
         Err(NoEntropy) => failed(&request, &method),
     }
+}
+
+/// The host that vouches for a client whose id is the address of its metadata.
+async fn document_host(server: &Server, client_id: &str) -> Option<String> {
+    let address = Url::parse(client_id).ok().filter(|_| server.documents != Documents::Off)?;
+    // Others may have such an id too, and nobody vouches for them.
+    let is_held = !matches!(server.clients.held.find_client(client_id).await, Ok(None));
+    (!is_held).then(|| address[Position::BeforeHost..Position::AfterPort].to_owned())
 }
 
 #[derive(Deserialize)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxRegistry, BoxStore, Client, ClientBuilder, ClientError, GrantTypes, Origin, RedirectUri,
-    RegistryError, StoreError,
+    AllowedScopes, BoxRegistry, BoxStore, Client, ClientBuilder, ClientError, GrantTypes, MemoryRegistry,
+    MetadataDocumentRegistry, Origin, RedirectUri, RegistryError, RegistrySource, RegistryStore, StoreError,
 };
 use url::Url;
 
@@ -19,7 +19,10 @@ const LISTED: usize = 1000;
 pub(crate) struct Clients {
     /// Who is asked for a client.
     pub(crate) source: BoxRegistry,
-    store: Option<BoxStore>,
+    /// Who of them knows those that are configured or registered.
+    pub(crate) held: BoxRegistry,
+    /// Where clients can be registered, and their use is recorded.
+    pub(crate) store: BoxStore,
     registry: Registry,
 }
 
@@ -39,7 +42,20 @@ impl Clients {
         if let (Some(store), None | Some(Location::Memory)) = (&store, location) {
             demonstrate(store, demo_callback).await?;
         }
-        Ok(Self { source: registry.source(), store, registry })
+        let (held, store) = if let Some(store) = store {
+            (registry.source(), store)
+        } else {
+            // Nothing is ever written to what can only be read. An id that it holds is never somebody else's.
+            let registered = MemoryRegistry::new();
+            (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
+        };
+        Ok(Self { source: Arc::clone(&held), held, store, registry })
+    }
+
+    /// Asks `documents` for clients that are not held here.
+    pub(crate) fn or_documents(mut self, documents: MetadataDocumentRegistry) -> Self {
+        self.source = Arc::clone(&self.held).or(documents).boxed();
+        self
     }
 
     /// The first of them, by id.
@@ -53,11 +69,8 @@ impl Clients {
 
     /// Remembers that a client got tokens.
     pub(crate) async fn touch(&self, client_id: &str) {
-        let Some(store) = &self.store else {
-            return;
-        };
-        match store.touch(client_id, SystemTime::now()).await {
-            // Somebody removed it meanwhile.
+        match self.store.touch(client_id, SystemTime::now()).await {
+            // It is a document, stands in a file, or somebody removed it meanwhile.
             Ok(()) | Err(StoreError::Missing) => {}
             Err(error) => tracing::warn!(client_id, error = %Causes(&error), "the use of a client was not recorded"),
         }

@@ -1,5 +1,5 @@
-//! A small complete authorization server: authorization endpoint with a consent page, token endpoint, metadata
-//! document, and a start page whose links show what requests get.
+//! A small complete authorization server: authorization endpoint with a consent page, token endpoint, registration of
+//! clients, metadata document, and a start page whose links show what requests get.
 //!
 //! `cargo run --release --features full --example authorization_server`
 //!
@@ -10,6 +10,7 @@ mod authorize;
 mod clients;
 mod metadata;
 mod pages;
+mod registration;
 #[path = "../shared/registry.rs"]
 mod registry;
 mod start;
@@ -26,17 +27,22 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
+use tower::Layer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
-use tower_oauth_client_validation::{ClientValidationLayer, DEFAULT_BODY_LIMIT, ValidatedRequest, Validator};
+use tower_oauth_client_validation::{
+    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, Policy, RegistrationPolicy, RegistrationService,
+    ValidatedRequest, Validator,
+};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::args::Args;
+use crate::args::{Args, Documents};
 use crate::clients::{Clients, StartError};
 use crate::store::{Code, Grant, OneTime};
 
 const DEMO_CALLBACK: &str = "/demo/callback";
+const REGISTER: &str = "/register";
 
 /// How long requests that are under way may go on after a signal.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -44,8 +50,11 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// All that the handlers share.
 struct Server {
     issuer: String,
+    policy: Policy,
     validator: Validator,
     clients: Clients,
+    registration: Option<RegistrationPolicy>,
+    documents: Documents,
     auto_approve: bool,
     report_only: bool,
     tickets: OneTime<ValidatedRequest>,
@@ -94,18 +103,26 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         TcpListener::bind(&args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
     let base = format!("http://{}", listener.local_addr()?);
     let issuer = args.issuer.unwrap_or_else(|| base.clone());
-    let clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
+    let mut clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
+    if let Some(documents) = registration::documents(args.documents, args.profile)? {
+        clients = clients.or_documents(documents);
+    }
+    let policy = args.profile.policy().issuer(&issuer);
+    let registration = registration::policy(&args.registration)?;
     let server = Server {
-        validator: Validator::new(args.profile.policy().issuer(&issuer)),
+        validator: Validator::new(policy.clone()),
+        policy,
         issuer,
         clients,
+        registration,
+        documents: args.documents,
         auto_approve: args.auto_approve,
         report_only: args.report_only,
         tickets: OneTime::new(Duration::from_secs(600)),
         codes: OneTime::new(Duration::from_secs(60)),
         refresh_tokens: OneTime::new(Duration::from_secs(30 * 24 * 3600)),
     };
-    let app = router(Arc::new(server));
+    let app = router(Arc::new(server))?;
     let stop = stop_signal()?;
 
     let mut stdout = std::io::stdout();
@@ -129,7 +146,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn router(server: Arc<Server>) -> Router {
+fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
         .report_only(server.report_only)
@@ -138,7 +155,15 @@ fn router(server: Arc<Server>) -> Router {
         .wrap_bodies();
     // Applications in browsers use these two; the authorization endpoint is for navigation only.
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
-    Router::new()
+    let router = match &server.registration {
+        Some(policy) => {
+            let store = Arc::clone(&server.clients.store);
+            let service = RegistrationService::new(store, &server.url(REGISTER), policy.clone())?;
+            Router::new().nest_service(REGISTER, cors.layer(service))
+        }
+        None => Router::new(),
+    };
+    let router = router
         // The path of the issuer may have segments that older routers took for patterns.
         .without_v07_checks()
         .route("/", get(start::page))
@@ -154,7 +179,8 @@ fn router(server: Arc<Server>) -> Router {
             // The path alone: the query holds what no log should.
             tracing::info_span!("request", method = %request.method(), path = request.uri().path())
         }))
-        .with_state(server)
+        .with_state(server);
+    Ok(router)
 }
 
 /// Caught from now on, not only once the future is polled: whoever reads the address may send one at once.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde_json::Value;
+use tower_oauth_client_validation::{Scope, server_metadata};
 use url::Url;
 
-use crate::{Server, clients};
+use crate::args::Documents;
+use crate::{REGISTER, Server, clients, registration};
 
 /// Where clients look for it: before the path of the issuer, where it has one (RFC 8414 §3.1).
 pub(crate) fn path(issuer: &str) -> String {
@@ -16,22 +18,27 @@ pub(crate) fn path(issuer: &str) -> String {
 }
 
 pub(crate) async fn document(State(server): State<Arc<Server>>) -> Json<Value> {
-    let mut document = json!({
-        "issuer": server.issuer,
-        "authorization_endpoint": server.url("/authorize"),
-        "token_endpoint": server.url("/token"),
-        "response_types_supported": ["code"],
-        "response_modes_supported": ["query", "fragment", "form_post"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
-        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
-        "code_challenge_methods_supported": ["S256"],
-        "authorization_response_iss_parameter_supported": true,
-    });
-    // RECOMMENDED only (RFC 8414 §2): clients can do without while they cannot be listed.
-    let listed = server.clients.listed().await.unwrap_or_default();
-    let scopes = clients::scopes(&listed);
-    if !scopes.is_empty() {
-        document["scopes_supported"] = json!(scopes);
+    let mut document = server_metadata(&server.policy)
+        .authorization_endpoint(server.url("/authorize"))
+        .token_endpoint(server.url("/token"))
+        .token_endpoint_auth_methods(["none", "client_secret_basic", "client_secret_post"])
+        .member("grant_types_supported", vec!["authorization_code", "refresh_token"])
+        .metadata_documents(server.documents != Documents::Off);
+    if server.registration.is_some() {
+        document = document.registration_endpoint(server.url(REGISTER));
     }
-    Json(document)
+    if let Some(scopes) = scopes(&server).await {
+        document = document.grantable_scopes(&scopes);
+    }
+    Json(Value::Object(document.build()))
+}
+
+/// Some clients ask for all that is announced, so it must be what those get whom nobody configured.
+async fn scopes(server: &Server) -> Option<Scope> {
+    if server.registration.is_some() || server.documents != Documents::Off {
+        return registration::scopes().ok();
+    }
+    // RECOMMENDED only (RFC 8414 §2): clients can do without while they cannot be listed.
+    let listed = server.clients.listed().await.ok()?;
+    Scope::from_tokens(clients::scopes(&listed)).ok().filter(|scopes| !scopes.is_empty())
 }

@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
-use tower_oauth_client_validation::{DirectError, ErrorCode, ValidatedRequest};
+use tower_oauth_client_validation::{DirectError, ErrorCode, RedirectUri, ValidatedRequest};
 use url::{Position, Url};
 
 const STYLE: &str = include_str!("style.css");
@@ -66,8 +66,10 @@ pub(crate) async fn not_found() -> Response {
     message(StatusCode::NOT_FOUND, "There is no such page", "The start page of this server is at /.")
 }
 
-pub(crate) fn consent(request: &ValidatedRequest, ticket: &str) -> Response {
+/// `document` is the host of the metadata document that describes the client.
+pub(crate) fn consent(request: &ValidatedRequest, document: Option<&str>, ticket: &str) -> Response {
     let client = request.client();
+    let is_local = client.redirect_uris().iter().all(RedirectUri::is_loopback);
     let name = readable(client.name().unwrap_or_else(|| client.id()));
     let body = html! {
         p { bdi { strong { (name) } } " asks for access to your account." }
@@ -89,8 +91,18 @@ pub(crate) fn consent(request: &ValidatedRequest, ticket: &str) -> Response {
             }
             dt { "You will be sent to" }
             dd { (destination(request.redirect_uri())) }
-            dt { "It is registered here as" }
+            @if let Some(host) = document {
+                dt { "It is described by" }
+                dd { strong { (host) } }
+            }
+            dt { @if document.is_some() { "Its metadata document is" } @else { "It is registered here as" } }
             dd { code { (client.id()) } }
+        }
+        @if is_local {
+            p class="warning" {
+                strong { "Any program on this computer can claim to be this application." }
+                " Nothing here proves that it is the one that asks."
+            }
         }
         p class="note" { "Allow this only if you have just started it yourself, in an application that you trust." }
         form method="post" action="consent" {

@@ -11,7 +11,8 @@ use tower_oauth_client_validation::{
 };
 use url::{Url, form_urlencoded};
 
-use crate::{DEMO_CALLBACK, Server, pages};
+use crate::args::Documents;
+use crate::{DEMO_CALLBACK, REGISTER, Server, pages};
 
 /// The example of RFC 7636 appendix B.
 const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -38,6 +39,12 @@ pub(crate) async fn page(State(server): State<Arc<Server>>) -> Response {
             "itself sees it. Its "
             a href=(crate::metadata::path(&server.issuer)) { "metadata document" }
             " tells clients where everything is."
+        }
+        @if server.registration.is_some() {
+            p { "Applications can register themselves at " code { (server.url(REGISTER)) } "." }
+        }
+        @if server.documents != Documents::Off {
+            p { "An application may also use the address of its metadata document as its client id." }
         }
         @if server.report_only {
             p { strong { "Report-only: nothing is refused." } }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_oauth_client_validation::{
-    Client, ClientKind, ClientStatus, CodeChallengeMethod, GrantTypes, RegistrySource,
+    Client, ClientKind, ClientStatus, CodeChallengeMethod, GrantTypes, RegistrySource, verify_client_secret,
 };
 
 use crate::Server;
@@ -66,7 +66,7 @@ async fn answer(
         }
         None => return Err(TokenError::new("invalid_request", "grant_type is missing")),
     };
-    // So that an operator sees which registrations are in use.
+    // So that an operator sees which registrations are in use, and none of them makes room for another one.
     server.clients.touch(client.id()).await;
     Ok(tokens)
 }
@@ -195,12 +195,15 @@ async fn authenticate(server: &Server, headers: &HeaderMap, form: &Form) -> Resu
 fn is_secret_of(client: &Client, presented: &str) -> bool {
     let metadata = |name| client.metadata().and_then(|metadata| metadata.get(name)).and_then(Value::as_str);
     let uses_secret = matches!(metadata("token_endpoint_auth_method"), None | Some("client_secret_post"));
-    let Some(secret) = metadata("client_secret").filter(|_| uses_secret) else {
-        tracing::warn!(client_id = client.id(), "a confidential client without a secret cannot get tokens");
-        return false;
-    };
-    // Digests have one length, so that the time does not tell that of the secret.
-    Sha256::digest(secret).ct_eq(&Sha256::digest(presented)).into()
+    match metadata("client_secret") {
+        // Digests have one length, so that the time does not tell that of the secret.
+        Some(secret) if uses_secret => Sha256::digest(secret).ct_eq(&Sha256::digest(presented)).into(),
+        None if uses_secret => verify_client_secret(client, presented),
+        _ => {
+            tracing::warn!(client_id = client.id(), "a client that authenticates without a secret cannot get tokens");
+            false
+        }
+    }
 }
 
 struct Credentials {

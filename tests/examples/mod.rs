@@ -5,5 +5,7 @@ mod authorization_server;
 mod clients;
 mod crash;
 mod http;
+mod mcp_proxy;
 mod process;
+mod registration;
 mod smallest;
