@@ -14,8 +14,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::body::{ReadBody, Reading, RequestBodies, ResponseBodies};
-use super::service::Shared;
-use super::{ReportedOutcome, Settings, UnregisteredClient, log};
+use super::{ReportedOutcome, Settings, Shared, UnregisteredClient, log};
 use crate::authorization::response::{AnswerTo, reject};
 use crate::authorization::{AuthorizationRequest, Reason, Rejection, ValidatedRequest};
 use crate::client::Client;

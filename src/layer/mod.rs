@@ -5,6 +5,7 @@ mod axum;
 mod body;
 mod future;
 mod log;
+mod outcome;
 mod server_metadata;
 mod service;
 
@@ -22,8 +23,9 @@ use tower_layer::Layer;
 pub use self::axum::MissingLayer;
 pub use self::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
 pub use self::future::ResponseFuture;
+pub use self::outcome::{ReportedOutcome, UnregisteredClient};
 pub use self::server_metadata::{ServerMetadata, server_metadata};
-pub use self::service::{ClientValidation, ReportedOutcome, UnregisteredClient};
+pub use self::service::ClientValidation;
 use crate::authorization::response::{AnswerHook, DirectAnswers};
 use crate::authorization::{DirectError, Policy, Validator};
 use crate::registry::RegistrySource;
@@ -104,6 +106,12 @@ pub struct ClientValidationLayer<R, M = KeepBodies> {
 
 /// Asks whether a request is judged.
 type Filter = dyn Fn(&Parts) -> bool + Send + Sync;
+
+/// What all clones of a service share, behind one pointer: a service is cloned for each request.
+pub(super) struct Shared<R> {
+    pub(super) registry: Arc<R>,
+    pub(super) settings: Settings,
+}
 
 #[derive(Clone)]
 pub(crate) struct Settings {

@@ -10,10 +10,10 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use tower::Service;
 
-use super::Settings;
 use super::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
 use super::future::{Pending, ResponseFuture, Stage};
-use crate::authorization::{AuthorizationRequest, Parameter, Reason, Rejection};
+use super::{Settings, Shared};
+use crate::authorization::{AuthorizationRequest, Reason};
 use crate::registry::{BoxError, RegistrySource};
 
 /// Validates authorization requests before the inner service sees them, see
@@ -22,12 +22,6 @@ pub struct ClientValidation<S, R, M = KeepBodies> {
     inner: S,
     shared: Arc<Shared<R>>,
     bodies: PhantomData<fn() -> M>,
-}
-
-/// What all clones of a service share, behind one pointer: a service is cloned for each request.
-pub(super) struct Shared<R> {
-    pub(super) registry: Arc<R>,
-    pub(super) settings: Settings,
 }
 
 impl<S, R, M> ClientValidation<S, R, M> {
@@ -175,42 +169,4 @@ impl<S: fmt::Debug, R, M> fmt::Debug for ClientValidation<S, R, M> {
             .field("settings", &self.shared.settings)
             .finish_non_exhaustive()
     }
-}
-
-/// In the extensions of a request that [`UnknownClients::Forward`](crate::UnknownClients::Forward) let through:
-/// its client is unknown, and **nothing else about it was checked**. See there what is left to do.
-#[derive(Clone, Debug)]
-pub struct UnregisteredClient {
-    request: Arc<AuthorizationRequest>,
-}
-
-impl UnregisteredClient {
-    pub(super) fn new(request: AuthorizationRequest) -> Self {
-        Self { request: Arc::new(request) }
-    }
-
-    /// The id that nobody registered. Printable ASCII; that is all that is known of it.
-    #[must_use]
-    pub fn client_id(&self) -> &str {
-        self.request.get(Parameter::ClientId).unwrap_or_default()
-    }
-
-    /// The request, to be judged by a [`Validator`](crate::Validator) once the client is known.
-    #[must_use]
-    pub fn request(&self) -> &AuthorizationRequest {
-        &self.request
-    }
-}
-
-/// What would have become of a request that [`report_only`](super::ClientValidationLayer::report_only) let
-/// through. In the extensions of the request.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ReportedOutcome {
-    /// It would have been accepted; a [`ValidatedRequest`](crate::ValidatedRequest) is there too.
-    Accepted,
-    /// It would have been refused.
-    Rejected(Rejection),
-    /// Its client is unknown, and it would have been let through all the same.
-    Forwarded,
 }

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Map, Value, json};
 
+use super::members::is_internal;
 use crate::registry::{RegistryError, StoreError};
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -118,7 +119,7 @@ pub(super) fn client_answer(status: StatusCode, members: Map<String, Value>) -> 
 
 /// What a client is told about itself: neither digests nor what only the operator decides about.
 pub(super) fn visible(mut members: Map<String, Value>) -> Map<String, Value> {
-    members.retain(|name, _| !super::metadata::is_internal(name));
+    members.retain(|name, _| !is_internal(name));
     members
 }
 

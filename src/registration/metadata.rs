@@ -6,22 +6,13 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
+use super::members::is_internal;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
 use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key};
-
-/// A client that strangers share, see [`RegistrationPolicy::reuse_identical`].
-pub(super) const SHARED: &str = "registration_shared";
-/// Where the upstream lets a registration be managed.
-pub(super) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
 
 /// Members that the server answers with and a client never sets.
 pub(super) const ANSWER_MEMBERS: [&str; 4] =
     ["registration_access_token", "registration_client_uri", "client_secret_expires_at", "client_id_issued_at"];
-
-/// Members that a store keeps about a client and that are nobody else's business.
-pub(super) fn is_internal(name: &str) -> bool {
-    crate::client::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
-}
 
 /// Members that no metadata from outside can set: they would name another client or give privileges.
 pub(super) fn is_reserved(name: &str) -> bool {

@@ -3,6 +3,7 @@
 
 mod answer;
 mod credential;
+mod members;
 mod metadata;
 mod policy;
 mod request;

@@ -22,7 +22,8 @@ use tower::Service;
 
 use super::answer::{Answer, Refusal, client_answer, empty_answer, visible};
 use super::credential::{self, ACCESS_TOKEN, CLIENT_SECRET, digest, has_digest, is_digest_of};
-use super::metadata::{ANSWER_MEMBERS, SHARED, judge, uses_secret, with_software_statement};
+use super::members::SHARED;
+use super::metadata::{ANSWER_MEMBERS, judge, uses_secret, with_software_statement};
 use super::policy::RegistrationPolicy;
 use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
 use crate::client::{Client, ClientError, ClientStatus, MetadataError};

@@ -20,7 +20,8 @@ use url::Url;
 
 use super::answer::{Answer, Refusal, client_answer, empty_answer, visible};
 use super::credential::{self, ACCESS_TOKEN, CLIENT_SECRET, digest, has_digest, is_digest_of};
-use super::metadata::{ANSWER_MEMBERS, UPSTREAM_URI, is_reserved, judge, parse_redirect_uri, understood};
+use super::members::UPSTREAM_URI;
+use super::metadata::{ANSWER_MEMBERS, is_reserved, judge, parse_redirect_uri, understood};
 use super::policy::RegistrationPolicy;
 use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
 use super::service::RegistrationFuture;
