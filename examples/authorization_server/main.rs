@@ -150,7 +150,6 @@ fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
         .report_only(server.report_only)
-        .html_answer(pages::refused)
         // So that report-only passes every body on as it came.
         .wrap_bodies();
     // Applications in browsers use these two; the authorization endpoint is for navigation only.

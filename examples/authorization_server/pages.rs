@@ -2,17 +2,14 @@
 
 use std::sync::LazyLock;
 
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderName, HeaderValue, Response as HttpResponse, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
-use tower_oauth_client_validation::{DirectError, ErrorCode, RedirectUri, ValidatedRequest};
+use tower_oauth_client_validation::{RedirectUri, ValidatedRequest};
 use url::{Position, Url};
 
 const STYLE: &str = include_str!("style.css");
@@ -136,31 +133,4 @@ fn readable(text: &str) -> String {
             || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
     };
     text.chars().filter(|c| !misleads(*c)).take(200).collect()
-}
-
-/// The layer's own page, in the looks of this server.
-pub(crate) fn refused(error: &DirectError, response: &mut HttpResponse<Bytes>) {
-    let title = "Sign-in cannot go on";
-    let what = match error.error() {
-        ErrorCode::TemporarilyUnavailable => {
-            "This server cannot look up the application at the moment. Please try again in a few seconds."
-        }
-        ErrorCode::ServerError => "Something is wrong with this server. Please try again later.",
-        ErrorCode::InvalidClient => "The application that sent you here is not known to this server.",
-        _ => "The application that sent you here made a request that this server cannot accept.",
-    };
-    let body = html! {
-        p { (what) }
-        p { "This is not your fault, and nothing was sent to the application. You can close this page." }
-        dl {
-            dt { "Error" }
-            dd { code { (error.error()) } }
-            dt { "Description" }
-            dd { (error.description()) }
-        }
-    };
-    *response.body_mut() = page(title, &body).into_string().into();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(CONTENT_SECURITY_POLICY, CSP.clone());
 }

@@ -12,7 +12,7 @@ use rand::rngs::OsRng;
 use tower_oauth_client_validation::{CodeChallengeMethod, ValidatedRequest};
 
 /// Memory stays bounded whatever strangers send: the oldest entry goes first.
-const CAPACITY: usize = 100_000;
+const CAPACITY: usize = 2_000;
 
 /// 256 bits that nobody can guess, as text.
 pub(crate) fn secret() -> Result<String, NoEntropy> {

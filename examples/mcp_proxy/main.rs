@@ -136,9 +136,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 }
 
 fn router(server: Arc<Server>) -> Result<Router, Box<dyn Error>> {
-    let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
-        .policy(server.policy.clone())
-        .html_answer(pages::refused);
+    let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source)).policy(server.policy.clone());
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
     let router = Router::new()
         .route("/authorize", any(flow::authorize).layer(validation))
