@@ -143,9 +143,7 @@ fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'
     location.push_str(separator);
     let start = location.len();
     let mut form = form_urlencoded::Serializer::for_suffix(location, start);
-    for parameter in parameters {
-        [parameter].serialize(serde_urlencoded::Serializer::new(&mut form)).expect("a pair of strings always encodes");
-    }
+    form.extend_pairs(parameters);
     form.finish()
 }
 
