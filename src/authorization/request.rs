@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 /// A parameter that the crate reads (RFC 6749 §4.1.1, RFC 7636, RFC 8707, RFC 9101, OpenID Connect Core).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -244,7 +244,7 @@ struct Parser {
 impl Parser {
     fn read(&mut self, mut input: &[u8]) {
         while !input.is_empty() {
-            let name_end = input.iter().position(|byte| matches!(byte, b'=' | b'&')).unwrap_or(input.len());
+            let name_end = memchr2(b'=', b'&', input).unwrap_or(input.len());
             let (name, rest) = input.split_at(name_end);
             // What follows a `=` is the value; a name without one has an empty value.
             let value = rest.strip_prefix(b"=").unwrap_or_default();
@@ -353,6 +353,11 @@ fn recognise(name: &[u8]) -> Option<Parameter> {
 /// The byte of the two hexadecimal digits that the input begins with, and what follows them.
 fn unescape(input: &[u8]) -> Option<(u8, &[u8])> {
     let (&[high, low], rest) = input.split_first_chunk()?;
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
     Some((digit(high)? << 4 | digit(low)?, rest))
 }
