@@ -270,11 +270,14 @@ impl<S: RegistryStore> Shared<S> {
         B: Body,
         B::Error: Into<BoxError>,
     {
+        self.authorized(headers, id).await?;
+        let asked = read_members(headers, body, self.policy.body_limit).await?;
+        let statement = with_software_statement(asked.clone(), &self.policy).await?;
+        // Once more: while the body came, slowly perhaps, the operator may have decided otherwise.
         let (record, _) = self.authorized(headers, id).await?;
         let old = &record.client;
-        let asked = read_members(headers, body, self.policy.body_limit).await?;
         let secret = presented_secret(&asked, old)?;
-        let asked = with_software_statement(asked, &self.policy).await?;
+        let asked = statement;
         let mut registration = Registration::new(judge(asked, &self.policy)?)?;
         registration.keep_secret(old, secret);
         let new = registration.client(id, is_shared(old))?;

@@ -456,7 +456,7 @@ impl<S: RegistryStore> Shared<S> {
         if status != StatusCode::OK {
             return Err(passed_on_of_client(status, &answered));
         }
-        self.keep(client, &Map::new(), answered, token).await
+        self.keep(headers, id, &Map::new(), answered).await
     }
 
     async fn update<B>(&self, headers: &HeaderMap, id: &str, body: B) -> Result<Answer, Refusal>
@@ -487,17 +487,20 @@ impl<S: RegistryStore> Shared<S> {
         if status != StatusCode::OK {
             return Err(passed_on_of_client(status, &answered));
         }
-        self.keep(&record.client, &judged, answered, token).await
+        self.keep(headers, id, &judged, answered).await
     }
 
     /// Stores what the upstream says about a client that it knew before.
     async fn keep(
         &self,
-        old: &Client,
+        headers: &HeaderMap,
+        id: &str,
         judged: &Map<String, Value>,
         answered: Map<String, Value>,
-        token: &str,
     ) -> Result<Answer, Refusal> {
+        // Once more: while the upstream was asked, the operator may have decided otherwise.
+        let (record, token) = self.authorized(headers, id).await?;
+        let old = &*record.client;
         let before = old.to_metadata();
         let judged = if judged.is_empty() { &before } else { judged };
         let Upstreams { client, mut members } = self.understand(judged, answered, Some(old))?;

@@ -176,7 +176,9 @@ impl Listening {
 
 /// The server ends a statement, which the end of a connection would not. Zero: never.
 fn statement_timeout(options: PgConnectOptions, timeout: Duration) -> PgConnectOptions {
-    options.options([("statement_timeout", timeout.as_millis().to_string())])
+    // Less than a millisecond is not none at all, which zero means.
+    let milliseconds = timeout.as_micros().div_ceil(1000);
+    options.options([("statement_timeout", milliseconds.to_string())])
 }
 
 impl sql::sealed::Sealed for Postgres {}

@@ -84,17 +84,21 @@ impl Cache {
         *response.status_mut() = status;
         *response.headers_mut() = headers.clone();
         let policy = CachePolicy::new(&request, &response);
+        // Names of directives know no case (RFC 9111 §5.2).
+        let directives: Vec<_> = words(headers, CACHE_CONTROL)
+            .map(|word| word.split('=').next().unwrap_or(word).trim().to_ascii_lowercase())
+            .collect();
+        let forbids_storing = directives.iter().any(|name| matches!(&**name, "no-store" | "private"));
         // What varies with everything can never serve twice (RFC 9111 §4.1).
-        if !policy.is_storable() || words(headers, VARY).any(|word| word == "*") {
+        if forbids_storing || !policy.is_storable() || words(headers, VARY).any(|word| word == "*") {
             return None;
         }
         let bounds = &self.bounds;
         let fresh = policy.time_to_live(SystemTime::now()).min(bounds.longest).max(bounds.shortest);
         // RFC 9111 §4.2.4.
-        let forbids_stale = words(headers, CACHE_CONTROL).any(|word| {
-            let name = word.split('=').next().unwrap_or(word).trim().to_ascii_lowercase();
-            matches!(&*name, "must-revalidate" | "proxy-revalidate" | "no-cache" | "s-maxage")
-        });
+        let forbids_stale = directives
+            .iter()
+            .any(|name| matches!(&**name, "must-revalidate" | "proxy-revalidate" | "no-cache" | "s-maxage"));
         let stale = if forbids_stale { Duration::ZERO } else { bounds.stale };
         let now = Instant::now();
         let fresh_until = now.checked_add(fresh)?;

@@ -18,6 +18,8 @@ use crate::client::{Client, ClientStatus, is_client_id};
 
 /// Longer ids are not stored, and not looked for: an index of PostgreSQL takes no more than this surely.
 const MAX_ID: usize = 2048;
+/// A day: more than anybody waits, and no clock overflows.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
 
 macro_rules! select {
     ($condition:literal) => {
@@ -153,7 +155,8 @@ impl<B: Backend> SqlRegistry<B> {
         sql: &'static str,
         arguments: Vec<Argument>,
     ) -> Result<T, RegistryError> {
-        let deadline = Instant::now() + self.options.acquire_timeout + self.options.statement_timeout;
+        let patience = self.options.acquire_timeout.saturating_add(self.options.statement_timeout);
+        let deadline = Instant::now() + patience.min(LONGEST_PATIENCE);
         let acquired = tokio::time::timeout_at(deadline, self.pool.acquire()).await.map_err(|_| too_late())?;
         let mut connection = acquired.map_err(registry_error::<B>)?;
         let patience = self.options.statement_timeout;
