@@ -843,6 +843,19 @@ async fn the_cache_has_a_capacity() {
 }
 
 #[tokio::test]
+async fn one_host_cannot_push_out_the_documents_of_another() {
+    let (honest, _) = with_document(|_, _, document| ok("cache-control: max-age=100\r\n", &document)).await;
+    let (greedy, _) = with_document(|_, _, document| ok("cache-control: max-age=86400\r\n", &document)).await;
+    let registry = development().cache_capacity(3).build().unwrap();
+    assert!(find(&registry, &honest.id("/app")).await.unwrap().is_some());
+    for number in 0..10 {
+        assert!(find(&registry, &greedy.id(&format!("/{number}"))).await.unwrap().is_some());
+    }
+    assert!(find(&registry, &honest.id("/app")).await.unwrap().is_some());
+    assert_eq!(honest.hits(), 1);
+}
+
+#[tokio::test]
 async fn failures_are_not_kept_and_the_last_document_serves_meanwhile() {
     let broken = Arc::new(AtomicBool::new(true));
     let invalid = Arc::new(AtomicBool::new(false));

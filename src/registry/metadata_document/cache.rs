@@ -1,5 +1,6 @@
 //! Documents that were fetched, for as long as RFC 9111 and the operator let them serve.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -68,11 +69,16 @@ impl Cache {
         };
         let documents = self.documents.pin();
         documents.insert(client_id.into(), Cached { client: Arc::clone(client), times });
-        let too_many = documents.len().saturating_sub(self.bounds.capacity);
-        if too_many > 0 {
-            let mut ends: Vec<_> = documents.iter().map(|(id, cached)| (cached.times.serves_until, id)).collect();
-            ends.sort_unstable();
-            for (_, id) in ends.into_iter().take(too_many) {
+        for _ in self.bounds.capacity..documents.len() {
+            // Of the host that has most of them, so that one host cannot push out the documents of all others.
+            let mut of_hosts: HashMap<&str, usize> = HashMap::new();
+            for id in documents.keys() {
+                *of_hosts.entry(host(id)).or_default() += 1;
+            }
+            let victim = documents
+                .iter()
+                .max_by_key(|(id, cached)| (of_hosts.get(host(id)), std::cmp::Reverse(cached.times.serves_until)));
+            if let Some((id, _)) = victim {
                 documents.remove(id);
             }
         }
@@ -104,6 +110,11 @@ impl Cache {
         let fresh_until = now.checked_add(fresh)?;
         Some(Times { fresh_until, serves_until: fresh_until.checked_add(stale)? })
     }
+}
+
+/// The host of an id that was judged.
+fn host(client_id: &str) -> &str {
+    client_id.split('/').nth(2).unwrap_or_default()
 }
 
 fn words(headers: &HeaderMap, name: http::HeaderName) -> impl Iterator<Item = &str> {
