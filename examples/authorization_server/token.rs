@@ -103,18 +103,26 @@ fn redeem_code(server: &Server, client: &Client, form: &Form) -> Result<Map<Stri
 fn refresh(server: &Server, client: &Client, form: &Form) -> Result<Map<String, Value>, TokenError> {
     require_grant_type(client, GrantTypes::REFRESH_TOKEN)?;
     let presented = form.get("refresh_token").ok_or(TokenError::new("invalid_request", "refresh_token is missing"))?;
-    match server.refresh_tokens.take(presented, |grant| grant.client_id == client.id()) {
+    let mut refused = TokenError::new("invalid_grant", "the refresh token is unknown or has expired");
+    let fits = |grant: &Arc<Grant>| {
+        // A request that is refused for what it asks uses nothing up: the next one may ask for less.
+        let asks_too_much = (grant.client_id == client.id()).then(|| judge_extent(grant, form).err()).flatten();
+        refused = asks_too_much.unwrap_or(refused);
+        grant.client_id == client.id() && asks_too_much.is_none()
+    };
+    match server.refresh_tokens.take(presented, fits) {
         Taken::First(grant) if !grant.is_revoked() => issue(server, client, &grant, form),
         Taken::First(_) => Err(TokenError::new("invalid_grant", "the refresh token was revoked")),
         Taken::Again(grant) => {
             grant.revoke();
             Err(TokenError::new("invalid_grant", "the refresh token was used before"))
         }
-        Taken::Unknown => Err(TokenError::new("invalid_grant", "the refresh token is unknown or has expired")),
+        Taken::Unknown => Err(refused),
     }
 }
 
-fn issue(server: &Server, client: &Client, grant: &Arc<Grant>, form: &Form) -> Result<Map<String, Value>, TokenError> {
+/// The scope that the request may have; its resources are among those that were granted.
+fn judge_extent<'a>(grant: &'a Grant, form: &'a Form) -> Result<&'a str, TokenError> {
     let granted = || grant.scope.split(' ');
     let scope = match form.get("scope") {
         // RFC 6749 §6: a refresh may ask for less, never for more.
@@ -127,6 +135,11 @@ fn issue(server: &Server, client: &Client, grant: &Arc<Grant>, form: &Form) -> R
     {
         return Err(TokenError::new("invalid_target", "the resource was not in the authorization request"));
     }
+    Ok(scope)
+}
+
+fn issue(server: &Server, client: &Client, grant: &Arc<Grant>, form: &Form) -> Result<Map<String, Value>, TokenError> {
+    let scope = judge_extent(grant, form)?;
     let mut tokens = Map::new();
     tokens.insert("access_token".to_owned(), secret()?.into());
     tokens.insert("token_type".to_owned(), "Bearer".into());

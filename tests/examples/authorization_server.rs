@@ -126,6 +126,12 @@ mod tokens {
         // What was left out can still be had by the next refresh.
         assert_eq!(server.refresh("demo-app", &refresh_token(&less)).await.json()["scope"], "profile photos:read");
         assert_refused(&refresh_with_scope("photos:write").await, StatusCode::BAD_REQUEST, "invalid_scope");
+        // What is refused uses nothing up.
+        let token = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
+        let form = [("grant_type", "refresh_token"), ("client_id", "demo-app"), ("refresh_token", &token)];
+        let too_much = server.token(&[&form[..], &[("scope", "photos:write")]].concat()).await;
+        assert_refused(&too_much, StatusCode::BAD_REQUEST, "invalid_scope");
+        assert_eq!(server.refresh("demo-app", &token).await.status, StatusCode::OK);
     }
 
     #[tokio::test]
