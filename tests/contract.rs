@@ -1,10 +1,14 @@
-//! What every store promises. Each function takes an empty store.
+//! What every store promises: each function takes an empty store. And what every source does, at the end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tower_oauth_client_validation::{Client, ClientStatus, Origin, RegistryStore, StoreError};
+use serde_json::{Value, json};
+use tower_oauth_client_validation::{
+    CachedRegistry, Client, ClientStatus, FileRegistry, HttpRegistry, MemoryRegistry, Origin, RegistrySource,
+    RegistryStore, StoreError,
+};
 
 pub(crate) trait Store: RegistryStore<Future: Send> + Clone + 'static {}
 impl<S: RegistryStore<Future: Send> + Clone + 'static> Store for S {}
@@ -343,3 +347,215 @@ pub(crate) async fn readers_see_whole_clients(store: &impl Store) {
     writer.await.unwrap();
     assert_eq!(last, 200);
 }
+
+/// A test of each promise of a source that can only be read; `$open` makes one that holds these clients, and gives
+/// what must live as long.
+macro_rules! read_contract {
+    ($module:ident, $open:path) => {
+        mod $module {
+            crate::contract::read_contract!(@tests $open;
+                what_is_there_is_found_as_it_is
+                what_is_not_there_is_unknown
+                every_legal_character_is_found
+                ids_are_told_apart_by_their_bytes
+                status_and_expiry_are_left_to_the_caller
+                look_ups_at_once_agree
+            );
+        }
+    };
+    (@tests $open:path; $($promise:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                let (source, _keep) = $open(crate::contract::held()).await;
+                crate::contract::$promise(&source).await;
+            }
+        )*
+    };
+}
+pub(crate) use read_contract;
+
+pub(crate) trait Source: RegistrySource<Future: Send> + Clone + Send + Sync + 'static {}
+impl<S: RegistrySource<Future: Send> + Clone + Send + Sync + 'static> Source for S {}
+
+const SIMILAR: [&str; 8] = ["App", "app", "APP", "app ", " app", "app/", "app%20", "app+"];
+
+fn legal_characters() -> String {
+    (0x20..=0x7E_u8).map(char::from).collect()
+}
+
+fn whole() -> Value {
+    json!({
+        "client_id": "whole",
+        "client_name": "Grüße \"quoted\" \\ 🦀",
+        "redirect_uris": ["https://app.example/cb?x=1", "http://127.0.0.1/cb", "http://localhost:*"],
+        "scope": "openid profile",
+        "default_scope": "openid",
+        "response_types": ["code", "code id_token"],
+        "grant_types": ["authorization_code", "implicit"],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "application_type": "native",
+        "trusted": true,
+        "contacts": ["a@app.example"],
+        "own": {"nested": [1, -2.5, true, {"deep": "ä"}]},
+    })
+}
+
+/// What each source of the contract holds, as RFC 7591 metadata.
+pub(crate) fn held() -> Vec<Value> {
+    let all = legal_characters();
+    let ids = all.chars().map(|character| format!("-{character}-")).chain(SIMILAR.map(str::to_owned));
+    let named = ids.chain([all.clone(), "x".repeat(512)]);
+    let mut held: Vec<_> =
+        named.map(|id| json!({"client_id": id, "client_name": format!("named {id}"), "scope": "read"})).collect();
+    held.extend([
+        whole(),
+        json!({"client_id": "disabled", "disabled": true}),
+        json!({"client_id": "revoked", "revoked": true}),
+        json!({"client_id": "expired", "expires_at": 1_000_000_000}),
+    ]);
+    held
+}
+
+async fn find(source: &impl Source, id: &str) -> Option<Arc<Client>> {
+    source.find_client(id).await.unwrap_or_else(|error| panic!("{id:?}: {error:?}"))
+}
+
+async fn assert_named(source: &impl Source, id: &str) {
+    // The second answer may come from somewhere else than the first.
+    for _ in 0..2 {
+        let client = find(source, id).await.unwrap_or_else(|| panic!("{id:?} is unknown"));
+        assert_eq!((client.id(), client.name()), (id, Some(&*format!("named {id}"))));
+    }
+}
+
+pub(crate) async fn what_is_there_is_found_as_it_is(source: &impl Source) {
+    let expected = Client::from_metadata(whole()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(*find(source, "whole").await.unwrap(), expected);
+    }
+}
+
+pub(crate) async fn what_is_not_there_is_unknown(source: &impl Source) {
+    let long = "x".repeat(513);
+    let unknown = ["nobody", "", "*", "%", "who", "wholes", "whole\0", "whole\n", "ä", "../whole", "whole?", "_hole"];
+    for id in unknown.into_iter().chain([&*long, &"x".repeat(100_000)]) {
+        for _ in 0..2 {
+            assert_eq!(find(source, id).await, None, "{id:?}");
+        }
+    }
+}
+
+pub(crate) async fn every_legal_character_is_found(source: &impl Source) {
+    let all = legal_characters();
+    for character in all.chars() {
+        assert_named(source, &format!("-{character}-")).await;
+    }
+    assert_named(source, &all).await;
+    assert_named(source, &"x".repeat(512)).await;
+}
+
+pub(crate) async fn ids_are_told_apart_by_their_bytes(source: &impl Source) {
+    for id in SIMILAR {
+        assert_named(source, id).await;
+    }
+    for id in ["aPP", "app  ", "app//", "app%2B", "Whole", "WHOLE", "whole ", " whole"] {
+        assert_eq!(find(source, id).await, None, "{id:?}");
+    }
+}
+
+pub(crate) async fn status_and_expiry_are_left_to_the_caller(source: &impl Source) {
+    for _ in 0..2 {
+        assert_eq!(find(source, "disabled").await.unwrap().status(), ClientStatus::Disabled);
+        assert_eq!(find(source, "revoked").await.unwrap().status(), ClientStatus::Revoked);
+        let expired = find(source, "expired").await.unwrap();
+        assert_eq!(expired.expires_at(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)));
+    }
+}
+
+pub(crate) async fn look_ups_at_once_agree(source: &impl Source) {
+    let expected = Client::from_metadata(whole()).unwrap();
+    let askers = (0..32).map(|n| {
+        let (source, expected) = (source.clone(), expected.clone());
+        tokio::spawn(async move {
+            for round in 0..8 {
+                match (n + round) % 3 {
+                    0 => assert_eq!(*find(&source, "whole").await.unwrap(), expected),
+                    1 => assert_named(&source, SIMILAR[(n + round) % SIMILAR.len()]).await,
+                    _ => assert_eq!(find(&source, &format!("nobody-{round}")).await, None),
+                }
+            }
+        })
+    });
+    for asker in askers.collect::<Vec<_>>() {
+        asker.await.unwrap();
+    }
+}
+
+fn memory_of(held: Vec<Value>) -> MemoryRegistry {
+    held.into_iter().map(|metadata| Client::from_metadata(metadata).unwrap()).collect()
+}
+
+async fn read_memory(held: Vec<Value>) -> (impl Source, ()) {
+    (memory_of(held), ())
+}
+
+fn file_of(name: &str, text: &str) -> (FileRegistry, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    (FileRegistry::load(path).unwrap(), folder)
+}
+
+async fn read_json(held: Vec<Value>) -> (impl Source, tempfile::TempDir) {
+    file_of("clients.json", &json!({ "clients": held }).to_string())
+}
+
+async fn read_toml(held: Vec<Value>) -> (impl Source, tempfile::TempDir) {
+    file_of("clients.toml", &toml::to_string(&json!({ "clients": held })).unwrap())
+}
+
+async fn read_cached(held: Vec<Value>) -> (impl Source, ()) {
+    (CachedRegistry::new(memory_of(held)), ())
+}
+
+/// Half of them in each; and what both have is the first one's.
+async fn read_chain(held: Vec<Value>) -> (impl Source, ()) {
+    let (first, mut second): (Vec<_>, Vec<_>) = held.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
+    second.extend(first.iter().map(|(n, first)| (*n, json!({"client_id": first["client_id"]}))));
+    let registry = |half: Vec<(usize, Value)>| memory_of(half.into_iter().map(|(_, metadata)| metadata).collect());
+    (registry(first).or(registry(second)), ())
+}
+
+async fn read_boxed(held: Vec<Value>) -> (impl Source, ()) {
+    (memory_of(held).boxed(), ())
+}
+
+/// Asks a server of its own, which answers 404 for who is unknown.
+async fn read_http(held: Vec<Value>) -> (impl Source, ()) {
+    use axum::extract::Path;
+    use axum::http::StatusCode;
+
+    let held: std::collections::HashMap<String, String> = held
+        .into_iter()
+        .map(|metadata| (metadata["client_id"].as_str().unwrap().to_owned(), metadata.to_string()))
+        .collect();
+    let held = Arc::new(held);
+    let answer = move |Path(id): Path<String>| {
+        let answer = held.get(&id).cloned().ok_or(StatusCode::NOT_FOUND);
+        async move { answer }
+    };
+    let app = axum::Router::new().route("/clients/{id}", axum::routing::get(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/clients", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (HttpRegistry::builder(base).build().unwrap(), ())
+}
+
+read_contract!(read_from_memory, super::read_memory);
+read_contract!(read_from_json, super::read_json);
+read_contract!(read_from_toml, super::read_toml);
+read_contract!(read_from_cache, super::read_cached);
+read_contract!(read_from_chain, super::read_chain);
+read_contract!(read_from_box, super::read_boxed);
+read_contract!(read_from_server, super::read_http);

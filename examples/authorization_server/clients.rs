@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxRegistry, BoxStore, Client, ClientBuilder, ClientError, GrantTypes, MemoryRegistry,
-    MetadataDocumentRegistry, Origin, RedirectUri, RegistryError, RegistrySource, RegistryStore, StoreError,
+    AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, GrantTypes,
+    MemoryRegistry, MetadataDocumentRegistry, Origin, RedirectUri, RegistryError, RegistrySource, RegistryStore,
+    StoreError,
 };
 use url::Url;
 
@@ -42,12 +43,19 @@ impl Clients {
         if let (Some(store), None | Some(Location::Memory)) = (&store, location) {
             demonstrate(store, demo_callback).await?;
         }
-        let (held, store) = if let Some(store) = store {
-            (registry.source(), store)
-        } else {
-            // Nothing is ever written to what can only be read. An id that it holds is never somebody else's.
-            let registered = MemoryRegistry::new();
-            (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
+        let (held, store) = match (&registry, store) {
+            (Registry::Postgres(postgres), _) => {
+                let cached = CachedRegistry::new(postgres.clone());
+                // Other nodes, and operators, change clients too.
+                tokio::spawn(cached.follow(postgres.changes()));
+                (cached.clone().boxed(), cached.boxed_store())
+            }
+            (_, Some(store)) => (registry.source(), store),
+            (_, None) => {
+                // Nothing is ever written to what can only be read. An id that it holds is never somebody else's.
+                let registered = MemoryRegistry::new();
+                (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
+            }
         };
         Ok(Self { source: Arc::clone(&held), held, store, registry })
     }

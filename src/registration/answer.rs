@@ -20,6 +20,8 @@ pub(super) struct Refusal {
     pub(super) error: Cow<'static, str>,
     pub(super) description: Cow<'static, str>,
     header: Option<(HeaderName, HeaderValue)>,
+    /// The store fails for now, for whoever asks.
+    pub(super) is_outage: bool,
 }
 
 impl Refusal {
@@ -28,7 +30,7 @@ impl Refusal {
         error: impl Into<Cow<'static, str>>,
         description: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, error: error.into(), description: description.into(), header: None }
+        Self { status, error: error.into(), description: description.into(), header: None, is_outage: false }
     }
 
     /// `invalid_client_metadata`, RFC 7591 §3.2.2.
@@ -66,6 +68,10 @@ impl Refusal {
             .with(RETRY_AFTER, HeaderValue::from_static("30"))
     }
 
+    pub(super) fn outage() -> Self {
+        Self { is_outage: true, ..Self::unavailable("the client registry is temporarily unavailable") }
+    }
+
     pub(super) fn fault() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the server cannot do this")
     }
@@ -87,11 +93,7 @@ impl From<RegistryError> for Refusal {
     fn from(error: RegistryError) -> Self {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         tracing::error!(cause, "the client registry failed during registration");
-        if error.is_transient() {
-            Self::unavailable("the client registry is temporarily unavailable")
-        } else {
-            Self::fault()
-        }
+        if error.is_transient() { Self::outage() } else { Self::fault() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -97,7 +97,8 @@ struct Shared<S> {
     endpoint: Endpoint,
     policy: RegistrationPolicy,
     /// Held from counting to inserting, so that registrations at the same time do not go past the cap.
-    registering: Mutex<()>,
+    /// Holds when the store last failed for the time being.
+    registering: Mutex<Option<Instant>>,
     /// Seconds since the epoch.
     cleaned_up_at: AtomicU64,
 }
@@ -111,7 +112,7 @@ impl<S: RegistryStore> RegistrationService<S> {
     /// When the address is no absolute `https` or `http` URL, or has a query or fragment.
     pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, EndpointError> {
         let endpoint = Endpoint::parse(endpoint)?;
-        let registering = Mutex::new(());
+        let registering = Mutex::new(None);
         let shared = Shared { store, endpoint, policy, registering, cleaned_up_at: AtomicU64::new(0) };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -183,15 +184,28 @@ impl<S: RegistryStore> Shared<S> {
 
     /// Puts the client into the store, and says when that was.
     async fn enter(&self, registration: &Registration) -> Result<(Arc<Client>, SystemTime), Refusal> {
-        // Also until its time is read: the next one may take its place.
-        let _one_at_a_time = self.registering.lock().await;
-        let client = self.enter_alone(registration).await?;
+        let arrived = Instant::now();
+        let mut last_outage = self.registering.lock().await;
+        // Or all that wait would find it out one after the other, each for as long as the store takes to fail.
+        if last_outage.is_some_and(|at| at >= arrived) {
+            return Err(Refusal::outage());
+        }
+        let entered = self.enter_alone(registration).await;
+        if entered.as_ref().is_err_and(|refusal| refusal.is_outage) {
+            *last_outage = Some(Instant::now());
+        }
+        entered
+    }
+
+    async fn enter_alone(&self, registration: &Registration) -> Result<(Arc<Client>, SystemTime), Refusal> {
+        let client = self.insert(registration).await?;
+        // Before the next one may take its place.
         let record = self.store.record(client.id()).await?;
         Ok((client, record.map_or_else(SystemTime::now, |record| record.created_at)))
     }
 
     /// Under an id of its own, unless it shares one.
-    async fn enter_alone(&self, registration: &Registration) -> Result<Arc<Client>, Refusal> {
+    async fn insert(&self, registration: &Registration) -> Result<Arc<Client>, Refusal> {
         self.clean_up_by_the_way().await?;
         let shared_id = registration.shared_id().filter(|_| self.policy.reuse_identical);
         if let Some(id) = &shared_id {

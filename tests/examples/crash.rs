@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::clients::{clients, sqlite};
-use super::http::{Answer, form, get};
+use super::http::{Answer, form, get, try_send};
 use super::process::{BOUND, Running, command};
 use crate::postgres_cluster::Cluster;
 
@@ -238,4 +241,206 @@ async fn a_postgres_that_is_killed_under_load_never_makes_a_wrong_answer() {
     for (parameters, right) in REQUESTS {
         assert_eq!(outcome(&ask(&server, parameters).await).as_deref(), Some(right));
     }
+}
+
+const REGISTRATIONS: usize = 1000;
+
+async fn start_open(registry: &str) -> Running {
+    let args = ["--listen", "127.0.0.1:0", "--auto-approve", "--registration", "open", "--registry", registry];
+    Running::start("authorization_server", &args).await
+}
+
+fn registration(n: usize) -> Value {
+    json!({
+        "client_name": format!("Client {n} {}", "x".repeat(500)),
+        "redirect_uris": [format!("https://client-{n}.example/cb"), "http://127.0.0.1/cb"],
+        "token_endpoint_auth_method": "none",
+        "grant_types": ["authorization_code"],
+        "contacts": [format!("{n}@client.example")],
+    })
+}
+
+/// Registrations that all wait for their answer at the same time.
+struct Registrations {
+    tasks: JoinSet<()>,
+    acknowledged: mpsc::UnboundedReceiver<(String, usize)>,
+    ids: BTreeMap<String, usize>,
+}
+
+impl Registrations {
+    fn start(server: &Running) -> Self {
+        let (acknowledge, acknowledged) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        for n in 0..REGISTRATIONS {
+            let (url, acknowledge) = (server.url("/register"), acknowledge.clone());
+            tasks.spawn(async move {
+                let headers = [("content-type", "application/json")];
+                // Without a whole answer nothing was acknowledged.
+                let Ok(answer) = try_send(Method::POST, &url, &headers, registration(n).to_string()).await else {
+                    return;
+                };
+                match answer.status {
+                    StatusCode::CREATED => {
+                        let id = answer.json()["client_id"].as_str().unwrap().to_owned();
+                        acknowledge.send((id, n)).unwrap();
+                    }
+                    other => assert_eq!(other, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.body),
+                }
+            });
+        }
+        Self { tasks, acknowledged, ids: BTreeMap::new() }
+    }
+
+    /// Waits for some of them; how many is another number each time.
+    async fn wait_for_some(&mut self) {
+        let some = 50 + OsRng.try_next_u32().unwrap() as usize % 350;
+        println!("goes on until {some} clients are registered");
+        while self.ids.len() < some {
+            let (id, n) = tokio::time::timeout(BOUND, self.acknowledged.recv()).await.unwrap().unwrap();
+            self.ids.insert(id, n);
+        }
+    }
+
+    /// All that were acknowledged, and who registered them.
+    async fn end(mut self) -> BTreeMap<String, usize> {
+        while let Some(ended) = tokio::time::timeout(BOUND, self.tasks.join_next()).await.unwrap() {
+            ended.unwrap();
+        }
+        while let Some((id, n)) = self.acknowledged.recv().await {
+            self.ids.insert(id, n);
+        }
+        println!("{} of {REGISTRATIONS} were registered", self.ids.len());
+        assert!(self.ids.len() < REGISTRATIONS, "it was not in the middle");
+        self.ids
+    }
+}
+
+/// Whoever was told that it is registered is so, and nobody is half.
+async fn assert_registered(server: &Running, registry: &str, acknowledged: &BTreeMap<String, usize>) {
+    for (id, n) in acknowledged {
+        let uri = format!("https://client-{n}.example/cb");
+        let answer = ask(server, &[("client_id", id), ("redirect_uri", &uri)]).await;
+        assert_eq!(answer.status, StatusCode::FOUND, "{id}: {}", answer.body);
+        assert!(answer.redirect().contains_key("code"), "{id}: {:?}", answer.redirect());
+    }
+    let listed = clients(registry, &["list", "--json"]).await.json();
+    let mut numbers = BTreeMap::new();
+    for client in listed.as_array().unwrap() {
+        let (id, metadata) = (client["client_id"].as_str().unwrap(), &client["metadata"]);
+        let (n, _) = metadata["contacts"][0].as_str().unwrap().split_once('@').unwrap();
+        let n: usize = n.parse().unwrap();
+        for (name, value) in registration(n).as_object().unwrap() {
+            assert_eq!(&metadata[name], value, "{id}: {name}");
+        }
+        assert_eq!((&client["status"], &client["origin"]), (&json!("active"), &json!("registered")), "{id}");
+        numbers.insert(id, n);
+    }
+    for (id, n) in acknowledged {
+        assert_eq!(numbers.get(&**id), Some(n), "{id} was acknowledged");
+    }
+}
+
+async fn assert_registers(server: &Running) {
+    let headers = [("content-type", "application/json")];
+    let more = registration(REGISTRATIONS).to_string();
+    let answer = try_send(Method::POST, &server.url("/register"), &headers, more).await.unwrap();
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn registrations_in_sqlite_survive_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path());
+    let server = start_open(&url).await;
+    let mut registrations = Registrations::start(&server);
+    registrations.wait_for_some().await;
+    server.kill().await;
+    let acknowledged = registrations.end().await;
+
+    let server = start_open(&url).await;
+    assert_registered(&server, &url, &acknowledged).await;
+    assert_registers(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_in_postgres_survive_a_kill_of_it() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    cluster.connect().await;
+    let url = cluster.database().await;
+    let server = start_open(&url).await;
+    let mut registrations = Registrations::start(&server);
+    registrations.wait_for_some().await;
+    tokio::task::block_in_place(|| cluster.kill());
+    let acknowledged = registrations.end().await;
+    cluster.start();
+    cluster.connect().await;
+    let begin = Instant::now();
+    while outcome(&ask(&server, &[("client_id", "nobody")]).await).is_none() {
+        assert!(begin.elapsed() < BOUND, "it does not heal");
+    }
+    assert_registered(&server, &url, &acknowledged).await;
+    assert_registers(&server).await;
+}
+
+/// Asks over and over, and keeps what was answered and when.
+struct Watch {
+    answers: mpsc::UnboundedReceiver<(String, Instant)>,
+    asking: JoinHandle<()>,
+}
+
+impl Watch {
+    fn start(server: Arc<Running>, client_id: &'static str) -> Self {
+        let (answered, answers) = mpsc::unbounded_channel();
+        let asking = tokio::spawn(async move {
+            loop {
+                let said = outcome(&ask(&server, &[("client_id", client_id)]).await).unwrap();
+                if answered.send((said, Instant::now())).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { answers, asking }
+    }
+
+    async fn next(&mut self) -> (String, Instant) {
+        tokio::time::timeout(BOUND, self.answers.recv()).await.unwrap().unwrap()
+    }
+}
+
+/// The server keeps what it read; the tool, a process of its own, tells it through the database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_revoked_by_another_process_is_refused_from_then_on() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    cluster.connect().await;
+    let url = cluster.database().await;
+    let server = Arc::new(start(&url).await);
+    let add = ["add", "--id", "app", "--redirect-uri", "https://app.example/cb", "--scope", "read"];
+    assert_eq!(clients(&url, &add).await.code, Some(0));
+
+    let mut watch = Watch::start(server, "app");
+    for _ in 0..50 {
+        assert_eq!(watch.next().await.0, "code");
+    }
+    let revoked = clients(&url, &["revoke", "app"]).await;
+    let exit = Instant::now();
+    assert_eq!(revoked.code, Some(0), "{}", revoked.err);
+    let refused = loop {
+        let (said, at) = watch.next().await;
+        if said != "code" {
+            assert_eq!(said, "invalid_client");
+            break at;
+        }
+        assert!(at.saturating_duration_since(exit) < Duration::from_secs(30), "it is still accepted");
+    };
+    println!("refused {:?} after the end of `clients revoke`", refused.saturating_duration_since(exit));
+    for _ in 0..200 {
+        assert_eq!(watch.next().await.0, "invalid_client", "it came back");
+    }
+    watch.answers.close();
+    while watch.answers.recv().await.is_some() {}
+    watch.asking.await.unwrap();
 }

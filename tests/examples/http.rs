@@ -1,6 +1,7 @@
 //! A user agent that follows nothing and keeps nothing.
 
 use std::collections::HashMap;
+use std::error::Error;
 
 use axum::body::Bytes;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION};
@@ -73,23 +74,32 @@ pub(super) async fn post_with(url: &str, headers: &[(&str, &str)], parameters: &
 }
 
 pub(super) async fn send(method: Method, url: &str, headers: &[(&str, &str)], body: String) -> Answer {
+    try_send(method, url, headers, body).await.expect("a whole answer")
+}
+
+/// Fails where the server goes away before its answer was whole.
+pub(super) async fn try_send(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: String,
+) -> Result<Answer, Box<dyn Error + Send + Sync>> {
     let exchange = async {
-        let uri: Uri = url.parse().expect("a URL");
+        let uri: Uri = url.parse()?;
         let authority = uri.authority().expect("it has a host").as_str();
-        let stream = TcpStream::connect(authority).await.expect("somebody listens");
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("an HTTP connection");
+        let stream = TcpStream::connect(authority).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut request = Request::builder().method(method).uri(target).header(HOST, authority);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(Bytes::from(body))).expect("a request");
-        let (parts, body) = sender.send_request(request).await.expect("an answer").into_parts();
-        let body = body.collect().await.expect("a whole answer").to_bytes();
+        let request = request.body(Full::new(Bytes::from(body)))?;
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
         connection.abort();
-        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() }
+        Ok(Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() })
     };
     tokio::time::timeout(BOUND, exchange).await.expect("the server answers")
 }

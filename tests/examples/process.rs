@@ -54,6 +54,12 @@ impl Running {
         assert!(sent.success());
         tokio::time::timeout(BOUND, self.child.wait()).await.expect("it ends").expect("it can be waited for").code()
     }
+
+    /// Ends it at once (SIGKILL), without another process to do so.
+    #[cfg(unix)]
+    pub(super) async fn kill(mut self) {
+        tokio::time::timeout(BOUND, self.child.kill()).await.expect("it ends").expect("it runs");
+    }
 }
 
 /// Runs an example that is expected to end by itself.
