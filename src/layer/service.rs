@@ -133,7 +133,7 @@ where
     Stage::reading(Reading::new(body, limit), parts, pending)
 }
 
-pub(super) fn query<B>(request: &Request<B>) -> &[u8] {
+fn query<B>(request: &Request<B>) -> &[u8] {
     request.uri().query().unwrap_or_default().as_bytes()
 }
 
