@@ -36,6 +36,9 @@ pub mod guide {
     pub mod mcp_servers {}
     #[doc = include_str!("../docs/guide/from_python.md")]
     pub mod from_python {}
+    #[cfg(feature = "metrics")]
+    #[doc = include_str!("../docs/guide/seeing_it_run.md")]
+    pub mod seeing_it_run {}
     #[doc = include_str!("../docs/guide/testing.md")]
     pub mod testing {}
     #[doc = include_str!("../docs/guide/the_handler.md")]

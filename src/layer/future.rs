@@ -14,7 +14,8 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::body::{ReadBody, Reading, RequestBodies, ResponseBodies};
-use super::{ReportedOutcome, Settings, Shared, UnregisteredClient, log};
+use super::metrics::LookUp;
+use super::{ReportedOutcome, Settings, Shared, UnregisteredClient, log, metrics};
 use crate::authorization::response::{AnswerTo, reject};
 use crate::authorization::{AuthorizationRequest, Reason, Rejection, ValidatedRequest};
 use crate::client::Client;
@@ -31,7 +32,7 @@ pin_project! {
         // Beside the stages, so that it stays where it is while they change.
         waiting: Option<Waiting<S, R, M::Inner>>,
         #[pin]
-        stage: Stage<S::Future, R::Future, ReqBody>,
+        stage: Stage<S::Future, LookUp<R::Future>, ReqBody>,
     }
 }
 
@@ -93,15 +94,16 @@ where
     S: Service<Request<B>>,
     R: RegistrySource,
 {
-    fn forward<ReqBody>(mut self) -> Stage<S::Future, R::Future, ReqBody> {
+    fn forward<ReqBody>(mut self) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
         let body = self.body.expect("only a request whose body can be handed on is forwarded");
         Stage::Inner { future: self.inner.call(Request::from_parts(self.parts, body)) }
     }
 
     /// Without `forward`, the inner service is dropped here, and its permits with it.
-    fn refuse<ReqBody>(mut self, rejection: Rejection) -> Stage<S::Future, R::Future, ReqBody> {
+    fn refuse<ReqBody>(mut self, rejection: Rejection) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
         let Settings { report_only, answers, .. } = &self.shared.settings;
         log::rejected(&rejection, *report_only);
+        metrics::rejected(&rejection, *report_only);
         if *report_only && self.body.is_some() {
             clear(&mut self.parts.extensions).insert(ReportedOutcome::Rejected(rejection));
             return self.forward();
@@ -118,7 +120,7 @@ where
     fn after_reading<M, ReqBody>(
         &mut self,
         read: Result<ReadBody<ReqBody>, (ReadBody<ReqBody>, Reason)>,
-    ) -> Result<R::Future, Rejection>
+    ) -> Result<LookUp<R::Future>, Rejection>
     where
         M: RequestBodies<ReqBody, Inner = B>,
     {
@@ -135,15 +137,15 @@ where
     }
 
     /// Asks the registry for the client, where there is one to ask for.
-    fn look_up(&self) -> Result<R::Future, Rejection> {
+    fn look_up(&self) -> Result<LookUp<R::Future>, Rejection> {
         let Shared { registry, settings } = &*self.shared;
-        settings.validator.client_id(&self.asked).map(|client_id| registry.find_client(client_id))
+        settings.validator.client_id(&self.asked).map(|client_id| metrics::time(registry.find_client(client_id)))
     }
 
     fn decide<ReqBody>(
         mut self,
         found: Result<Option<Arc<Client>>, RegistryError>,
-    ) -> Stage<S::Future, R::Future, ReqBody> {
+    ) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
         let Settings { validator, report_only, .. } = &self.shared.settings;
         let asked = std::mem::take(&mut self.asked);
         let client = match found {
@@ -158,6 +160,7 @@ where
         let extensions = clear(&mut self.parts.extensions);
         if client.is_none() && validator.policy().forwards_unknown_clients() {
             log::forwarded(&asked, *report_only);
+            metrics::forwarded(*report_only);
             if *report_only {
                 extensions.insert(ReportedOutcome::Forwarded);
             }
@@ -167,6 +170,7 @@ where
         match validator.validate(asked, client) {
             Ok(validated) => {
                 log::accepted(&validated, *report_only);
+                metrics::accepted(*report_only);
                 if *report_only {
                     extensions.insert(ReportedOutcome::Accepted);
                 }
