@@ -786,6 +786,90 @@ async fn fetches_at_the_same_time_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_look_up_that_goes_on_by_itself_keeps_its_place() {
+    let (server, _) = with_document(|_, _, document| ok("", &document)).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let (asked, mut looked_up) = tokio::sync::mpsc::unbounded_channel();
+    let wait = Arc::clone(&gate);
+    let registry = development()
+        .most_fetches(3, 2)
+        // As `getaddrinfo` does: in a thread, with no way to call it off.
+        .resolver(move |host| {
+            asked.send(host).unwrap();
+            let gate = Arc::clone(&wait);
+            async move {
+                let _permit = gate.acquire().await.unwrap();
+                Ok(vec![LOOPBACK])
+            }
+        })
+        .build()
+        .unwrap();
+    let at =
+        |host: &str, path: &str| format!("http://{host}:{}{path}", server.port).replace("http://docs", "https://docs");
+    // One whose caller goes away, one that is given up.
+    let gone = tokio::spawn(registry.find_client(&at("localhost", "/1")));
+    assert_eq!(looked_up.recv().await.unwrap(), "localhost");
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    let slow = tokio::spawn(registry.find_client(&at("localhost", "/2")));
+    assert_eq!(looked_up.recv().await.unwrap(), "localhost");
+    advance(Duration::from_secs(11)).await;
+    assert_transient(slow.await.unwrap());
+
+    assert_transient(find(&registry, &at("localhost", "/1")).await);
+    let third = tokio::spawn(registry.find_client(&at("docs.test", "/3")));
+    assert_eq!(looked_up.recv().await.unwrap(), "docs.test");
+    third.abort();
+    assert_transient(find(&registry, &at("docs.other", "/4")).await);
+    assert!(looked_up.try_recv().is_err(), "another one began");
+
+    gate.add_permits(1000);
+    let found = async {
+        loop {
+            match find(&registry, &at("localhost", "/1")).await {
+                Ok(found) => return found,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), found).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_was_under_way_before_an_invalidation_is_not_kept() {
+    let (asked, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (arrived, gate) = (Arc::clone(&asked), Arc::clone(&release));
+    let server = Server::start(move |mut stream, path, hit| {
+        let (arrived, gate) = (Arc::clone(&arrived), Arc::clone(&gate));
+        async move {
+            let port = stream.local_addr().unwrap().port();
+            let mut document = document(&format!("http://localhost:{port}{path}"));
+            document["client_name"] = json!(format!("Version {hit}"));
+            if hit == 0 {
+                arrived.notify_one();
+                gate.notified().await;
+            }
+            let _ = stream.write_all(&ok("", &document)).await;
+        }
+    })
+    .await;
+    let registry = development().build().unwrap();
+    let id = server.id("/client");
+    let name = |client: &Arc<Client>| client.name().unwrap().to_owned();
+
+    let first = tokio::spawn(registry.find_client(&id));
+    asked.notified().await;
+    registry.invalidate(&id);
+    // Whoever asks from now on does not join it.
+    let second = find(&registry, &id).await.unwrap().unwrap();
+    assert_eq!(name(&second), "Version 1");
+    release.notify_one();
+    assert_eq!(name(&first.await.unwrap().unwrap().unwrap()), "Version 0");
+    assert_eq!(name(&find(&registry, &id).await.unwrap().unwrap()), "Version 1");
+    assert_eq!(server.hits(), 2);
+}
+
+#[tokio::test]
 async fn documents_are_kept_within_bounds() {
     let (server, registry) = with_document(|path, _, document| {
         let headers = match path {
