@@ -193,12 +193,15 @@ async fn a_document_is_a_client() {
     ] {
         assert!(!admits(other), "{other}");
     }
+    // The draft advises against a query, and does not forbid it.
+    let with_query = server.id("/client.json?x=/../y");
+    assert_eq!(find(&registry, &with_query).await.unwrap().unwrap().id(), with_query);
     // From the cache.
     assert!(Arc::ptr_eq(&find(&registry, &id).await.unwrap().unwrap(), &client));
-    assert_eq!(server.hits(), 1);
+    assert_eq!(server.hits(), 2);
     registry.invalidate(&id);
     assert!(find(&registry, &id).await.unwrap().is_some());
-    assert_eq!(server.hits(), 2);
+    assert_eq!(server.hits(), 3);
 }
 
 #[tokio::test]
@@ -308,6 +311,13 @@ async fn literal_addresses_are_filtered_in_every_notation() {
         "%31%32%37.0.0.1",
         "[0:0:0:0:0:0:0:1]",
         "[::FFFF:127.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "[fe80::1%25lo]",
+        "[v1.127]",
+        "0",
+        "0x0",
+        "127.0.0.0x1",
+        "１２７.0.0.1",
     ] {
         let id = format!("https://{host}:{}/client", server.port);
         assert!(find(&registry, &id).await.unwrap().is_none(), "{host}");
@@ -524,6 +534,32 @@ async fn a_slow_document_is_given_up_after_10_seconds() {
 }
 
 #[tokio::test]
+async fn a_document_that_comes_byte_by_byte_is_given_up_all_the_same() {
+    let (drop_by_drop, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (next, sent) = (Arc::clone(&drop_by_drop), Arc::clone(&dropped));
+    let server = Server::start(move |mut stream, _, _| {
+        let (next, sent) = (Arc::clone(&next), Arc::clone(&sent));
+        async move {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await;
+            while stream.write_all(b" ").await.is_ok() {
+                sent.notify_one();
+                next.notified().await;
+            }
+        }
+    })
+    .await;
+    let registry = development().build().unwrap();
+    let fetch = tokio::spawn(registry.find_client(&server.id("/client")));
+    // Never is it silent for long.
+    for _ in 0..4 {
+        dropped.notified().await;
+        advance(Duration::from_secs(3)).await;
+        drop_by_drop.notify_one();
+    }
+    assert_transient(fetch.await.unwrap());
+}
+
+#[tokio::test]
 async fn what_cannot_be_had_for_now_is_a_transient_failure() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let closed = listener.local_addr().unwrap().port();
@@ -570,6 +606,12 @@ async fn the_document_follows_the_rules() {
             }
             "/ec" => ("jwks", json!({ "keys": [{ "kty": "EC" }, { "kty": "EC", "d": "x" }] }), Some("private_key")),
             "/oct" => ("jwks", json!({ "keys": [{ "kty": "oct", "k": "x" }] }), Some("private_key")),
+            "/prime" => ("jwks", json!({ "keys": [{ "kty": "RSA", "p": "x" }] }), Some("private_key")),
+            "/lone-key" => ("jwks", json!({ "kty": "EC", "d": "x" }), Some("private_key")),
+            "/both-keys" => {
+                document["jwks_uri"] = json!("https://app.example/keys");
+                ("jwks", json!({ "keys": [] }), Some("keys"))
+            }
             "/keys-type" => ("jwks", json!("x"), Some("keys")),
             "/keys-uri" => ("jwks_uri", json!("http://app.example/keys"), Some("keys")),
             "/public-key" => ("jwks", json!({ "keys": [{ "kty": "RSA", "n": "x", "e": "AQAB" }] }), None),
@@ -610,6 +652,9 @@ async fn the_document_follows_the_rules() {
         "/rsa",
         "/ec",
         "/oct",
+        "/prime",
+        "/lone-key",
+        "/both-keys",
         "/keys-type",
         "/keys-uri",
         "/public-key",
