@@ -31,7 +31,6 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::Redirect;
 use axum::routing::{any, get, post};
-use tokio::net::TcpListener;
 use tower::Layer;
 use tower::util::MapRequestLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
@@ -102,10 +101,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let listener =
-        TcpListener::bind(&args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
-    let base = format!("http://{}", listener.local_addr()?);
-    let issuer = args.issuer.unwrap_or_else(|| base.clone());
+    let bound = serve::bind(&args.listen, args.issuer).await?;
+    let issuer = bound.issuer.clone();
     let mut clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
     if let Some(documents) = registration::documents(args.documents, args.profile)? {
         clients = clients.or_documents(documents);
@@ -126,7 +123,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         refresh_tokens: OneTime::new(Duration::from_secs(30 * 24 * 3600)),
     };
     let app = router(Arc::new(server))?;
-    serve::serve(listener, &base, app).await?;
+    bound.serve(app).await?;
     Ok(())
 }
 

@@ -36,7 +36,6 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tower::Layer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_oauth_client_validation::{
@@ -113,10 +112,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let listener =
-        TcpListener::bind(&args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
-    let base = format!("http://{}", listener.local_addr()?);
-    let issuer = args.issuer.unwrap_or_else(|| base.clone());
+    let bound = serve::bind(&args.listen, args.issuer).await?;
+    let issuer = bound.issuer.clone();
     let upstream = Upstream::discover(&args.upstream, args.upstream_client, &format!("{issuer}/callback")).await?;
     let registry = Environment::from_process().into_registry();
     let server = Server {
@@ -131,7 +128,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         refresh_tokens: OneTime::new(Duration::from_secs(30 * 24 * 3600)),
     };
     let app = router(Arc::new(server))?;
-    serve::serve(listener, &base, app).await?;
+    bound.serve(app).await?;
     Ok(())
 }
 
