@@ -549,7 +549,8 @@ async fn read_http(held: Vec<Value>) -> (impl Source, ()) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/clients", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
-    (HttpRegistry::builder(base).build().unwrap(), ())
+    // What an operator alone decides is part of what is held, and this server is the operator's.
+    (HttpRegistry::builder(base).operator_members(true).build().unwrap(), ())
 }
 
 read_contract!(read_from_memory, super::read_memory);

@@ -191,7 +191,7 @@ pub(crate) fn holds_private_key(jwks: &Value) -> bool {
 
 /// Members that only an operator or the server itself sets: from outside they would give privileges, and they
 /// are not for showing.
-#[cfg(any(feature = "registration", feature = "metadata-document"))]
+#[cfg(any(feature = "http-registry", feature = "metadata-document", feature = "registration"))]
 pub(crate) fn is_operator_member(name: &str) -> bool {
     matches!(name, "trusted" | "disabled" | "revoked" | "expires_at" | "default_scope") || name.ends_with("_sha256")
 }
