@@ -715,7 +715,7 @@ async fn unused_registrations_end() {
     };
     let asked = recording.removals.lock().unwrap().clone();
     assert_eq!(asked.len(), 1);
-    assert!((earliest..=latest).contains(&asked[0].0) && asked[0].1 == u64::MAX);
+    assert!((earliest..=latest).contains(&asked[0].0) && asked[0].1 == 1_000);
 
     // By the way too, but not at each registration.
     let recording = Recording::default();
@@ -844,6 +844,18 @@ mod recording {
             RegistryStore::replace(&self.inner, client)
         }
 
+        fn replace_unchanged<'a>(
+            &'a self,
+            known: &'a Client,
+            client: Client,
+        ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+            self.inner.replace_unchanged(known, client)
+        }
+
+        fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+            self.inner.remove_unchanged(known)
+        }
+
         fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
             RegistryStore::revoke(&self.inner, client_id)
         }
@@ -872,7 +884,7 @@ mod recording {
             self.failure().unwrap_or_else(|| self.inner.count_registered())
         }
 
-        fn remove_unused(&self, before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        fn remove_unused(&self, before: SystemTime, most: u64) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
             self.removals.lock().unwrap().push((before, most));
             self.inner.remove_unused(before, most)
         }

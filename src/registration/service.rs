@@ -32,6 +32,9 @@ use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, St
 /// How often registrations that were never used are looked for, beside [`RegistrationService::clean_up`].
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 
+/// How many registrations are removed at a time: no more than a store gets done while somebody waits.
+const BATCH: u64 = 1_000;
+
 /// Registers clients and lets them look after their registration, as a plain `tower` service.
 ///
 /// | request | answer |
@@ -124,7 +127,14 @@ impl<S: RegistryStore> RegistrationService<S> {
     ///
     /// When the store fails.
     pub async fn clean_up(&self) -> Result<u64, RegistryError> {
-        self.shared.clean_up(SystemTime::now()).await
+        let (now, mut removed) = (SystemTime::now(), 0);
+        loop {
+            let batch = self.shared.clean_up(now).await?;
+            removed += batch;
+            if batch < BATCH {
+                return Ok(removed);
+            }
+        }
     }
 }
 
@@ -206,7 +216,7 @@ impl<S: RegistryStore> Shared<S> {
 
     /// Under an id of its own, unless it shares one.
     async fn insert(&self, registration: &Registration) -> Result<Arc<Client>, Refusal> {
-        self.clean_up_by_the_way().await?;
+        self.clean_up_by_the_way().await;
         let shared_id = registration.shared_id().filter(|_| self.policy.reuse_identical);
         if let Some(id) = &shared_id {
             if let Some(client) = self.reuse(id, registration).await? {
@@ -232,23 +242,30 @@ impl<S: RegistryStore> Shared<S> {
 
     /// The earlier client with the same metadata, with the new access token.
     async fn reuse(&self, id: &str, registration: &Registration) -> Result<Option<Arc<Client>>, Refusal> {
-        let record = self.store.record(id).await?.filter(is_live);
-        let Some(record) = record.filter(|record| is_shared(&record.client)) else {
-            return Ok(None);
-        };
-        let client = with_access_token(&record.client, &digest(&registration.access_token))?;
-        Ok(Some(self.store.replace(client).await?))
+        let access_token = digest(&registration.access_token);
+        loop {
+            let record = self.store.record(id).await?.filter(is_live);
+            let Some(record) = record.filter(|record| is_shared(&record.client)) else {
+                return Ok(None);
+            };
+            let client = with_access_token(&record.client, &access_token)?;
+            match self.store.replace_unchanged(&record.client, client).await {
+                Err(StoreError::Changed) => {}
+                Err(StoreError::Missing) => return Ok(None),
+                replaced => return Ok(Some(replaced?)),
+            }
+        }
     }
 
     async fn make_room(&self) -> Result<(), Refusal> {
         let Some(most) = self.policy.most_registrations else {
             return Ok(());
         };
-        let too_many = (self.store.count_registered().await? + 1).saturating_sub(most);
+        let too_many = (self.store.count_registered().await? + 1).saturating_sub(most).min(BATCH);
         if too_many > 0 {
             // Stores keep whole seconds: those of this very second count too.
             let just_now = SystemTime::now() + Duration::from_secs(2);
-            let removed = self.store.remove_unused(just_now, too_many).await?;
+            let removed = self.store.remove_unused(just_now, too_many).await?.len() as u64;
             tracing::info!(removed, "unused registrations made room for a new one");
             if removed < too_many {
                 return Err(Refusal::unavailable("no more clients can be registered for now"));
@@ -257,21 +274,31 @@ impl<S: RegistryStore> Shared<S> {
         Ok(())
     }
 
+    /// One batch.
     async fn clean_up(&self, now: SystemTime) -> Result<u64, RegistryError> {
         let Some(created_before) = self.policy.unused_lifetime.and_then(|lifetime| now.checked_sub(lifetime)) else {
             return Ok(0);
         };
-        self.cleaned_up_at.store(seconds(now), Ordering::Relaxed);
-        self.store.remove_unused(created_before, u64::MAX).await
+        Ok(self.store.remove_unused(created_before, BATCH).await?.len() as u64)
     }
 
-    async fn clean_up_by_the_way(&self) -> Result<(), RegistryError> {
+    /// A failure is no reason to refuse anybody: the cap is held without it.
+    async fn clean_up_by_the_way(&self) {
         let now = SystemTime::now();
         let since_last = seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
-        if since_last >= CLEAN_UP_EVERY.as_secs() {
-            self.clean_up(now).await?;
+        if since_last < CLEAN_UP_EVERY.as_secs() {
+            return;
         }
-        Ok(())
+        self.cleaned_up_at.store(seconds(now), Ordering::Relaxed);
+        match self.clean_up(now).await {
+            Ok(removed) if removed < BATCH => {}
+            // There may be more: the next registration goes on.
+            Ok(_) => self.cleaned_up_at.store(0, Ordering::Relaxed),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(cause, "registrations that were never used could not be removed");
+            }
+        }
     }
 
     async fn read(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
@@ -287,37 +314,45 @@ impl<S: RegistryStore> Shared<S> {
         self.authorized(headers, id).await?;
         let asked = read_members(headers, body, self.policy.body_limit).await?;
         let statement = with_software_statement(asked.clone(), &self.policy).await?;
-        // Once more: while the body came, slowly perhaps, the operator may have decided otherwise.
-        let (record, _) = self.authorized(headers, id).await?;
-        let old = &record.client;
-        let secret = presented_secret(&asked, old)?;
-        let asked = statement;
-        let mut registration = Registration::new(judge(asked, &self.policy)?)?;
-        registration.keep_secret(old, secret);
-        let new = registration.client(id, is_shared(old))?;
-        if is_shared(old) && visible(new.to_metadata()) != visible(old.to_metadata()) {
-            let description = "other clients share this registration, so it cannot be changed";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "access_denied", description));
+        let judged = judge(statement, &self.policy)?;
+        loop {
+            // Once more: while the body came, slowly perhaps, the operator may have decided otherwise.
+            let (record, _) = self.authorized(headers, id).await?;
+            let old = &record.client;
+            let secret = presented_secret(&asked, old)?;
+            let mut registration = Registration::new(judged.clone())?;
+            registration.keep_secret(old, secret);
+            let new = changed(old, &registration)?;
+            // Whoever changed it in between took the access token along, or is the operator, who is obeyed.
+            let client = match self.store.replace_unchanged(old, new).await {
+                Err(StoreError::Changed) => continue,
+                replaced => replaced?,
+            };
+            tracing::info!(outcome = "updated", client_id = client.id(), "client registration");
+            let mut members = self.members(&client, record.created_at, &registration.access_token);
+            registration.tell_secret(&mut members);
+            return Ok(client_answer(StatusCode::OK, members));
         }
-        // What the operator decided about the client stays; but trust was in these redirect URIs.
-        let is_trusted = old.is_trusted() && old.redirect_uris() == new.redirect_uris();
-        let new = new.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build().map_err(refused)?;
-        let client = self.store.replace(new).await?;
-        tracing::info!(outcome = "updated", client_id = client.id(), "client registration");
-        let mut members = self.members(&client, record.created_at, &registration.access_token);
-        registration.tell_secret(&mut members);
-        Ok(client_answer(StatusCode::OK, members))
     }
 
     async fn delete(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
-        let (record, _) = self.authorized(headers, id).await?;
-        if is_shared(&record.client) {
-            self.store.replace(with_access_token(&record.client, "")?).await?;
-        } else {
-            self.store.remove(id).await?;
+        loop {
+            let (record, _) = self.authorized(headers, id).await?;
+            let client = &record.client;
+            let deleted = if is_shared(client) {
+                self.store.replace_unchanged(client, with_access_token(client, "")?).await.map(drop)
+            } else {
+                self.store.remove_unchanged(client).await
+            };
+            match deleted {
+                Err(StoreError::Changed) => {}
+                deleted => {
+                    deleted?;
+                    tracing::info!(outcome = "deleted", client_id = id, "client registration");
+                    return Ok(empty_answer(StatusCode::NO_CONTENT));
+                }
+            }
         }
-        tracing::info!(outcome = "deleted", client_id = id, "client registration");
-        Ok(empty_answer(StatusCode::NO_CONTENT))
     }
 
     /// The client, when the access token is its own.
@@ -423,6 +458,18 @@ fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Optio
         Some(Value::String(secret)) if super::verify_client_secret(client, secret) => Ok(Some(secret.clone())),
         Some(_) => Err(Refusal::metadata("client_secret: must be that of the client")),
     }
+}
+
+/// What a client becomes by a `PUT`.
+fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal> {
+    let new = registration.client(old.id(), is_shared(old))?;
+    if is_shared(old) && visible(new.to_metadata()) != visible(old.to_metadata()) {
+        let description = "other clients share this registration, so it cannot be changed";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "access_denied", description));
+    }
+    // What the operator decided about the client stays; but trust was in these redirect URIs.
+    let is_trusted = old.is_trusted() && old.redirect_uris() == new.redirect_uris();
+    new.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build().map_err(refused)
 }
 
 fn with_access_token(client: &Client, digest: &str) -> Result<Client, Refusal> {

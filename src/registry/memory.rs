@@ -267,12 +267,34 @@ impl RegistryStore for MemoryRegistry {
         ready(replaced.ok_or(StoreError::Missing)).boxed()
     }
 
+    fn replace_unchanged<'a>(
+        &'a self,
+        known: &'a Client,
+        client: Client,
+    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+        let mut writer = self.write();
+        let replaced = match writer.compare(known) {
+            Ok(()) if client.id() != known.id() => Err(StoreError::Changed),
+            Ok(()) => writer.replace(client).map(|replaced| replaced.new).ok_or(StoreError::Missing),
+            Err(error) => Err(error),
+        };
+        ready(replaced).boxed()
+    }
+
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         ready(Self::revoke(self, client_id).map(drop).ok_or(StoreError::Missing)).boxed()
     }
 
     fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         ready(Self::remove(self, client_id).map(drop).ok_or(StoreError::Missing)).boxed()
+    }
+
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+        let writer = self.write();
+        let removed = writer.compare(known).map(|()| {
+            writer.clients.pin().remove(known.id());
+        });
+        ready(removed).boxed()
     }
 
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -307,25 +329,26 @@ impl RegistryStore for MemoryRegistry {
         ready(Ok(registered as u64)).boxed()
     }
 
-    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn remove_unused(
+        &self,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
         let writer = self.write();
         let clients = writer.clients.pin();
         let before = seconds(created_before);
         let mut unused: Vec<_> = clients
             .values()
-            .filter(|held| {
-                held.is_live_registration()
-                    && held.created_at < before
-                    && held.last_used_at.load(Ordering::Relaxed) == 0
-            })
+            .filter(|held| held.is_unused_registration() && held.created_at < before)
             .map(|held| (held.created_at, Arc::clone(&held.client)))
             .collect();
         unused.sort_unstable_by(|(a, first), (b, second)| (a, first.id()).cmp(&(b, second.id())));
         unused.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-        for (_, client) in &unused {
+        let remove = |(_, client): (u32, Arc<Client>)| {
             clients.remove(client.id());
-        }
-        ready(Ok(unused.len() as u64)).boxed()
+            client.id().to_owned()
+        };
+        ready(Ok(unused.into_iter().map(remove).collect())).boxed()
     }
 }
 
@@ -354,6 +377,16 @@ impl Writer<'_> {
         match self.clients.pin().try_insert(held.id(), held) {
             Ok(_) => Ok(client),
             Err(_) => Err(RegisterError::AlreadyExists),
+        }
+    }
+
+    /// Whether the client is still what somebody read.
+    fn compare(&self, known: &Client) -> Result<(), StoreError> {
+        match self.clients.pin().get(known.id()) {
+            Some(held) if held.client.status() == ClientStatus::Revoked => Err(StoreError::Missing),
+            Some(held) if *held.client == *known => Ok(()),
+            Some(_) => Err(StoreError::Changed),
+            None => Err(StoreError::Missing),
         }
     }
 
@@ -426,6 +459,12 @@ impl Held {
 
     fn is_live_registration(&self) -> bool {
         self.origin == Origin::Registered && self.client.status() != ClientStatus::Revoked
+    }
+
+    fn is_unused_registration(&self) -> bool {
+        self.origin == Origin::Registered
+            && self.client.status() == ClientStatus::Active
+            && self.last_used_at.load(Ordering::Relaxed) == 0
     }
 
     fn record(&self) -> Record {

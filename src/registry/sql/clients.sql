@@ -10,8 +10,9 @@ CREATE TABLE IF NOT EXISTS oauth_clients (
     last_used_at BIGINT,
     -- The client is revoked when this is set, whatever the document says.
     revoked_at BIGINT,
-    -- A copy of what the document says, for queries.
-    expires_at BIGINT
+    -- Copies of what the document says, for queries.
+    expires_at BIGINT,
+    disabled BIGINT NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1))
 );
 
 -- Counting registrations, and removing the unused ones, oldest first.
