@@ -229,24 +229,25 @@ pub(crate) async fn unused_registrations_are_removed(store: &impl Store) {
     store.touch("used", SystemTime::now()).await.unwrap();
     store.replace(disabled("disabled")).await.unwrap();
     store.revoke("revoked").await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 5);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 5);
     let day = Duration::from_secs(86_400);
-    assert!(store.remove_unused(SystemTime::now() - day, u64::MAX).await.unwrap().is_empty());
-    let mut removed = store.remove_unused(SystemTime::now() + day, 2).await.unwrap();
+    assert!(store.remove_unused(Origin::Registered, SystemTime::now() - day, u64::MAX).await.unwrap().is_empty());
+    let mut removed = store.remove_unused(Origin::Registered, SystemTime::now() + day, 2).await.unwrap();
     assert_eq!(removed.len(), 2);
     for id in &removed {
         assert!(store.find_client(id).await.unwrap().is_none());
     }
-    assert_eq!(store.count_registered().await.unwrap(), 3);
-    removed.extend(store.remove_unused(SystemTime::now() + day, u64::MAX).await.unwrap());
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
+    removed.extend(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap());
     removed.sort_unstable();
     assert_eq!(removed, ["r1", "r2", "r3"]);
-    assert!(store.remove_unused(SystemTime::now() + day, u64::MAX).await.unwrap().is_empty());
+    assert!(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap().is_empty());
     assert_eq!(ids(store).await, ["configured", "disabled", "revoked", "upstream", "used"]);
 
     store.replace(client("disabled")).await.unwrap();
     store.insert(disabled("from the start"), Origin::Registered).await.unwrap();
-    assert_eq!(store.remove_unused(SystemTime::now() + day, u64::MAX).await.unwrap(), ["disabled"]);
+    assert_eq!(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap(), ["disabled"]);
+    assert_eq!(store.remove_unused(Origin::Upstream, SystemTime::now() + day, u64::MAX).await.unwrap(), ["upstream"]);
 }
 
 /// Many servers may make room at the same time.
@@ -258,7 +259,7 @@ pub(crate) async fn one_removal_at_a_time_takes_a_registration(store: &impl Stor
     let soon = SystemTime::now() + Duration::from_secs(86_400);
     let removals = (0..8).map(|_| {
         let store = store.clone();
-        tokio::spawn(async move { store.remove_unused(soon, 4).await.unwrap() })
+        tokio::spawn(async move { store.remove_unused(Origin::Registered, soon, 4).await.unwrap() })
     });
     let mut removed = Vec::new();
     for removal in removals.collect::<Vec<_>>() {
@@ -409,7 +410,7 @@ pub(crate) async fn writers_at_once_do_not_lose_a_write(store: &impl Store) {
         assert_eq!(record.client.name(), Some("second"));
         assert!(record.last_used_at.is_some());
     }
-    assert_eq!(store.count_registered().await.unwrap(), 40);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 40);
 }
 
 pub(crate) async fn many_inserts_of_one_id_have_one_winner(store: &impl Store) {
@@ -450,7 +451,7 @@ pub(crate) async fn times_are_recorded(store: &impl Store) {
 }
 
 pub(crate) async fn live_registrations_are_counted(store: &impl Store) {
-    assert_eq!(store.count_registered().await.unwrap(), 0);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 0);
     for (id, origin) in [
         ("a", Origin::Registered),
         ("b", Origin::Registered),
@@ -460,17 +461,18 @@ pub(crate) async fn live_registrations_are_counted(store: &impl Store) {
     ] {
         store.insert(client(id), origin).await.unwrap();
     }
-    assert_eq!(store.count_registered().await.unwrap(), 3);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
+    assert_eq!(store.count(Origin::Upstream).await.unwrap(), 1);
     store.touch("a", SystemTime::now()).await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 3);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
     store.revoke("a").await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 2);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 2);
     store.remove("a").await.unwrap();
     store.remove("b").await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 1);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 1);
     store.replace(client("configured")).await.unwrap();
     store.replace(client("c").to_builder().disabled(true).build().unwrap()).await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 1);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 1);
 }
 
 pub(crate) async fn readers_see_whole_clients(store: &impl Store) {

@@ -654,7 +654,7 @@ async fn past_the_cap_the_oldest_unused_client_goes() {
     store.touch(used.text("client_id"), SystemTime::now()).await.unwrap();
     for _ in 0..20 {
         assert_eq!(register(&service, public()).await.status, 201);
-        assert!(store.count_registered().await.unwrap() <= 3);
+        assert!(store.count(Origin::Registered).await.unwrap() <= 3);
     }
     assert!(store.get(used.text("client_id")).is_some());
     assert!(store.get("configured").is_some());
@@ -691,7 +691,7 @@ async fn registrations_at_the_same_time_stay_below_the_cap() {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(store.count_registered().await.unwrap(), 50);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 50);
     assert!(used.iter().all(|id| store.get(id).is_some()));
 }
 
@@ -880,13 +880,18 @@ mod recording {
             RegistryStore::list(&self.inner, after, limit)
         }
 
-        fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-            self.failure().unwrap_or_else(|| self.inner.count_registered())
+        fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+            self.failure().unwrap_or_else(|| self.inner.count(origin))
         }
 
-        fn remove_unused(&self, before: SystemTime, most: u64) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        fn remove_unused(
+            &self,
+            origin: Origin,
+            before: SystemTime,
+            most: u64,
+        ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
             self.removals.lock().unwrap().push((before, most));
-            self.inner.remove_unused(before, most)
+            self.inner.remove_unused(origin, before, most)
         }
     }
 }

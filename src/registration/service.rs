@@ -261,11 +261,11 @@ impl<S: RegistryStore> Shared<S> {
         let Some(most) = self.policy.most_registrations else {
             return Ok(());
         };
-        let too_many = (self.store.count_registered().await? + 1).saturating_sub(most).min(BATCH);
+        let too_many = (self.store.count(Origin::Registered).await? + 1).saturating_sub(most).min(BATCH);
         if too_many > 0 {
             // Stores keep whole seconds: those of this very second count too.
             let just_now = SystemTime::now() + Duration::from_secs(2);
-            let removed = self.store.remove_unused(just_now, too_many).await?.len() as u64;
+            let removed = self.store.remove_unused(Origin::Registered, just_now, too_many).await?.len() as u64;
             tracing::info!(removed, "unused registrations made room for a new one");
             if removed < too_many {
                 return Err(Refusal::unavailable("no more clients can be registered for now"));
@@ -279,7 +279,7 @@ impl<S: RegistryStore> Shared<S> {
         let Some(created_before) = self.policy.unused_lifetime.and_then(|lifetime| now.checked_sub(lifetime)) else {
             return Ok(0);
         };
-        Ok(self.store.remove_unused(created_before, BATCH).await?.len() as u64)
+        Ok(self.store.remove_unused(Origin::Registered, created_before, BATCH).await?.len() as u64)
     }
 
     /// A failure is no reason to refuse anybody: the cap is held without it.

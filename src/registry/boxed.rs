@@ -83,16 +83,17 @@ where
         self.0.list(after, limit)
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        self.0.count_registered()
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        self.0.count(origin)
     }
 
     fn remove_unused(
         &self,
+        origin: Origin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
-        self.0.remove_unused(created_before, most)
+        self.0.remove_unused(origin, created_before, most)
     }
 }
 

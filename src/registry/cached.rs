@@ -603,18 +603,19 @@ where
         self.shared.source.list(after, limit)
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        self.shared.source.count_registered()
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        self.shared.source.count(origin)
     }
 
     fn remove_unused(
         &self,
+        origin: Origin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
         let shared = Arc::clone(&self.shared);
         in_own_task(async move {
-            let removed = shared.source.remove_unused(created_before, most).await;
+            let removed = shared.source.remove_unused(origin, created_before, most).await;
             match &removed {
                 Ok(ids) => ids.iter().for_each(|id| shared.invalidate(id)),
                 // It may have been done, and nobody knows to whom.

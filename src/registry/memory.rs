@@ -323,14 +323,19 @@ impl RegistryStore for MemoryRegistry {
         ready(Ok(page.into_iter().map(Held::record).collect())).boxed()
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         let clients = self.shared.clients.load();
-        let registered = clients.pin().values().filter(|held| held.is_live_registration()).count();
+        let registered = clients
+            .pin()
+            .values()
+            .filter(|held| held.origin == origin && held.client.status() != ClientStatus::Revoked)
+            .count();
         ready(Ok(registered as u64)).boxed()
     }
 
     fn remove_unused(
         &self,
+        origin: Origin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
@@ -339,7 +344,7 @@ impl RegistryStore for MemoryRegistry {
         let before = seconds(created_before);
         let mut unused: Vec<_> = clients
             .values()
-            .filter(|held| held.is_unused_registration() && held.created_at < before)
+            .filter(|held| held.origin == origin && held.is_unused() && held.created_at < before)
             .map(|held| (held.created_at, Arc::clone(&held.client)))
             .collect();
         unused.sort_unstable_by(|(a, first), (b, second)| (a, first.id()).cmp(&(b, second.id())));
@@ -457,14 +462,8 @@ impl Held {
         Id(Arc::clone(&self.client))
     }
 
-    fn is_live_registration(&self) -> bool {
-        self.origin == Origin::Registered && self.client.status() != ClientStatus::Revoked
-    }
-
-    fn is_unused_registration(&self) -> bool {
-        self.origin == Origin::Registered
-            && self.client.status() == ClientStatus::Active
-            && self.last_used_at.load(Ordering::Relaxed) == 0
+    fn is_unused(&self) -> bool {
+        self.client.status() == ClientStatus::Active && self.last_used_at.load(Ordering::Relaxed) == 0
     }
 
     fn record(&self) -> Record {

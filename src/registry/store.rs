@@ -105,15 +105,19 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     /// A page of clients, ordered by the bytes of their ids: at most `limit`, beginning behind the id `after`.
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>>;
 
-    /// How many clients are there that registered themselves and are not revoked.
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>>;
+    /// How many clients of this origin there are that are not revoked.
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>>;
 
-    /// Removes clients that registered themselves before `created_before`, were never used and are neither
+    /// Removes clients of this origin that were added before `created_before`, were never used and are neither
     /// disabled nor revoked: the oldest first, `most` at the most. Answers their ids.
     ///
     /// A SQL store does it in one statement, so ask for a number that it gets done in its time, and again.
-    fn remove_unused(&self, created_before: SystemTime, most: u64)
-    -> BoxFuture<'_, Result<Vec<String>, RegistryError>>;
+    fn remove_unused(
+        &self,
+        origin: Origin,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>>;
 
     /// Hides the type, for stores chosen at run time.
     ///
@@ -174,16 +178,17 @@ impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
         (**self).list(after, limit)
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        (**self).count_registered()
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        (**self).count(origin)
     }
 
     fn remove_unused(
         &self,
+        origin: Origin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
-        (**self).remove_unused(created_before, most)
+        (**self).remove_unused(origin, created_before, most)
     }
 }
 

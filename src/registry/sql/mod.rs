@@ -55,15 +55,15 @@ const REMOVE_UNCHANGED: &str =
 const TOUCH: &str = "UPDATE oauth_clients \
     SET last_used_at = CASE WHEN last_used_at >= $2 THEN last_used_at ELSE $2 END \
     WHERE client_id = $1";
-const COUNT_REGISTERED: &str = "SELECT COUNT(*) FROM oauth_clients WHERE origin = 'registered' AND revoked_at IS NULL";
+const COUNT: &str = "SELECT COUNT(*) FROM oauth_clients WHERE origin = $1 AND revoked_at IS NULL";
 
 /// What [`RegistryStore::remove_unused`] removes, oldest first.
 macro_rules! unused {
     () => {
         "SELECT client_id FROM oauth_clients \
-        WHERE origin = 'registered' AND revoked_at IS NULL \
-            AND last_used_at IS NULL AND disabled = 0 AND created_at < $1 \
-        ORDER BY created_at, client_id LIMIT $2"
+        WHERE origin = $1 AND revoked_at IS NULL \
+            AND last_used_at IS NULL AND disabled = 0 AND created_at < $2 \
+        ORDER BY created_at, client_id LIMIT $3"
     };
 }
 pub(super) use unused;
@@ -298,9 +298,9 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
         .boxed()
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         async move {
-            let count = self.run(B::count, COUNT_REGISTERED, Vec::new()).await?;
+            let count = self.run(B::count, COUNT, vec![Argument::Text(origin_name(origin).to_owned())]).await?;
             Ok(u64::try_from(count).unwrap_or_default())
         }
         .boxed()
@@ -308,11 +308,16 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
 
     fn remove_unused(
         &self,
+        origin: Origin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let arguments = vec![Argument::Number(Some(seconds(created_before))), Argument::Number(Some(most))];
+        let arguments = vec![
+            Argument::Text(origin_name(origin).to_owned()),
+            Argument::Number(Some(seconds(created_before))),
+            Argument::Number(Some(most)),
+        ];
         self.run(B::ids, B::REMOVE_UNUSED, arguments).boxed()
     }
 }
