@@ -46,7 +46,7 @@ const PLAIN_MEMBERS: [(&str, Shape); 18] = [
 const HUMAN_READABLE: [&str; 5] = ["client_name", "client_uri", "logo_uri", "tos_uri", "policy_uri"];
 
 #[derive(Clone, Copy)]
-enum Shape {
+pub(super) enum Shape {
     Text,
     Texts,
     Bool,
@@ -59,7 +59,7 @@ enum Shape {
 
 impl Shape {
     /// Says what a value that does not fit must be.
-    fn judge(self, value: &Value) -> Result<(), &'static str> {
+    pub(super) fn judge(self, value: &Value) -> Result<(), &'static str> {
         let fits = match self {
             Self::Text => value.is_string(),
             Self::Texts => texts(value).is_some(),
@@ -90,22 +90,8 @@ impl Shape {
     }
 }
 
-/// What an upstream answered, cut to members that are understood here and have the right type.
-#[cfg(feature = "upstream-registration")]
-pub(super) fn understood(members: &Map<String, Value>, policy: &RegistrationPolicy) -> Map<String, Value> {
-    const JUDGED_LATER: [&str; 6] =
-        ["redirect_uris", "response_types", "grant_types", "scope", "token_endpoint_auth_method", "application_type"];
-    let is_understood = |(name, value): &(&String, &Value)| {
-        JUDGED_LATER.contains(&name.as_str())
-            || plain_member(name).is_some_and(|(_, shape)| shape.judge(value).is_ok())
-            || policy.extra_members.contains(*name)
-    };
-    let present = members.iter().filter(|(name, value)| !value.is_null() && !is_reserved(name));
-    present.filter(is_understood).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
 /// The member that a name, with or without a language tag, stands for.
-fn plain_member(name: &str) -> Option<(&'static str, Shape)> {
+pub(super) fn plain_member(name: &str) -> Option<(&'static str, Shape)> {
     let plain = name.split_once('#').map_or(name, |(plain, _)| plain);
     let may_have_tag = plain == name || HUMAN_READABLE.contains(&plain);
     PLAIN_MEMBERS.into_iter().find(|(member, _)| *member == plain && may_have_tag)
@@ -182,6 +168,11 @@ pub(super) fn uses_secret(stored: &Map<String, Value>) -> bool {
     method.is_none_or(|method| method.starts_with("client_secret"))
 }
 
+pub(super) fn supported_grants(names: &[&str], policy: &RegistrationPolicy) -> GrantTypes {
+    let known = names.iter().filter_map(|name| GrantTypes::from_name(name));
+    known.filter(|grant| policy.grant_types.contains(*grant)).fold(GrantTypes::EMPTY, GrantTypes::with)
+}
+
 /// `grant_types` and `response_types` have to fit together (RFC 7591 §2.1).
 fn grants(
     asked: &Map<String, Value>,
@@ -190,11 +181,7 @@ fn grants(
 ) -> Result<GrantTypes, Refusal> {
     let grants = match member_texts(asked, "grant_types")? {
         None => GrantTypes::AUTHORIZATION_CODE,
-        Some(names) => names
-            .iter()
-            .filter_map(|name| GrantTypes::from_name(name))
-            .filter(|grant| policy.grant_types.contains(*grant))
-            .fold(GrantTypes::EMPTY, GrantTypes::with),
+        Some(names) => supported_grants(&names, policy),
     };
     if grants == GrantTypes::EMPTY || !policy.grant_types.contains(grants) {
         return Err(Refusal::metadata("grant_types: none of them is supported"));
@@ -319,7 +306,15 @@ fn scopes(
             Some(bounded(&Scope::parse(value).map_err(|error| Refusal::metadata(format!("scope: {error}")))?, policy)?)
         }
     };
-    let own = named.or_else(|| policy.default_scopes.clone());
+    grant_scopes(named.or_else(|| policy.default_scopes.clone()), policy, stored)
+}
+
+/// Lets a client have its `own` scopes, or with [`RegistrationPolicy::grant_all_scopes`] all of them.
+pub(super) fn grant_scopes(
+    own: Option<Scope>,
+    policy: &RegistrationPolicy,
+    stored: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
     let all = policy.allowed_scopes.as_ref().filter(|_| policy.grant_all_scopes);
     match (all, own) {
         (None, None) => {}
@@ -327,7 +322,8 @@ fn scopes(
             stored.insert("scope".into(), own.as_str().into());
         }
         (Some(all), own) => {
-            let own = own.unwrap_or_default();
+            // `*` is no scope that could be granted.
+            let own = own.filter(|own| !own.contains("*")).unwrap_or_default();
             let scope = match all {
                 AllowedScopes::All => "*".to_owned(),
                 AllowedScopes::Listed(all) => {
@@ -365,7 +361,7 @@ fn member_texts<'a>(members: &'a Map<String, Value>, name: &'static str) -> Resu
     members.get(name).map(|value| texts(value).ok_or_else(wrong_type)).transpose()
 }
 
-fn texts(value: &Value) -> Option<Vec<&str>> {
+pub(super) fn texts(value: &Value) -> Option<Vec<&str>> {
     value.as_array()?.iter().map(Value::as_str).collect()
 }
 

@@ -197,8 +197,9 @@ impl RegistrationPolicy {
 
     /// How long a registration stays that was never used (default: for ever).
     ///
-    /// Enforced by [`RegistrationService::clean_up`](super::RegistrationService::clean_up), which also runs
-    /// by itself at times when a client registers. Use is what the token endpoint records with
+    /// Enforced by `clean_up` of the service, such as
+    /// [`RegistrationService::clean_up`](super::RegistrationService::clean_up), which also runs by itself at times
+    /// when a client registers. Use is what the token endpoint records with
     /// [`RegistryStore::touch`](crate::RegistryStore::touch): without that, no client counts as used.
     pub fn unused_lifetime(mut self, lifetime: Duration) -> Self {
         self.unused_lifetime = Some(lifetime);

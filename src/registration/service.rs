@@ -6,14 +6,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::lock::Mutex;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
@@ -21,6 +19,7 @@ use serde_json::{Map, Value};
 use tower::Service;
 
 use super::answer::{Answer, Refusal, client_answer, empty_answer, visible};
+use super::bounds::{Bounds, seconds};
 use super::credential::{self, ACCESS_TOKEN, CLIENT_SECRET, digest, has_digest, is_digest_of};
 use super::members::SHARED;
 use super::metadata::{ANSWER_MEMBERS, judge, uses_secret, with_software_statement};
@@ -28,12 +27,6 @@ use super::policy::RegistrationPolicy;
 use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
 use crate::client::{Client, ClientError, ClientStatus, MetadataError};
 use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, StoreError};
-
-/// How often registrations that were never used are looked for, beside [`RegistrationService::clean_up`].
-const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
-
-/// How many registrations are removed at a time: no more than a store gets done while somebody waits.
-const BATCH: u64 = 1_000;
 
 /// Registers clients and lets them look after their registration, as a plain `tower` service.
 ///
@@ -99,11 +92,7 @@ struct Shared<S> {
     store: S,
     endpoint: Endpoint,
     policy: RegistrationPolicy,
-    /// Held from counting to inserting, so that registrations at the same time do not go past the cap.
-    /// Holds when the store last failed for the time being.
-    registering: Mutex<Option<Instant>>,
-    /// Seconds since the epoch.
-    cleaned_up_at: AtomicU64,
+    bounds: Bounds,
 }
 
 impl<S: RegistryStore> RegistrationService<S> {
@@ -115,8 +104,8 @@ impl<S: RegistryStore> RegistrationService<S> {
     /// When the address is no absolute `https` or `http` URL, or has a query or fragment.
     pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, EndpointError> {
         let endpoint = Endpoint::parse(endpoint)?;
-        let registering = Mutex::new(None);
-        let shared = Shared { store, endpoint, policy, registering, cleaned_up_at: AtomicU64::new(0) };
+        let bounds = Bounds::new(Origin::Registered, &policy);
+        let shared = Shared { store, endpoint, policy, bounds };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -127,14 +116,9 @@ impl<S: RegistryStore> RegistrationService<S> {
     ///
     /// When the store fails.
     pub async fn clean_up(&self) -> Result<u64, RegistryError> {
-        let (now, mut removed) = (SystemTime::now(), 0);
-        loop {
-            let batch = self.shared.clean_up(now).await?;
-            removed += batch;
-            if batch < BATCH {
-                return Ok(removed);
-            }
-        }
+        let mut removed = Vec::new();
+        self.shared.bounds.clean_up(&self.shared.store, &mut removed).await?;
+        Ok(removed.len() as u64)
     }
 }
 
@@ -194,17 +178,7 @@ impl<S: RegistryStore> Shared<S> {
 
     /// Puts the client into the store, and says when that was.
     async fn enter(&self, registration: &Registration) -> Result<(Arc<Client>, SystemTime), Refusal> {
-        let arrived = Instant::now();
-        let mut last_outage = self.registering.lock().await;
-        // Or all that wait would find it out one after the other, each for as long as the store takes to fail.
-        if last_outage.is_some_and(|at| at >= arrived) {
-            return Err(Refusal::outage());
-        }
-        let entered = self.enter_alone(registration).await;
-        if entered.as_ref().is_err_and(|refusal| refusal.is_outage) {
-            *last_outage = Some(Instant::now());
-        }
-        entered
+        self.bounds.alone(self.enter_alone(registration)).await
     }
 
     async fn enter_alone(&self, registration: &Registration) -> Result<(Arc<Client>, SystemTime), Refusal> {
@@ -216,14 +190,15 @@ impl<S: RegistryStore> Shared<S> {
 
     /// Under an id of its own, unless it shares one.
     async fn insert(&self, registration: &Registration) -> Result<Arc<Client>, Refusal> {
-        self.clean_up_by_the_way().await;
+        let mut removed = Vec::new();
+        self.bounds.clean_up_by_the_way(&self.store, &mut removed).await;
         let shared_id = registration.shared_id().filter(|_| self.policy.reuse_identical);
         if let Some(id) = &shared_id {
             if let Some(client) = self.reuse(id, registration).await? {
                 return Ok(client);
             }
         }
-        self.make_room().await?;
+        self.bounds.make_room(&self.store, &mut removed).await?;
         if let Some(id) = &shared_id {
             match self.store.insert(registration.client(id, true)?, Origin::Registered).await {
                 // Somebody else's, or switched off: this client gets an id of its own.
@@ -253,50 +228,6 @@ impl<S: RegistryStore> Shared<S> {
                 Err(StoreError::Changed) => {}
                 Err(StoreError::Missing) => return Ok(None),
                 replaced => return Ok(Some(replaced?)),
-            }
-        }
-    }
-
-    async fn make_room(&self) -> Result<(), Refusal> {
-        let Some(most) = self.policy.most_registrations else {
-            return Ok(());
-        };
-        let too_many = (self.store.count(Origin::Registered).await? + 1).saturating_sub(most).min(BATCH);
-        if too_many > 0 {
-            // Stores keep whole seconds: those of this very second count too.
-            let just_now = SystemTime::now() + Duration::from_secs(2);
-            let removed = self.store.remove_unused(Origin::Registered, just_now, too_many).await?.len() as u64;
-            tracing::info!(removed, "unused registrations made room for a new one");
-            if removed < too_many {
-                return Err(Refusal::unavailable("no more clients can be registered for now"));
-            }
-        }
-        Ok(())
-    }
-
-    /// One batch.
-    async fn clean_up(&self, now: SystemTime) -> Result<u64, RegistryError> {
-        let Some(created_before) = self.policy.unused_lifetime.and_then(|lifetime| now.checked_sub(lifetime)) else {
-            return Ok(0);
-        };
-        Ok(self.store.remove_unused(Origin::Registered, created_before, BATCH).await?.len() as u64)
-    }
-
-    /// A failure is no reason to refuse anybody: the cap is held without it.
-    async fn clean_up_by_the_way(&self) {
-        let now = SystemTime::now();
-        let since_last = seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
-        if since_last < CLEAN_UP_EVERY.as_secs() {
-            return;
-        }
-        self.cleaned_up_at.store(seconds(now), Ordering::Relaxed);
-        match self.clean_up(now).await {
-            Ok(removed) if removed < BATCH => {}
-            // There may be more: the next registration goes on.
-            Ok(_) => self.cleaned_up_at.store(0, Ordering::Relaxed),
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(cause, "registrations that were never used could not be removed");
             }
         }
     }
@@ -486,10 +417,6 @@ fn is_live(record: &Record) -> bool {
     record.origin == Origin::Registered
         && client.status() == ClientStatus::Active
         && !client.is_expired_at(SystemTime::now())
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl<S, B> Service<Request<B>> for RegistrationService<S>
