@@ -1067,7 +1067,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                 }
                 assert!(store.register(Client::builder(id).build().unwrap()).is_err());
                 assert!(store.insert(Client::builder(id).build().unwrap()).is_err());
-                if (origin, status) != (Origin::Upstream, ClientStatus::Active) && status != ClientStatus::Disabled {
+                if (origin, status) != (Origin::Upstream, ClientStatus::Active) {
                     assert!(store.register_for_upstream(id, ["https://evil.example/"], None).is_err());
                 }
                 assert_eq!(*store.get(id).unwrap(), taken);
@@ -1156,11 +1156,11 @@ fn the_endpoint_must_be_an_address() {
 
 /// A store that remembers what was to be removed, and can be made to fail.
 #[derive(Clone, Default)]
-struct Recording {
+pub(crate) struct Recording {
     inner: MemoryRegistry,
     removals: Arc<Mutex<Vec<(SystemTime, u64)>>>,
     fails: Arc<Mutex<bool>>,
-    cannot_remove: Arc<AtomicBool>,
+    pub(crate) cannot_remove: Arc<AtomicBool>,
     /// How much older its clients are than they look.
     older_by: Duration,
     /// What somebody else does once, between a reading and the writing that follows.
