@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use super::members::is_internal;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
-use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key};
+use crate::client::{
+    AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key, is_web_uri,
+};
 
 /// Members that the server answers with and a client never sets.
 pub(super) const ANSWER_MEMBERS: [&str; 4] =
@@ -38,7 +40,7 @@ const PLAIN_MEMBERS: [(&str, Shape); 18] = [
     ("default_max_age", Shape::Number),
     ("require_auth_time", Shape::Bool),
     ("default_acr_values", Shape::Texts),
-    ("initiate_login_uri", Shape::HttpsUri),
+    ("initiate_login_uri", Shape::LoginUri),
     ("dpop_bound_access_tokens", Shape::Bool),
 ];
 
@@ -55,23 +57,24 @@ pub(super) enum Shape {
     HttpsUri,
     PublicKeys,
     RedirectUris,
+    LoginUri,
 }
 
 impl Shape {
     /// Says what a value that does not fit must be.
-    pub(super) fn judge(self, value: &Value) -> Result<(), &'static str> {
+    pub(super) fn judge(self, value: &Value, policy: &RegistrationPolicy) -> Result<(), &'static str> {
         let fits = match self {
             Self::Text => value.is_string(),
             Self::Texts => texts(value).is_some(),
             Self::Bool => value.is_boolean(),
             Self::Number => value.is_u64(),
             // Shown as links: no javascript and the like.
-            Self::WebUri => value.as_str().is_some_and(|uri| is_web_uri(uri, &["https", "http"])),
-            Self::HttpsUri => value.as_str().is_some_and(|uri| is_web_uri(uri, &["https"])),
+            Self::WebUri => is_web_uri(value, &["https", "http"]),
+            Self::HttpsUri => is_web_uri(value, &["https"]),
             Self::PublicKeys => value.get("keys").is_some_and(Value::is_array) && !holds_private_key(value),
-            Self::RedirectUris => {
-                texts(value).is_some_and(|uris| uris.iter().all(|uri| parse_redirect_uri(uri).is_ok()))
-            }
+            // Users are sent there too.
+            Self::RedirectUris => texts(value).is_some_and(|uris| uris.iter().all(|uri| leads_within(uri, policy))),
+            Self::LoginUri => value.as_str().is_some_and(|uri| uri.starts_with("https:") && leads_within(uri, policy)),
         };
         if fits { Ok(()) } else { Err(self.expected()) }
     }
@@ -85,7 +88,8 @@ impl Shape {
             Self::WebUri => "an absolute https or http URI",
             Self::HttpsUri => "an absolute https URI",
             Self::PublicKeys => "a set of public keys",
-            Self::RedirectUris => "an array of redirect URIs",
+            Self::RedirectUris => "an array of redirect URIs that are allowed here",
+            Self::LoginUri => "an https URI that is allowed here",
         }
     }
 }
@@ -128,7 +132,9 @@ pub(super) fn judge(members: Map<String, Value>, policy: &RegistrationPolicy) ->
     let mut stored = Map::new();
     for (name, value) in &asked {
         if let Some((member, shape)) = plain_member(name) {
-            shape.judge(value).map_err(|expected| Refusal::metadata(format!("{member}: must be {expected}")))?;
+            shape
+                .judge(value, policy)
+                .map_err(|expected| Refusal::metadata(format!("{member}: must be {expected}")))?;
             stored.insert(name.clone(), value.clone());
         } else if policy.extra_members.contains(name) {
             stored.insert(name.clone(), value.clone());
@@ -235,7 +241,7 @@ fn redirect_uris(
     for (index, uri) in uris.iter().enumerate() {
         let broken = |rule: Cow<'static, str>| Refusal::redirect_uri(format!("redirect_uris[{index}]: {rule}"));
         let uri = parse_redirect_uri(uri).map_err(broken)?;
-        admitted(&uri, application_type, grants, policy).map_err(|rule| broken(rule.into()))?;
+        within(&uri, policy).and_then(|()| fits(&uri, application_type, grants)).map_err(|rule| broken(rule.into()))?;
     }
     stored.insert("redirect_uris".into(), uris.into_iter().collect());
     if let Some(application_type) = application_type {
@@ -252,37 +258,45 @@ pub(super) fn parse_redirect_uri(uri: &str) -> Result<RedirectUri, Cow<'static, 
     Ok(uri)
 }
 
-/// The operator's rules, and those of OpenID Connect Dynamic Client Registration §2 for clients that say what
-/// they are.
-fn admitted(
-    uri: &RedirectUri,
-    application_type: Option<ApplicationType>,
-    grants: GrantTypes,
-    policy: &RegistrationPolicy,
-) -> Result<(), &'static str> {
-    let (scheme, after_scheme) = uri.as_str().split_once(':').unwrap_or_default();
-    let scheme = scheme.to_ascii_lowercase();
-    let is_web = scheme == "http" || scheme == "https";
+fn leads_within(uri: &str, policy: &RegistrationPolicy) -> bool {
+    parse_redirect_uri(uri).is_ok_and(|uri| within(&uri, policy).is_ok())
+}
+
+/// The operator's rules.
+fn within(uri: &RedirectUri, policy: &RegistrationPolicy) -> Result<(), &'static str> {
+    let (scheme, host) = scheme_and_host(uri);
     if policy.redirect_schemes.as_ref().is_some_and(|allowed| !allowed.contains(&scheme)) {
         return Err("this scheme is not allowed here");
     }
-    if let (Some(allowed), true) = (&policy.redirect_hosts, is_web) {
-        if !allowed.contains(host(after_scheme)) {
-            return Err("this host is not allowed here");
-        }
+    match (&policy.redirect_hosts, host) {
+        (Some(allowed), Some(host)) if !allowed.contains(host) => Err("this host is not allowed here"),
+        _ => Ok(()),
     }
+}
+
+/// The rules of OpenID Connect Dynamic Client Registration §2, for clients that say what they are.
+fn fits(uri: &RedirectUri, application_type: Option<ApplicationType>, grants: GrantTypes) -> Result<(), &'static str> {
+    let (scheme, host) = scheme_and_host(uri);
     match application_type {
-        Some(ApplicationType::Native) if is_web && !uri.is_loopback() => {
+        Some(ApplicationType::Native) if host.is_some() && !uri.is_loopback() => {
             Err("native clients use private-use schemes or http on a loopback host")
         }
-        Some(ApplicationType::Web) if !is_web => Err("web clients use https or http"),
+        Some(ApplicationType::Web) if host.is_none() => Err("web clients use https or http"),
         Some(ApplicationType::Web)
-            if grants.contains(GrantTypes::IMPLICIT) && (scheme != "https" || host(after_scheme) == "localhost") =>
+            if grants.contains(GrantTypes::IMPLICIT) && (scheme != "https" || host == Some("localhost")) =>
         {
             Err("web clients of the implicit grant use https, and not localhost")
         }
         _ => Ok(()),
     }
+}
+
+/// The scheme in lower case, and the host where it is `http` or `https`.
+fn scheme_and_host(uri: &RedirectUri) -> (String, Option<&str>) {
+    let (scheme, after_scheme) = uri.as_str().split_once(':').unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    let host = matches!(&*scheme, "http" | "https").then(|| host(after_scheme));
+    (scheme, host)
 }
 
 /// The host of a judged `http` or `https` URI: there is no userinfo.
@@ -363,8 +377,4 @@ fn member_texts<'a>(members: &'a Map<String, Value>, name: &'static str) -> Resu
 
 pub(super) fn texts(value: &Value) -> Option<Vec<&str>> {
     value.as_array()?.iter().map(Value::as_str).collect()
-}
-
-fn is_web_uri(uri: &str, schemes: &[&str]) -> bool {
-    url::Url::parse(uri).is_ok_and(|uri| schemes.contains(&uri.scheme()) && uri.has_host())
 }

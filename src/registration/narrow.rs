@@ -9,12 +9,16 @@ use super::policy::RegistrationPolicy;
 use crate::client::{AllowedScopes, GrantTypes, ResponseType, Scope, ScopeError, tokens};
 
 /// Cut to members that are understood here, or are among `extra`, and have the right type.
-pub(super) fn understood(members: &Map<String, Value>, extra: &BTreeSet<String>) -> Map<String, Value> {
+pub(super) fn understood(
+    members: &Map<String, Value>,
+    extra: &BTreeSet<String>,
+    policy: &RegistrationPolicy,
+) -> Map<String, Value> {
     const JUDGED_LATER: [&str; 6] =
         ["redirect_uris", "response_types", "grant_types", "scope", "token_endpoint_auth_method", "application_type"];
     let is_understood = |(name, value): &(&String, &Value)| {
         JUDGED_LATER.contains(&name.as_str())
-            || plain_member(name).is_some_and(|(_, shape)| shape.judge(value).is_ok())
+            || plain_member(name).is_some_and(|(_, shape)| shape.judge(value, policy).is_ok())
             || extra.contains(*name)
     };
     let present = members.iter().filter(|(name, value)| !value.is_null() && !is_reserved(name));
@@ -30,7 +34,7 @@ pub(super) fn within(
     known: Option<&Map<String, Value>>,
     policy: &RegistrationPolicy,
 ) -> Option<Map<String, Value>> {
-    let mut stored = understood(answered, &policy.extra_members);
+    let mut stored = understood(answered, &policy.extra_members, policy);
     for name in ["redirect_uris", "response_types", "grant_types", "application_type", "client_name"] {
         if let (false, Some(value)) = (stored.contains_key(name), judged.get(name)) {
             stored.insert(name.into(), value.clone());

@@ -116,6 +116,7 @@ impl RegistrationPolicy {
     }
 
     /// The schemes that redirect URIs may have, in lower case (default: any that the rules admit).
+    /// `post_logout_redirect_uris` and `initiate_login_uri`, where users are sent too, are held to it as well.
     pub fn redirect_schemes<T: Into<String>>(mut self, schemes: impl IntoIterator<Item = T>) -> Self {
         self.redirect_schemes = Some(schemes.into_iter().map(Into::into).collect());
         self
@@ -123,6 +124,7 @@ impl RegistrationPolicy {
 
     /// The hosts that `http` and `https` redirect URIs may have, compared as strings (default: any that the
     /// rules admit). Loopback hosts are let in by naming them: `localhost`, `127.0.0.1`, `[::1]`.
+    /// `post_logout_redirect_uris` and `initiate_login_uri`, where users are sent too, are held to it as well.
     pub fn redirect_hosts<T: Into<String>>(mut self, hosts: impl IntoIterator<Item = T>) -> Self {
         self.redirect_hosts = Some(hosts.into_iter().map(Into::into).collect());
         self

@@ -429,7 +429,7 @@ impl<S: RegistryStore + 'static> Shared<S> {
             return Ok(None);
         };
         tracing::info!(outcome = "configured", client_id = client.id(), "upstream client registration");
-        let mut members = understood(&told(&client), &BTreeSet::new());
+        let mut members = understood(&told(&client), &BTreeSet::new(), &self.policy);
         members.insert("client_id".into(), client.id().into());
         members.insert("redirect_uris".into(), asked.into_iter().collect());
         Ok(Some(members))

@@ -36,6 +36,26 @@ use crate::client::{
 /// assert!(registry.revoke("photo-app").is_some());
 /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
 /// ```
+///
+/// # As a store
+///
+/// The methods here wait for nothing, and add what is configured. Those of [`RegistryStore`] that have the same
+/// names are called by the name of the trait, in code that is generic over stores, or through
+/// [`boxed_store`](RegistryStore::boxed_store):
+///
+/// ```
+/// use tower_oauth_client_validation::{Client, MemoryRegistry, Origin, RegistryStore};
+///
+/// # futures::executor::block_on(async {
+/// let registry = MemoryRegistry::new();
+/// registry.insert(Client::builder("configured").build()?)?;
+/// RegistryStore::insert(&registry, Client::builder("registered").build()?, Origin::Registered).await?;
+///
+/// let store = registry.clone().boxed_store();
+/// assert_eq!(store.list(None, 10).await?.len(), registry.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryRegistry {
     shared: Arc<Shared>,
@@ -116,8 +136,10 @@ impl MemoryRegistry {
         self.write().insert(client, Origin::Configured)
     }
 
-    /// Puts a client in the place of the one with its id, and returns the old one; `None`, and nothing done,
-    /// when there is none, or it is revoked. Its origin stays.
+    /// Puts a client in the place of the one with its id, whatever that became meanwhile, and returns the old one;
+    /// `None`, and nothing done, when there is none, or it is revoked. Its origin stays.
+    ///
+    /// [`RegistryStore::replace_unchanged`] is for changes that were decided by looking at the client.
     #[allow(clippy::must_use_candidate)]
     pub fn replace(&self, client: Client) -> Option<Arc<Client>> {
         self.write().replace_live(client).map(|replaced| replaced.old)
@@ -182,7 +204,8 @@ impl MemoryRegistry {
     ///
     /// # Errors
     ///
-    /// When a redirect URI breaks a rule, or the id belongs to a client that is revoked or did not come this way.
+    /// When a redirect URI breaks a rule, or the id belongs to a client that is switched off or did not come this
+    /// way.
     pub fn register_for_upstream<U: AsRef<str>>(
         &self,
         client_id: &str,
@@ -201,13 +224,18 @@ impl MemoryRegistry {
         };
         let client = builder.build().map_err(RegisterError::Client)?;
         let mut writer = self.write();
-        match self.origin(client_id) {
-            None => writer.insert(client, Origin::Upstream),
-            Some(Origin::Upstream) => {
-                writer.replace_live(client).map(|replaced| replaced.new).ok_or(RegisterError::AlreadyExists)
-            }
-            Some(Origin::Configured | Origin::Registered) => Err(RegisterError::AlreadyExists),
+        let Some(old) = self.get(client_id) else {
+            return writer.insert(client, Origin::Upstream);
+        };
+        let is_live = old.status() == ClientStatus::Active && !old.is_expired_at(SystemTime::now());
+        if !is_live || self.origin(client_id) != Some(Origin::Upstream) {
+            return Err(RegisterError::AlreadyExists);
         }
+        // What the operator decided stays; but trust was in these redirect URIs.
+        let is_trusted = old.is_trusted() && old.redirect_uris() == client.redirect_uris();
+        let client = client.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build();
+        let replaced = writer.replace(client.map_err(RegisterError::Client)?);
+        replaced.map(|replaced| replaced.new).ok_or(RegisterError::AlreadyExists)
     }
 
     /// Whether a client may use this redirect URI and these scopes, outside of any request.
