@@ -35,6 +35,9 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 /// How many registrations are removed at a time: no more than a store gets done while somebody waits.
 const BATCH: u64 = 1_000;
 
+/// How often a client is read again because somebody else changed it meanwhile.
+const ROUNDS: usize = 8;
+
 /// Registers clients and lets them look after their registration, as a plain `tower` service.
 ///
 /// | request | answer |
@@ -60,6 +63,13 @@ const BATCH: u64 = 1_000;
 ///
 /// A registration always gets a new id, or, with [`RegistrationPolicy::reuse_identical`], one that a registration
 /// with the same metadata got. It never touches a client that it did not create.
+///
+/// # At the same time
+///
+/// A client is changed only while it still is what the change was judged by
+/// ([`RegistryStore::replace_unchanged`]). Whoever comes second is judged once more by what the first one left: a
+/// client that an operator switched off meanwhile stays off, and what one granted stays granted; of two changes with
+/// one access token the second is answered with 401, since the first one took the token along.
 ///
 /// # Where to mount it
 ///
@@ -243,7 +253,7 @@ impl<S: RegistryStore> Shared<S> {
     /// The earlier client with the same metadata, with the new access token.
     async fn reuse(&self, id: &str, registration: &Registration) -> Result<Option<Arc<Client>>, Refusal> {
         let access_token = digest(&registration.access_token);
-        loop {
+        for _ in 0..ROUNDS {
             let record = self.store.record(id).await?.filter(is_live);
             let Some(record) = record.filter(|record| is_shared(&record.client)) else {
                 return Ok(None);
@@ -255,6 +265,7 @@ impl<S: RegistryStore> Shared<S> {
                 replaced => return Ok(Some(replaced?)),
             }
         }
+        Ok(None)
     }
 
     async fn make_room(&self) -> Result<(), Refusal> {
@@ -315,7 +326,7 @@ impl<S: RegistryStore> Shared<S> {
         let asked = read_members(headers, body, self.policy.body_limit).await?;
         let statement = with_software_statement(asked.clone(), &self.policy).await?;
         let judged = judge(statement, &self.policy)?;
-        loop {
+        for _ in 0..ROUNDS {
             // Once more: while the body came, slowly perhaps, the operator may have decided otherwise.
             let (record, _) = self.authorized(headers, id).await?;
             let old = &record.client;
@@ -333,10 +344,11 @@ impl<S: RegistryStore> Shared<S> {
             registration.tell_secret(&mut members);
             return Ok(client_answer(StatusCode::OK, members));
         }
+        Err(StoreError::Changed.into())
     }
 
     async fn delete(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
-        loop {
+        for _ in 0..ROUNDS {
             let (record, _) = self.authorized(headers, id).await?;
             let client = &record.client;
             let deleted = if is_shared(client) {
@@ -353,6 +365,7 @@ impl<S: RegistryStore> Shared<S> {
                 }
             }
         }
+        Err(StoreError::Changed.into())
     }
 
     /// The client, when the access token is its own.
