@@ -39,6 +39,7 @@ macro_rules! contract {
                 changes_at_once_do_not_overwrite_each_other
                 a_revocation_at_the_same_time_is_not_overwritten
                 one_removal_at_a_time_takes_a_registration
+                the_oldest_unused_registration_goes_first
             );
         }
     };
@@ -248,6 +249,27 @@ pub(crate) async fn unused_registrations_are_removed(store: &impl Store) {
     store.insert(disabled("from the start"), Origin::Registered).await.unwrap();
     assert_eq!(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap(), ["disabled"]);
     assert_eq!(store.remove_unused(Origin::Upstream, SystemTime::now() + day, u64::MAX).await.unwrap(), ["upstream"]);
+}
+
+pub(crate) async fn the_oldest_unused_registration_goes_first(store: &impl Store) {
+    store.insert(client("b, the first"), Origin::Registered).await.unwrap();
+    let first = store.record("b, the first").await.unwrap().unwrap().created_at;
+    // Until the clock has another second.
+    loop {
+        for id in ["a", "c"] {
+            store.insert(client(id), Origin::Registered).await.unwrap();
+        }
+        if store.record("a").await.unwrap().unwrap().created_at > first {
+            break;
+        }
+        for id in ["a", "c"] {
+            store.remove(id).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let soon = SystemTime::now() + Duration::from_secs(86_400);
+    assert_eq!(store.remove_unused(Origin::Registered, soon, 1).await.unwrap(), ["b, the first"]);
+    assert_eq!(ids(store).await, ["a", "c"]);
 }
 
 /// Many servers may make room at the same time.

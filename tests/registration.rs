@@ -1229,7 +1229,11 @@ mod recording {
         }
 
         fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-            RegistryStore::replace(&self.inner, client)
+            async move {
+                self.before_writing().await;
+                RegistryStore::replace(&self.inner, client).await
+            }
+            .boxed()
         }
 
         fn replace_unchanged<'a>(
@@ -1257,7 +1261,11 @@ mod recording {
         }
 
         fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-            RegistryStore::remove(&self.inner, client_id)
+            async move {
+                self.before_writing().await;
+                RegistryStore::remove(&self.inner, client_id).await
+            }
+            .boxed()
         }
 
         fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {

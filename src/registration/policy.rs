@@ -209,8 +209,11 @@ impl RegistrationPolicy {
     }
 
     /// How many registrations there may be (default: 10,000). One more takes the place of the oldest one that
-    /// was never used; a hard refusal would let anyone lock all others out. A client that was used is never
-    /// taken away: when all were, the answer is 503 `temporarily_unavailable`.
+    /// was never used; a hard refusal would let anyone lock all others out. A client that was used, or that an
+    /// operator disabled, is never taken away: when all were, the answer is 503 `temporarily_unavailable`.
+    ///
+    /// Each server that shares the store may count just before another one registers, so the bound is this number
+    /// and one for each further server.
     pub fn most_registrations(mut self, most: impl Into<Option<u64>>) -> Self {
         self.most_registrations = most.into();
         self

@@ -28,6 +28,9 @@ use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
 use crate::client::{Client, ClientError, ClientStatus, MetadataError};
 use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, StoreError};
 
+/// How often a client is read again because somebody else changed it meanwhile.
+const ROUNDS: usize = 8;
+
 /// Registers clients and lets them look after their registration, as a plain `tower` service.
 ///
 /// | request | answer |
@@ -53,6 +56,13 @@ use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, St
 ///
 /// A registration always gets a new id, or, with [`RegistrationPolicy::reuse_identical`], one that a registration
 /// with the same metadata got. It never touches a client that it did not create.
+///
+/// # At the same time
+///
+/// A client is changed only while it still is what the change was judged by
+/// ([`RegistryStore::replace_unchanged`]). Whoever comes second is judged once more by what the first one left: a
+/// client that an operator switched off meanwhile stays off, and what one granted stays granted; of two changes with
+/// one access token the second is answered with 401, since the first one took the token along.
 ///
 /// # Where to mount it
 ///
@@ -218,7 +228,7 @@ impl<S: RegistryStore> Shared<S> {
     /// The earlier client with the same metadata, with the new access token.
     async fn reuse(&self, id: &str, registration: &Registration) -> Result<Option<Arc<Client>>, Refusal> {
         let access_token = digest(&registration.access_token);
-        loop {
+        for _ in 0..ROUNDS {
             let record = self.store.record(id).await?.filter(is_live);
             let Some(record) = record.filter(|record| is_shared(&record.client)) else {
                 return Ok(None);
@@ -230,6 +240,7 @@ impl<S: RegistryStore> Shared<S> {
                 replaced => return Ok(Some(replaced?)),
             }
         }
+        Ok(None)
     }
 
     async fn read(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
@@ -246,7 +257,7 @@ impl<S: RegistryStore> Shared<S> {
         let asked = read_members(headers, body, self.policy.body_limit).await?;
         let statement = with_software_statement(asked.clone(), &self.policy).await?;
         let judged = judge(statement, &self.policy)?;
-        loop {
+        for _ in 0..ROUNDS {
             // Once more: while the body came, slowly perhaps, the operator may have decided otherwise.
             let (record, _) = self.authorized(headers, id).await?;
             let old = &record.client;
@@ -264,10 +275,11 @@ impl<S: RegistryStore> Shared<S> {
             registration.tell_secret(&mut members);
             return Ok(client_answer(StatusCode::OK, members));
         }
+        Err(StoreError::Changed.into())
     }
 
     async fn delete(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
-        loop {
+        for _ in 0..ROUNDS {
             let (record, _) = self.authorized(headers, id).await?;
             let client = &record.client;
             let deleted = if is_shared(client) {
@@ -284,6 +296,7 @@ impl<S: RegistryStore> Shared<S> {
                 }
             }
         }
+        Err(StoreError::Changed.into())
     }
 
     /// The client, when the access token is its own.

@@ -370,16 +370,17 @@ impl RegistryStore for MemoryRegistry {
         let writer = self.write();
         let clients = writer.clients.pin();
         let before = seconds(created_before);
-        let mut unused: Vec<_> = clients
-            .values()
-            .filter(|held| held.origin == origin && held.is_unused() && held.created_at < before)
-            .map(|held| (held.created_at, Arc::clone(&held.client)))
-            .collect();
-        unused.sort_unstable_by(|(a, first), (b, second)| (a, first.id()).cmp(&(b, second.id())));
-        unused.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-        let remove = |(_, client): (u32, Arc<Client>)| {
-            clients.remove(client.id());
-            client.id().to_owned()
+        let is_unused = |held: &&Held| held.origin == origin && held.is_unused() && held.created_at < before;
+        let mut unused: Vec<&Held> = clients.values().filter(is_unused).collect();
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if most < unused.len() {
+            // Without sorting them all: a flood of registrations comes along here.
+            unused.select_nth_unstable_by_key(most, |held| held.created_at);
+            unused.truncate(most);
+        }
+        let remove = |held: &Held| {
+            clients.remove(held.client.id());
+            held.client.id().to_owned()
         };
         ready(Ok(unused.into_iter().map(remove).collect())).boxed()
     }
