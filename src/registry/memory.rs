@@ -352,8 +352,10 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        let clients = self.shared.clients.load();
-        let registered = clients.pin().values().filter(|held| held.is_live_registration()).count();
+        // As a writer: a count while one comes and another goes may miss both, and the cap depends on it.
+        let writer = self.write();
+        let registered = writer.clients.pin().values().filter(|held| held.is_live_registration()).count();
+        drop(writer);
         ready(Ok(registered as u64)).boxed()
     }
 
