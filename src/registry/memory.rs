@@ -352,13 +352,12 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        let clients = self.shared.clients.load();
-        let registered = clients
-            .pin()
-            .values()
-            .filter(|held| held.origin == origin && held.client.status() != ClientStatus::Revoked)
-            .count();
-        ready(Ok(registered as u64)).boxed()
+        // As a writer: a count while one comes and another goes may miss both, and the cap depends on it.
+        let writer = self.write();
+        let is_counted = |held: &&Held| held.origin == origin && held.client.status() != ClientStatus::Revoked;
+        let counted = writer.clients.pin().values().filter(is_counted).count();
+        drop(writer);
+        ready(Ok(counted as u64)).boxed()
     }
 
     fn remove_unused(
