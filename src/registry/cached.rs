@@ -172,11 +172,37 @@ struct Shared<S> {
     flights: Mutex<Flights>,
     /// Counts invalidations of everything.
     epoch: AtomicU64,
-    hits: AtomicU64,
-    misses: AtomicU64,
-    source_look_ups: AtomicU64,
-    stale: AtomicU64,
-    refused: AtomicU64,
+    hits: Counter,
+    misses: Counter,
+    source_look_ups: Counter,
+    stale: Counter,
+    refused: Counter,
+}
+
+/// Kept for [`CachedRegistry::stats`], and told to the recorder where there is one.
+struct Counter {
+    count: AtomicU64,
+    #[cfg(feature = "metrics")]
+    tell: fn(),
+}
+
+/// The label is a literal, so that telling allocates nothing.
+macro_rules! counter {
+    ($event:literal) => {
+        Counter {
+            count: AtomicU64::new(0),
+            #[cfg(feature = "metrics")]
+            tell: || metrics::counter!("oauth_client_cache_events_total", "event" => $event).increment(1),
+        }
+    };
+}
+
+impl Counter {
+    fn increment(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        (self.tell)();
+    }
 }
 
 /// An answer of the source.
@@ -222,11 +248,11 @@ impl<S> CachedRegistry<S> {
             options,
             flights: Mutex::default(),
             epoch: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            source_look_ups: AtomicU64::new(0),
-            stale: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            hits: counter!("hit"),
+            misses: counter!("miss"),
+            source_look_ups: counter!("source_look_up"),
+            stale: counter!("stale"),
+            refused: counter!("refused"),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -250,7 +276,7 @@ impl<S> CachedRegistry<S> {
     /// What happened since the start.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let read = |counter: &Counter| counter.count.load(Ordering::Relaxed);
         CacheStats {
             hits: read(&self.shared.hits),
             misses: read(&self.shared.misses),
@@ -313,7 +339,7 @@ where
     fn find_client(&self, client_id: &str) -> Self::Future {
         let state = match self.shared.fresh(client_id) {
             Some(held) => {
-                self.shared.hits.fetch_add(1, Ordering::Relaxed);
+                self.shared.hits.increment();
                 State::Ready(std::future::ready(Ok(held.client)))
             }
             None => self.shared.join(client_id),
@@ -341,7 +367,7 @@ impl<S> Shared<S> {
         let usable = |held: &Held| error.is_transient() && held.at.elapsed() < bound;
         match self.held(&self.found, client_id).filter(usable) {
             Some(held) => {
-                self.stale.fetch_add(1, Ordering::Relaxed);
+                self.stale.increment();
                 tracing::warn!(client_id, %error, cause = ?std::error::Error::source(&error), "a stale client is used");
                 Ok(held.client)
             }
@@ -411,17 +437,17 @@ where
         let mut flights = self.flights();
         // One may have landed between the look into the cache and here.
         if let Some(held) = self.fresh(client_id) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
+            self.hits.increment();
             return State::Ready(std::future::ready(Ok(held.client)));
         }
-        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.misses.increment();
         let under_way = flights.by_id.get(client_id).and_then(|flight| flight.future.upgrade());
         if let Some(future) = under_way {
             return State::Waiting(future);
         }
         if flights.by_id.len() >= self.options.concurrent_look_ups {
             drop(flights);
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.refused.increment();
             let error = RegistryError::transient("too many look-ups of clients at once");
             return State::Ready(std::future::ready(self.stale_or(client_id, error)));
         }
@@ -451,7 +477,7 @@ where
     async fn fly(self) -> Answer {
         let (shared, client_id) = (&self.shared, &*self.client_id);
         for _ in 0..ROUNDS {
-            shared.source_look_ups.fetch_add(1, Ordering::Relaxed);
+            shared.source_look_ups.increment();
             let began = Instant::now();
             let look_up = async { shared.source.find_client(client_id).await };
             // A panic would reach everybody who waits.
