@@ -16,6 +16,7 @@ mod metadata_document;
 mod mock;
 mod postgres_cluster;
 mod property;
+mod reference;
 mod registration;
 mod registry_cache;
 mod registry_file;

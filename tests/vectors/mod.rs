@@ -5,7 +5,10 @@
 //! go out as they are. What a case says in `expect` must be observed; what it does not mention may be anything.
 //! In a `Location`, the value of `error_description` is written as `{description}`.
 
+mod agreement;
 mod answer;
+mod inner;
+mod nasty;
 mod request;
 mod server;
 mod setup;
@@ -23,9 +26,11 @@ use tower_oauth_client_validation::{
     Validator,
 };
 
+use self::agreement::Trial;
+use self::inner::describe;
 use self::request::Request;
 use self::server::{Server, observe};
-use self::setup::{Clients, LayerOptions, describe, policy};
+use self::setup::{Clients, LayerOptions, policy};
 
 /// One case.
 #[derive(Deserialize)]
@@ -53,6 +58,11 @@ const HTTP_ONLY_REASONS: [&str; 6] =
     ["method", "content_type", "body_too_large", "body_unreadable", "registry_unavailable", "registry_fault"];
 
 impl Vector {
+    fn trial(&self) -> Trial {
+        let Self { client, policy, layer, request, .. } = self;
+        Trial { client: client.clone(), policy: policy.clone(), layer: *layer, request: request.clone() }
+    }
+
     fn outcome(&self) -> (&str, &Map<String, Value>) {
         let (outcome, members) = self.expect.iter().next().expect("an outcome");
         (outcome, members.as_object().expect("members of the outcome"))
@@ -142,6 +152,9 @@ async fn failures_of(case: &Case<Vector>) -> Vec<String> {
     if vector.suits_validator() {
         check("validator", compare(vector, &judge(vector), vector.no_transport.is_none()));
     }
+    if vector.request.arrives_whole() {
+        check("reference", compare(vector, &vector.trial().expected(), true));
+    }
     for server in [Server::Axum, Server::Hyper] {
         let observed = observe(server, vector).await;
         let result = match &vector.no_transport {
@@ -157,7 +170,7 @@ async fn failures_of(case: &Case<Vector>) -> Vec<String> {
 /// What the pure validator says.
 fn judge(vector: &Vector) -> Value {
     let validator = Validator::new(policy(&vector.policy));
-    let clients = Clients::of(vector);
+    let clients = Clients::of(vector.client.as_ref());
     let request = AuthorizationRequest::parse(&vector.request.query(), &vector.request.parameters_of_body());
     let found = match validator.client_id(&request) {
         Ok(client_id) => clients.find(client_id).ok().flatten().map(Arc::new),
