@@ -1,11 +1,12 @@
-//! Parsing agrees with `form_urlencoded` wherever both accept.
+//! Parsing agrees with `form_urlencoded` wherever both accept. Parts: query, body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tower_oauth_client_validation::{AuthorizationRequest, Parameter, ParameterFault};
+use tower_oauth_client_validation_fuzz::parts;
 
-fuzz_target!(|input: (&[u8], &[u8])| {
-    let (query, body) = input;
+fuzz_target!(|input: &[u8]| {
+    let [query, body] = parts(input);
     let request = AuthorizationRequest::parse(query, body);
     let theirs: Vec<_> = url::form_urlencoded::parse(query).chain(url::form_urlencoded::parse(body)).collect();
     for parameter in Parameter::ALL.iter().copied() {

@@ -3,7 +3,7 @@
 //! Nothing of the crate is used here, so that a mistake has to be made twice to go unnoticed. Neither speed nor
 //! allocations count. Answers have the shape in which the vectors observe them.
 
-mod redirect_uri;
+pub(crate) mod redirect_uri;
 
 use std::collections::BTreeSet;
 

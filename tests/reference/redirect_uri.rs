@@ -20,7 +20,7 @@ const RESPONSE_PARAMETERS: [&str; 12] = [
 ];
 
 /// Whether a registered URI admits a requested one. `any_port` is what the policy says about this client.
-pub(super) fn admits(registered: &str, requested: &str, any_port: bool) -> bool {
+pub(crate) fn admits(registered: &str, requested: &str, any_port: bool) -> bool {
     if !registered.contains(":*") && registered == requested {
         return true;
     }

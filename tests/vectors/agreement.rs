@@ -1,20 +1,26 @@
 //! The layer and the reference say the same.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
 use bytes::Bytes;
-use futures::FutureExt;
-use http::Response;
-use http_body_util::{BodyExt, Full};
+use futures::{FutureExt, stream};
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full, StreamBody};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
-use tower::{Layer, ServiceExt, service_fn};
-use tower_oauth_client_validation::{ClientValidationLayer, RegistryError, registry_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_oauth_client_validation::{Client, ClientValidationLayer, RegistryError, RegistrySource, registry_fn};
 
 use super::answer;
 use super::inner::{expose_rejection, inner};
-use super::request::Request;
+use super::request;
 use super::setup::{Clients, LayerOptions, SHARED, try_policy};
 use crate::reference::{self, Asked, Found};
+
+type LookUp = Result<Option<Arc<Client>>, RegistryError>;
 
 /// A vector that expects whatever the reference says.
 #[derive(Clone, Debug, Serialize)]
@@ -22,7 +28,7 @@ pub(crate) struct Trial {
     pub(crate) client: Option<Value>,
     pub(crate) policy: Map<String, Value>,
     pub(crate) layer: LayerOptions,
-    pub(crate) request: Request,
+    pub(crate) request: request::Request,
 }
 
 impl Trial {
@@ -32,7 +38,25 @@ impl Trial {
     ///
     /// The vector that is missing, when the layer does something else than the reference.
     pub(crate) fn check(&self) -> Result<Option<Value>, String> {
-        let Some(response) = self.answer() else { return Ok(None) };
+        let Some(request) = self.request.to_http() else { return Ok(None) };
+        let Some(layer) = self.layer() else { return Ok(None) };
+        self.agree(answer_of(layer.layer(service_fn(inner::<Full<Bytes>>)), request))
+    }
+
+    /// The same, of a body that comes in pieces of these lengths, the last one for the rest.
+    pub(crate) fn check_in_pieces(&self, lengths: &[u8]) -> Result<Option<Value>, String> {
+        let Some(request) = self.request.to_http() else { return Ok(None) };
+        let Some(layer) = self.layer() else { return Ok(None) };
+        let mut rest = Bytes::from(self.request.body());
+        let mut pieces: Vec<Bytes> =
+            lengths.iter().map(|&length| rest.split_to(usize::from(length).min(rest.len()))).collect();
+        pieces.push(rest);
+        let frames = stream::iter(pieces.into_iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece))));
+        let request = request.map(|_| StreamBody::new(frames));
+        self.agree(answer_of(layer.wrap_bodies().layer(service_fn(inner)), request))
+    }
+
+    fn agree(&self, response: Result<Response<Vec<u8>>, String>) -> Result<Option<Value>, String> {
         let expected = self.expected();
         let observed = response.and_then(|response| answer::examine(&self.request, &response));
         if observed.as_ref().is_ok_and(|observed| covers(observed, &expected)) {
@@ -75,26 +99,28 @@ impl Trial {
         }
     }
 
-    fn answer(&self) -> Option<Result<Response<Vec<u8>>, String>> {
-        let request = self.request.to_http()?;
+    fn layer(&self) -> Option<ClientValidationLayer<impl RegistrySource<Future = Ready<LookUp>> + use<>>> {
         let clients = Clients::try_of(self.client.as_ref()).ok()?;
-        let registry = registry_fn(move |client_id: String| {
-            let found: Result<_, RegistryError> = clients.find(&client_id).map(|found| found.map(Arc::new));
-            std::future::ready(found)
-        });
-        let mut layer =
+        let registry =
+            registry_fn(move |client_id: String| ready(clients.find(&client_id).map(|found| found.map(Arc::new))));
+        let layer =
             ClientValidationLayer::new(registry).policy(try_policy(&self.policy)?).report_only(self.layer.report_only);
-        if let Some(bytes) = self.layer.body_limit {
-            layer = layer.body_limit(bytes);
-        }
-        let answered = layer.layer(service_fn(inner::<Full<Bytes>>)).oneshot(request);
-        let Some(Ok(response)) = answered.now_or_never() else {
-            return Some(Err("no answer at once".to_owned()));
-        };
-        let (parts, body) = expose_rejection(response).into_parts();
-        let body = body.collect().now_or_never()?.ok()?.to_bytes();
-        Some(Ok(Response::from_parts(parts, body.to_vec())))
+        Some(match self.layer.body_limit {
+            Some(bytes) => layer.body_limit(bytes),
+            None => layer,
+        })
     }
+}
+
+fn answer_of<S, A, B>(service: S, request: Request<A>) -> Result<Response<Vec<u8>>, String>
+where
+    S: Service<Request<A>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes>,
+{
+    let answered = service.oneshot(request).now_or_never().ok_or("no answer at once")?;
+    let (parts, body) = answered.map(expose_rejection).unwrap_or_else(|never| match never {}).into_parts();
+    let body = body.collect().now_or_never().and_then(Result::ok).ok_or("no body at once")?;
+    Ok(Response::from_parts(parts, body.to_bytes().to_vec()))
 }
 
 /// Whether all that is expected was observed.

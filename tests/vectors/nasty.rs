@@ -25,6 +25,11 @@ impl Dice<'_> {
         choices[self.below(choices.len())]
     }
 
+    /// The first of them, mostly.
+    fn mostly<'t>(&mut self, choices: &[&'t str]) -> &'t str {
+        if self.below(4) == 3 { self.pick(choices) } else { choices[0] }
+    }
+
     /// True once in `times`.
     fn rarely(&mut self, times: usize) -> bool {
         self.below(times) == times - 1
@@ -58,7 +63,7 @@ const SETTINGS: [(&str, &[&str]); 20] = [
 fn policy(dice: &mut Dice<'_>) -> Map<String, Value> {
     let mut policy = Map::new();
     for (name, values) in SETTINGS {
-        if dice.rarely(8) {
+        if dice.rarely(16) {
             policy.insert(name.to_owned(), dice.pick(values).parse().unwrap());
         }
     }
@@ -85,10 +90,10 @@ const REDIRECT_URIS: [&str; 16] = [
 ];
 
 fn own_client(dice: &mut Dice<'_>) -> Value {
-    let uris: Vec<&str> = (0..=dice.below(3)).map(|_| dice.pick(&REDIRECT_URIS)).collect();
-    let mut client = json!({ "client_id": "c", "redirect_uris": uris });
+    let uris: Vec<&str> = (0..=dice.below(2)).map(|_| dice.pick(&REDIRECT_URIS)).collect();
+    let mut client = json!({ "client_id": "c", "redirect_uris": uris, "scope": "read write" });
     let members: [(&str, &[&str]); 10] = [
-        ("scope", &[r#""read write""#, r#""*""#, r#""""#, r#""read * read""#, r#""read:mail admin""#]),
+        ("scope", &["null", r#""*""#, r#""""#, r#""read * read""#, r#""read:mail admin""#]),
         ("default_scope", &[r#""read""#, r#""""#]),
         (
             "response_types",
@@ -103,7 +108,7 @@ fn own_client(dice: &mut Dice<'_>) -> Value {
         ("expires_at", &["0", "99999999999", "1", "null"]),
     ];
     for (name, values) in members {
-        if dice.rarely(4) {
+        if dice.rarely(8) {
             client[name] = dice.pick(values).parse().unwrap();
         }
     }
@@ -156,7 +161,7 @@ fn value(dice: &mut Dice<'_>, name: &str, client: &Value) -> String {
         "client_id" => client["client_id"].as_str().unwrap_or("web").to_owned(),
         "redirect_uri" => {
             let uri = dice.pick(&registered).to_owned();
-            let port = dice.pick(&["1", "49152", "65535", "*", "0", "065", "65536", ""]);
+            let port = dice.mostly(&["1", "49152", "65535", "*", "0", "065", "65536", ""]);
             match dice.below(4) {
                 0 | 1 => uri.replacen(":*", &format!(":{port}"), 1),
                 2 => uri.replacen("localhost", &format!("localhost:{port}"), 1),
@@ -164,19 +169,9 @@ fn value(dice: &mut Dice<'_>, name: &str, client: &Value) -> String {
             }
         }
         "response_type" => dice
-            .pick(&[
-                "code",
-                "code",
-                "code",
-                "token",
-                "id_token code",
-                "code id_token",
-                "none",
-                "code token id_token",
-                "x",
-            ])
+            .mostly(&["code", "token", "id_token code", "code id_token", "none", "code token id_token", "x"])
             .to_owned(),
-        "response_mode" => dice.pick(&["query", "fragment", "form_post", "web_message", "Query"]).to_owned(),
+        "response_mode" => dice.mostly(&["query", "fragment", "form_post", "web_message", "Query"]).to_owned(),
         "scope" => dice
             .pick(&[
                 "read",
@@ -190,20 +185,28 @@ fn value(dice: &mut Dice<'_>, name: &str, client: &Value) -> String {
                 "r\"d",
             ])
             .to_owned(),
-        "state" | "nonce" => dice.pick(&["xyz", "a b&c=d#e%f+g", "\u{e4}\u{1f980}", "<script>'\"", ""]).to_owned(),
+        "state" | "nonce" => dice.mostly(&["xyz", "a b&c=d#e%f+g", "\u{e4}\u{1f980}", "<script>'\"", ""]).to_owned(),
         "code_challenge" => {
-            let lengths = [43, 43, 128, 42, 129];
-            CHALLENGE.repeat(3)[..lengths[dice.below(lengths.len())]].to_owned()
+            let length: usize = dice.mostly(&["43", "128", "42", "129"]).parse().unwrap();
+            CHALLENGE.repeat(3)[..length].to_owned()
         }
-        "code_challenge_method" => dice.pick(&["S256", "S256", "plain", "s256", "S512"]).to_owned(),
+        "code_challenge_method" => dice.mostly(&["S256", "S256", "plain", "s256", "S512"]).to_owned(),
         "resource" => dice
-            .pick(&["https://api.example/", "urn:a", "https://api.example/#", "/relative", "a:", "//a", "http://[::1/"])
+            .mostly(&[
+                "https://api.example/",
+                "urn:a",
+                "https://api.example/#",
+                "/relative",
+                "a:",
+                "//a",
+                "http://[::1/",
+            ])
             .to_owned(),
         "request" => "e30.e30.".to_owned(),
         "request_uri" => "urn:ietf:params:oauth:request_uri:x".to_owned(),
         _ => "x".to_owned(),
     };
-    if dice.rarely(if name == "client_id" { 50 } else { 14 }) {
+    if dice.rarely(if name == "client_id" { 50 } else { 20 }) {
         let ends: Vec<usize> = value.char_indices().map(|(at, _)| at).chain([value.len()]).collect();
         value.insert_str(ends[dice.below(ends.len())], dice.pick(&ODD));
     }
@@ -215,13 +218,22 @@ fn spelled(dice: &mut Dice<'_>, text: &str) -> Vec<u8> {
         0..=9 => form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().into_bytes(),
         10 => text.bytes().flat_map(|byte| format!("%{byte:02x}").into_bytes()).collect(),
         11 => text.bytes().flat_map(|byte| format!("%{byte:02X}").into_bytes()).collect(),
-        _ => text.replace('%', "%25").replace('&', "%26").replace('#', "%23").replace('+', "%2B").into_bytes(),
+        _ => text.replace('%', "%25").replace('&', "%26").replace('#', "%23").replace(['+', ' '], "%20").into_bytes(),
     }
 }
 
 fn pairs(dice: &mut Dice<'_>, client: &Value) -> Vec<Vec<u8>> {
     let mut names = vec!["client_id", "response_type"];
-    let likely = ["redirect_uri", "state", "scope", "code_challenge", "code_challenge_method"];
+    if dice.below(8) > 0 {
+        names.push("redirect_uri");
+    }
+    if dice.below(2) == 1 {
+        names.push("code_challenge");
+    }
+    if names.contains(&"code_challenge") != dice.rarely(12) {
+        names.push("code_challenge_method");
+    }
+    let likely = ["state", "scope"];
     let unlikely = ["response_mode", "nonce", "resource", "resource", "request", "request_uri", "x"];
     for name in likely {
         if dice.below(2) == 1 {
@@ -265,14 +277,19 @@ fn trial(numbers: &[u32]) -> Trial {
     let policy = policy(dice);
     let own = (dice.below(3) > 0).then(|| own_client(dice));
     let mut shared: Vec<&str> = SHARED.keys().map(String::as_str).collect();
-    shared.sort_unstable();
+    shared.sort_unstable_by_key(|id| (*id != "web", *id));
     shared.extend(["registry-down", "registry-broken", "registry-confused", "nobody", "app \u{e4}"]);
     let client = own.clone().unwrap_or_else(|| {
-        let id = dice.pick(&shared);
+        let id = dice.mostly(&shared);
         SHARED.get(id).map_or_else(|| json!({ "client_id": id }), |(client, _)| client.clone())
     });
     let pairs = pairs(dice, &client);
-    let method = dice.pick(&["GET", "POST", "GET", "POST", "HEAD", "GET", "POST", "OPTIONS", "PUT", "get", "QUERY"]);
+    let method = match dice.below(16) {
+        0..=6 => "GET",
+        7..=13 => "POST",
+        14 => "HEAD",
+        _ => dice.pick(&["OPTIONS", "PUT", "get", "QUERY"]),
+    };
     let joined = |pairs: &[Vec<u8>], dice: &mut Dice<'_>| {
         let joint: &[u8] = if dice.rarely(60) {
             b";"
@@ -300,7 +317,7 @@ fn trial(numbers: &[u32]) -> Trial {
         "application /x-www-form-urlencoded",
         "\u{e4}",
     ];
-    if dice.rarely(6) {
+    if dice.rarely(16) {
         headers.push(("Content-Type", dice.pick(&types).as_bytes()));
         if dice.rarely(4) {
             headers.push(("content-type", b"application/x-www-form-urlencoded"));
@@ -331,9 +348,12 @@ fn trial(numbers: &[u32]) -> Trial {
 #[test]
 fn the_layer_and_the_reference_agree_on_nasty_requests() {
     let seen = RefCell::new(BTreeMap::<String, u32>::new());
-    let config = ProptestConfig { cases: 6_000, source_file: Some(file!()), ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 3_000, source_file: Some(file!()), ..ProptestConfig::default() };
     let agreed = TestRunner::new(config).run(&vec(any::<u32>(), 160), |numbers| {
-        let observed = trial(&numbers).check().map_err(TestCaseError::fail)?;
+        let trial = trial(&numbers);
+        let observed = trial.check().map_err(TestCaseError::fail)?;
+        let lengths: Vec<u8> = numbers.iter().take(8).map(|number| (number % 16) as u8).collect();
+        prop_assert_eq!(&trial.check_in_pieces(&lengths).map_err(TestCaseError::fail)?, &observed);
         let outcome = observed.as_ref().and_then(Value::as_object).and_then(|observed| observed.keys().next().cloned());
         *seen.borrow_mut().entry(outcome.unwrap_or_default()).or_default() += 1;
         Ok(())
@@ -343,8 +363,6 @@ fn the_layer_and_the_reference_agree_on_nasty_requests() {
     }
     // Otherwise the generator tests little.
     let seen = seen.into_inner();
-    for outcome in ["accepted", "direct", "redirect", "form_post", "forwarded", "reported", "untouched"] {
-        assert!(seen.get(outcome).is_some_and(|&times| times > 10), "{outcome}: {seen:?}");
-    }
-    assert!(seen["accepted"] > 600 && seen["redirect"] > 600, "{seen:?}");
+    let share = |outcome: &str| seen.get(outcome).map_or(0, |times| times * 100 / seen.values().sum::<u32>());
+    assert!(share("accepted") >= 5 && share("redirect") >= 15 && share("direct") >= 10, "{seen:?}");
 }
