@@ -10,7 +10,8 @@ fuzz_target!(|input: &[u8]| {
     let request = AuthorizationRequest::parse(query, body);
     let theirs: Vec<_> = url::form_urlencoded::parse(query).chain(url::form_urlencoded::parse(body)).collect();
     for parameter in Parameter::ALL.iter().copied() {
-        let copies: Vec<_> = theirs.iter().filter(|(name, _)| name == parameter.as_str()).map(|(_, value)| value).collect();
+        let copies: Vec<_> =
+            theirs.iter().filter(|(name, _)| name == parameter.as_str()).map(|(_, value)| value).collect();
         match (parameter, request.fault(parameter)) {
             (Parameter::Resource, None) => {
                 let given = copies.iter().map(|value| &***value).filter(|value| !value.is_empty());

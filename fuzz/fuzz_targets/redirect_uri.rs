@@ -1,4 +1,5 @@
-//! What is registered is what browsers read; what matches is what the reference lets match, on a registered host.
+//! What is registered is what the reference lets be registered, and what browsers read; what matches is what the
+//! reference lets match, on a registered host.
 //!
 //! Parts: registered, requested.
 #![no_main]
@@ -6,7 +7,7 @@
 use fluent_uri::Uri;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use tower_oauth_client_validation::RedirectUri;
-use tower_oauth_client_validation_fuzz::{admits, texts};
+use tower_oauth_client_validation_fuzz::{admits, is_registrable, texts};
 use url::Url;
 
 /// The host that two foreign parsers see, where the scheme has one for browsers.
@@ -28,9 +29,11 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         return Corpus::Reject;
     };
     let parsed = RedirectUri::parse(registered);
-    assert!(parsed.is_err() || RedirectUri::insecure_http(registered).is_ok());
+    let insecure = RedirectUri::insecure_http(registered);
+    assert_eq!(parsed.is_ok(), is_registrable(registered, false), "{registered}: {parsed:?}");
+    assert_eq!(insecure.is_ok(), is_registrable(registered, true), "{registered}: {insecure:?}");
     let is_secure = parsed.is_ok();
-    let Ok(uri) = parsed.or_else(|_| RedirectUri::insecure_http(registered)) else {
+    let Ok(uri) = insecure else {
         return Corpus::Keep;
     };
     assert!(registered.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(&byte)));

@@ -6,6 +6,4 @@
 use libfuzzer_sys::{Corpus, fuzz_target};
 use tower_oauth_client_validation_fuzz::service_agrees;
 
-fuzz_target!(|input: &[u8]| -> Corpus {
-    if service_agrees(input) { Corpus::Keep } else { Corpus::Reject }
-});
+fuzz_target!(|input: &[u8]| -> Corpus { if service_agrees(input) { Corpus::Keep } else { Corpus::Reject } });

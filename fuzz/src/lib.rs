@@ -42,6 +42,11 @@ pub fn texts<const N: usize>(input: &[u8]) -> Option<[&str; N]> {
     parts.iter().all(Result::is_ok).then(|| parts.map(Result::unwrap_or_default))
 }
 
+/// Whether the reference lets a redirect URI be registered; `insecure` where `http` may go to any host.
+pub fn is_registrable(uri: &str, insecure: bool) -> bool {
+    reference::redirect_uri::is_registrable(uri, insecure)
+}
+
 /// A request to the whole service. False for an input that is none.
 pub fn service_agrees(input: &[u8]) -> bool {
     let [policy, client, method, headers, query, body] = parts(input);
@@ -61,14 +66,7 @@ fn agreed(result: Result<Option<Value>, String>) -> bool {
     }
 }
 
-fn trial(
-    settings: &[u8],
-    client: &[u8],
-    method: &[u8],
-    headers: &[u8],
-    query: &[u8],
-    body: &[u8],
-) -> Option<Trial> {
+fn trial(settings: &[u8], client: &[u8], method: &[u8], headers: &[u8], query: &[u8], body: &[u8]) -> Option<Trial> {
     let (policy, layer) = self::settings(std::str::from_utf8(settings).ok()?)?;
     let client = if client.is_empty() { None } else { Some(serde_json::from_slice(client).ok()?) };
     let method = std::str::from_utf8(method).ok()?;

@@ -26,6 +26,8 @@ use tower_oauth_client_validation::{
     Validator,
 };
 
+use crate::reference::redirect_uri::is_registrable;
+
 use self::agreement::Trial;
 use self::inner::describe;
 use self::request::Request;
@@ -227,6 +229,10 @@ fn each_redirect_uri_is_registered_or_refused_as_it_says() {
     for Case { place, vector } in cases::<Registration>("registration.json") {
         let parse = if vector.insecure_http { RedirectUri::insecure_http } else { RedirectUri::parse };
         let verdict = parse(&vector.uri);
+        let reference = is_registrable(&vector.uri, vector.insecure_http);
+        if reference != (vector.expect == "ok") {
+            failures.push(format!("{place}: {:?}: the reference says {reference}", vector.uri));
+        }
         let rule = verdict.as_ref().map_or_else(|error| error.rule().as_str(), |_| "ok");
         let at = verdict.err().map(|error| error.at());
         if rule != vector.expect || (vector.at.is_some() && vector.at != at) || vector.source.is_empty() {

@@ -85,7 +85,7 @@ const REDIRECT_URIS: [&str; 16] = [
     "http://127.0.0.1",
     "http://[::1]:*?a=1",
     "http://localhost:*/",
-    "https://app.example/a%2fb;c=1/*",
+    "https://app.example/a%2fb;c=1/",
     "http://localhost:1",
 ];
 
