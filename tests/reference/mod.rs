@@ -171,18 +171,14 @@ fn outcome<'a>(
     let Some(response_type) = response_type(&type_asked) else {
         return refuse("unsupported_response_type");
     };
-    let names = |list: Option<Vec<&str>>, default: &str, name: &str| match list {
-        Some(list) => list.contains(&name),
-        None => default == name,
-    };
     if !names_type(policy.texts("response_types"), response_type) {
         return refuse("unsupported_response_type");
     }
-    let grants = |name| names(client.texts("grant_types"), "authorization_code", name);
+    let grant_types = client.texts("grant_types").unwrap_or_else(|| vec!["authorization_code"]);
     let words: Vec<&str> = response_type.split(' ').collect();
     if !names_type(client.texts("response_types"), response_type)
-        || (words.contains(&"code") && !grants("authorization_code"))
-        || (names_token && !grants("implicit"))
+        || (words.contains(&"code") && !grant_types.contains(&"authorization_code"))
+        || (names_token && !grant_types.contains(&"implicit"))
     {
         return refuse("unauthorized_client");
     }
@@ -457,8 +453,7 @@ fn wants_page(asked: &Asked<'_>) -> Option<bool> {
             return None;
         }
         let quality = match (pieces.next().as_deref(), pieces.next()) {
-            (None, None) => 1_000,
-            (Some("q=1"), None) => 1_000,
+            (None | Some("q=1"), None) => 1_000,
             (Some("q=0"), None) => 0,
             (Some(q), None) => {
                 let digits = q.strip_prefix("q=0.")?;

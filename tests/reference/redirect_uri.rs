@@ -163,7 +163,7 @@ fn is_spelled(text: &str, more: &str) -> bool {
     let is_escape = |piece: &&str| {
         piece.len() >= 2 && piece.bytes().take(2).all(|digit| digit.is_ascii_hexdigit()) && is_plain(&piece[2..])
     };
-    is_plain(pieces[0]) && pieces[1..].iter().all(|piece| is_escape(&piece))
+    is_plain(pieces[0]) && pieces[1..].iter().all(is_escape)
 }
 
 /// RFC 3986 §4.3: a URI without fragment.

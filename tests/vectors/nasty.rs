@@ -348,7 +348,7 @@ fn trial(numbers: &[u32]) -> Trial {
 #[test]
 fn the_layer_and_the_reference_agree_on_nasty_requests() {
     let seen = RefCell::new(BTreeMap::<String, u32>::new());
-    let config = ProptestConfig { cases: 3_000, source_file: Some(file!()), ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 2_000, source_file: Some(file!()), ..ProptestConfig::default() };
     let agreed = TestRunner::new(config).run(&vec(any::<u32>(), 160), |numbers| {
         let trial = trial(&numbers);
         let observed = trial.check().map_err(TestCaseError::fail)?;
