@@ -35,7 +35,10 @@ where
     } else {
         json!({ "untouched": {} })
     };
-    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    let body = match parts.method {
+        Method::HEAD => Bytes::new(),
+        _ => body.collect().await.map(Collected::to_bytes).unwrap_or_default(),
+    };
     let mut response = Response::new(Full::new(body));
     response.headers_mut().insert("x-inner", HeaderValue::from_bytes(told.to_string().as_bytes()).unwrap());
     if let Some(query) = parts.uri.query() {
