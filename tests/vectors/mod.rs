@@ -101,7 +101,7 @@ fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
         .collect()
 }
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "http.json",
     "parameters.json",
     "client.json",
@@ -115,6 +115,7 @@ const FILES: [&str; 13] = [
     "accepted.json",
     "report_only.json",
     "presets.json",
+    "vulnerabilities.json",
 ];
 
 fn all_cases() -> Vec<Case<Vector>> {
