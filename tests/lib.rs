@@ -17,6 +17,7 @@ mod metrics;
 mod mock;
 mod postgres_cluster;
 mod property;
+mod reference;
 mod registration;
 mod registry_cache;
 mod registry_file;

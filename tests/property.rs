@@ -1,4 +1,4 @@
-//! What holds whatever the bytes of the request are. Judged by rules that are written down here once more, and simply.
+//! What holds whatever the bytes of the request are.
 
 use std::sync::Arc;
 
@@ -17,79 +17,7 @@ use tower_oauth_client_validation::{
 };
 use url::{Url, form_urlencoded};
 
-/// The rules for redirect URIs, restated.
-mod rules {
-    const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-
-    /// (host, port, everything behind) of an `http` URI on a loopback host.
-    fn loopback(uri: &str) -> Option<(&str, Option<&str>, &str)> {
-        let after = uri.strip_prefix("http://")?;
-        let end = after.find(['/', '?']).unwrap_or(after.len());
-        let (authority, rest) = after.split_at(end);
-        for host in LOOPBACK {
-            if authority == host {
-                return Some((host, None, rest));
-            }
-            if let Some(port) = authority.strip_prefix(host).and_then(|port| port.strip_prefix(':')) {
-                return Some((host, Some(port), rest));
-            }
-        }
-        None
-    }
-
-    fn is_port(port: &str) -> bool {
-        port.parse::<u32>().is_ok_and(|number| (1..=65_535).contains(&number) && number.to_string() == port)
-    }
-
-    fn decoded(text: &str) -> String {
-        percent_encoding::percent_decode_str(text).decode_utf8_lossy().to_lowercase()
-    }
-
-    /// What no redirect URI may hold, registered or requested.
-    pub(super) fn is_harmless(uri: &str) -> bool {
-        let (before_query, query) = uri.split_once('?').unwrap_or((uri, ""));
-        // `cursor://./cb` has a host of that name, and no dot segment.
-        let after_scheme = before_query.split_once(':').map_or(before_query, |(_, rest)| rest);
-        let path = match after_scheme.strip_prefix("//") {
-            Some(rest) => rest.find('/').map_or("", |slash| &rest[slash..]),
-            None => after_scheme,
-        };
-        let forbidden = [
-            "code",
-            "state",
-            "error",
-            "error_description",
-            "error_uri",
-            "iss",
-            "access_token",
-            "id_token",
-            "token_type",
-            "expires_in",
-            "session_state",
-            "response",
-        ];
-        uri.bytes().all(|byte| byte.is_ascii_graphic() && !br#"\#"<>^`{|}"#.contains(&byte))
-            && path.split('/').all(|segment| ![".", ".."].contains(&&*decoded(segment)))
-            && query
-                .split(['&', ';'])
-                .all(|pair| !forbidden.contains(&&*decoded(pair.split('=').next().unwrap_or_default())))
-    }
-
-    pub(super) fn admits(registered: &str, requested: &str) -> bool {
-        if registered == requested {
-            return !registered.contains("*");
-        }
-        let (Some((host, port, rest)), Some((asked_host, asked_port, asked_rest))) =
-            (loopback(registered), loopback(requested))
-        else {
-            return false;
-        };
-        let any_path = port == Some("*") && rest.is_empty();
-        host == asked_host
-            && asked_port.map_or(port != Some("*"), is_port)
-            && (rest == asked_rest || any_path && is_harmless(requested))
-    }
-}
+use crate::reference::redirect_uri::{admits, is_registrable};
 
 /// Legal and near-legal URIs.
 fn uri() -> impl Strategy<Value = String> {
@@ -427,8 +355,7 @@ fn check_target(case: &Case, target: &str, is_extended: bool) -> Result<(), Test
         prop_assert_eq!(registered.len(), 1);
         prop_assert!(!base.contains('*'));
     }
-    prop_assert!(registered.iter().any(|registered| rules::admits(registered, &base)), "{base} of {registered:?}");
-    prop_assert!(rules::is_harmless(&base), "{base}");
+    prop_assert!(registered.iter().any(|registered| admits(registered, &base, true)), "{base} of {registered:?}");
 
     if is_extended {
         let added = target.strip_prefix(&base);
@@ -511,9 +438,10 @@ proptest! {
 
     #[test]
     fn what_is_registered_is_harmless(uri in uri()) {
-        let Ok(registered) = RedirectUri::parse(&uri) else { return Ok(()) };
+        let parsed = RedirectUri::parse(&uri);
+        prop_assert_eq!(parsed.is_ok(), is_registrable(&uri, false), "{}", uri);
+        let Ok(registered) = parsed else { return Ok(()) };
         let concrete = uri.replacen(":*", ":1", 1);
-        prop_assert!(rules::is_harmless(&concrete), "{uri}");
         prop_assert!(!concrete.contains('*'), "{uri}");
         prop_assert_eq!(registered.as_str(), &uri);
         // `cursor://:80/` follows RFC 3986, and leads a browser nowhere.
@@ -536,7 +464,7 @@ proptest! {
     #[test]
     fn matching_agrees_with_the_rules((registered, requested) in uri().prop_flat_map(|uri| (Just(uri.clone()), requested(vec![uri])))) {
         if let Ok(uri) = RedirectUri::parse(&registered) {
-            prop_assert_eq!(uri.matches(&requested), rules::admits(&registered, &requested), "{} {}", registered, requested);
+            prop_assert_eq!(uri.matches(&requested), admits(&registered, &requested, true), "{} {}", registered, requested);
         }
     }
 

@@ -5,9 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use tower_oauth_client_validation::Scope;
 
 fuzz_target!(|value: &str| {
-    let legal = |token: &str| {
-        !token.is_empty() && token.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
-    };
+    let legal =
+        |token: &str| !token.is_empty() && token.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E));
     let scope = Scope::parse(value);
     assert_eq!(scope.is_ok(), value.split(' ').all(legal));
     if let Ok(scope) = scope {

@@ -10,8 +10,7 @@ use url::form_urlencoded;
 use super::request::Request;
 
 /// Checks what holds for every answer, and tells the rest.
-pub(super) fn examine(request: &Request, answer: &[u8]) -> Result<Value, String> {
-    let response = &parse(answer).ok_or_else(|| format!("unreadable: {}", String::from_utf8_lossy(answer)))?;
+pub(super) fn examine(request: &Request, response: &Response<Vec<u8>>) -> Result<Value, String> {
     ensure(!response.headers().contains_key(header::TRANSFER_ENCODING), "the length is known", response)?;
     let is_head = request.method() == Method::HEAD;
     ensure(!is_head || response.body().is_empty(), "no body for HEAD", response)?;
@@ -124,7 +123,12 @@ fn unescape(text: &str) -> String {
     entities.into_iter().fold(text.to_owned(), |text, (entity, character)| text.replace(entity, character))
 }
 
-fn parse(answer: &[u8]) -> Option<Response<Vec<u8>>> {
+/// An answer as it came over the wire.
+pub(super) fn parse(answer: &[u8]) -> Result<Response<Vec<u8>>, String> {
+    read(answer).ok_or_else(|| format!("unreadable: {}", String::from_utf8_lossy(answer)))
+}
+
+fn read(answer: &[u8]) -> Option<Response<Vec<u8>>> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
     let mut lines = head.split("\r\n");

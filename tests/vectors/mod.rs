@@ -5,7 +5,10 @@
 //! go out as they are. What a case says in `expect` must be observed; what it does not mention may be anything.
 //! In a `Location`, the value of `error_description` is written as `{description}`.
 
+mod agreement;
 mod answer;
+mod inner;
+mod nasty;
 mod request;
 mod server;
 mod setup;
@@ -23,9 +26,13 @@ use tower_oauth_client_validation::{
     Validator,
 };
 
+use crate::reference::redirect_uri::is_registrable;
+
+use self::agreement::Trial;
+use self::inner::describe;
 use self::request::Request;
 use self::server::{Server, observe};
-use self::setup::{Clients, LayerOptions, describe, policy};
+use self::setup::{Clients, LayerOptions, policy};
 
 /// One case.
 #[derive(Deserialize)]
@@ -53,6 +60,11 @@ const HTTP_ONLY_REASONS: [&str; 6] =
     ["method", "content_type", "body_too_large", "body_unreadable", "registry_unavailable", "registry_fault"];
 
 impl Vector {
+    fn trial(&self) -> Trial {
+        let Self { client, policy, layer, request, .. } = self;
+        Trial { client: client.clone(), policy: policy.clone(), layer: *layer, request: request.clone() }
+    }
+
     fn outcome(&self) -> (&str, &Map<String, Value>) {
         let (outcome, members) = self.expect.iter().next().expect("an outcome");
         (outcome, members.as_object().expect("members of the outcome"))
@@ -143,6 +155,9 @@ async fn failures_of(case: &Case<Vector>) -> Vec<String> {
     if vector.suits_validator() {
         check("validator", compare(vector, &judge(vector), vector.no_transport.is_none()));
     }
+    if vector.request.arrives_whole() {
+        check("reference", compare(vector, &vector.trial().expected(), true));
+    }
     for server in [Server::Axum, Server::Hyper] {
         let observed = observe(server, vector).await;
         let result = match &vector.no_transport {
@@ -158,7 +173,7 @@ async fn failures_of(case: &Case<Vector>) -> Vec<String> {
 /// What the pure validator says.
 fn judge(vector: &Vector) -> Value {
     let validator = Validator::new(policy(&vector.policy));
-    let clients = Clients::of(vector);
+    let clients = Clients::of(vector.client.as_ref());
     let request = AuthorizationRequest::parse(&vector.request.query(), &vector.request.parameters_of_body());
     let found = match validator.client_id(&request) {
         Ok(client_id) => clients.find(client_id).ok().flatten().map(Arc::new),
@@ -215,6 +230,10 @@ fn each_redirect_uri_is_registered_or_refused_as_it_says() {
     for Case { place, vector } in cases::<Registration>("registration.json") {
         let parse = if vector.insecure_http { RedirectUri::insecure_http } else { RedirectUri::parse };
         let verdict = parse(&vector.uri);
+        let reference = is_registrable(&vector.uri, vector.insecure_http);
+        if reference != (vector.expect == "ok") {
+            failures.push(format!("{place}: {:?}: the reference says {reference}", vector.uri));
+        }
         let rule = verdict.as_ref().map_or_else(|error| error.rule().as_str(), |_| "ok");
         let at = verdict.err().map(|error| error.at());
         if rule != vector.expect || (vector.at.is_some() && vector.at != at) || vector.source.is_empty() {

@@ -1,10 +1,12 @@
 //! Requests, byte for byte as they stand in the cases.
 
-use http::Method;
-use serde::Deserialize;
+use bytes::Bytes;
+use http::{Method, Uri};
+use http_body_util::Full;
+use serde::{Deserialize, Serialize};
 
 /// A request as it goes out.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Request {
     /// `GET` where it is left out.
@@ -22,7 +24,7 @@ pub(super) struct Request {
     framing: Framing,
 }
 
-#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Framing {
     /// `Content-Length`
@@ -41,9 +43,28 @@ fn bytes(text: &str) -> Vec<u8> {
     text.chars().map(|c| u8::try_from(c).expect("U+0000-00FF only")).collect()
 }
 
+/// A character for each byte.
+fn characters(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
+}
+
 impl Request {
+    pub(crate) fn new(method: &str, query: Option<&[u8]>, body: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Self {
+        Self {
+            method: Some(method.to_owned()),
+            query: query.map(characters),
+            body: body.map(characters),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), characters(value))).collect(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn method(&self) -> Method {
-        self.method.as_deref().unwrap_or("GET").parse().unwrap()
+        self.method_name().parse().unwrap()
+    }
+
+    pub(super) fn method_name(&self) -> &str {
+        self.method.as_deref().unwrap_or("GET")
     }
 
     pub(super) fn query(&self) -> Vec<u8> {
@@ -64,6 +85,38 @@ impl Request {
         if self.method() == Method::POST { self.body() } else { Vec::new() }
     }
 
+    /// Whether nothing breaks off.
+    pub(super) fn arrives_whole(&self) -> bool {
+        self.framing != Framing::BrokenChunk
+    }
+
+    /// The headers that go out, but for those of the framing.
+    pub(super) fn headers(&self) -> Vec<(String, Vec<u8>)> {
+        let mut headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.clone(), bytes(value))).collect();
+        let is_typed = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        if self.body.is_some() && !is_typed {
+            headers.push(("Content-Type".to_owned(), b"application/x-www-form-urlencoded".to_vec()));
+        }
+        headers
+    }
+
+    /// The request without a connection; `None` where the `http` crate has no such request.
+    pub(super) fn to_http(&self) -> Option<http::Request<Full<Bytes>>> {
+        let uri = match self.query {
+            Some(_) => Uri::try_from([b"/authorize?", &*self.query()].concat()).ok()?,
+            None => Uri::from_static("/authorize"),
+        };
+        // A URI ends at a fragment.
+        if uri.query().map(str::as_bytes) != self.query.as_ref().map(|_| self.query()).as_deref() {
+            return None;
+        }
+        let mut request = http::Request::builder().method(Method::from_bytes(self.method_name().as_bytes()).ok()?);
+        for (name, value) in self.headers() {
+            request = request.header(name, value);
+        }
+        request.uri(uri).body(Full::from(self.body())).ok()
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let body = self.body();
         let mut out = format!("{} /authorize", self.method()).into_bytes();
@@ -72,21 +125,18 @@ impl Request {
             out.extend(self.query());
         }
         out.extend_from_slice(b" HTTP/1.1\r\nHost: server.example\r\nConnection: close\r\n");
-        let mut header = |name: &str, value: &str| {
+        let mut header = |name: &str, value: &[u8]| {
             out.extend_from_slice(format!("{name}: ").as_bytes());
-            out.extend(bytes(value));
+            out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         };
-        for (name, value) in &self.headers {
-            header(name, value);
+        for (name, value) in self.headers() {
+            header(&name, &value);
         }
         if self.body.is_some() {
-            if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-                header("Content-Type", "application/x-www-form-urlencoded");
-            }
             match self.framing {
-                Framing::Length | Framing::LengthOnly => header("Content-Length", &body.len().to_string()),
-                Framing::Chunked | Framing::BrokenChunk => header("Transfer-Encoding", "chunked"),
+                Framing::Length | Framing::LengthOnly => header("Content-Length", body.len().to_string().as_bytes()),
+                Framing::Chunked | Framing::BrokenChunk => header("Transfer-Encoding", b"chunked"),
             }
         }
         out.extend_from_slice(b"\r\n");

@@ -1,6 +1,5 @@
 //! The servers, and the inner service that tells what it got.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,26 +7,23 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::middleware::{map_request, map_response};
-use bytes::Bytes;
-use http::header::HeaderValue;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Collected, Full, Limited};
+use http_body_util::Limited;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tower::{ServiceBuilder, service_fn};
-use tower_oauth_client_validation::{
-    ClientValidationLayer, Rejection, ReportedOutcome, UnregisteredClient, ValidatedRequest, registry_fn,
-};
+use tower_oauth_client_validation::{ClientValidationLayer, registry_fn};
 
 use super::Vector;
 use super::answer;
-use super::setup::{Clients, describe, policy};
+use super::inner::{expose_rejection, inner};
+use super::setup::{Clients, policy};
 
 #[derive(Clone, Copy)]
 pub(super) enum Server {
@@ -47,7 +43,7 @@ impl Server {
 
     /// A server with the policy and the clients of this case.
     async fn start(self, vector: &Vector) -> (SocketAddr, JoinHandle<()>) {
-        let clients = Clients::of(vector);
+        let clients = Clients::of(vector.client.as_ref());
         let registry = registry_fn(move |client_id: String| {
             let found = clients.find(&client_id);
             async move { found.map(|client| client.map(Arc::new)) }
@@ -91,48 +87,6 @@ impl Server {
     }
 }
 
-/// Tells what it got: the extensions in `x-inner`, the query in `x-query`, and the body as it came.
-async fn inner<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
-where
-    B: http_body::Body<Data = Bytes>,
-{
-    let (parts, body) = request.into_parts();
-    let validated = parts.extensions.get::<ValidatedRequest>().map(|validated| describe(validated, &parts.method));
-    let told = if let Some(outcome) = parts.extensions.get::<ReportedOutcome>() {
-        json!({ "reported": match outcome {
-            ReportedOutcome::Accepted => json!({ "outcome": "accepted", "validated": validated.is_some() }),
-            ReportedOutcome::Rejected(rejection) => {
-                json!({ "outcome": "rejected", "validated": validated.is_some(), "reason": rejection.reason().as_str() })
-            }
-            _ => json!({ "outcome": "forwarded", "validated": validated.is_some() }),
-        }})
-    } else if let Some(unknown) = parts.extensions.get::<UnregisteredClient>() {
-        json!({ "forwarded": { "client_id": unknown.client_id(), "validated": validated.is_some() } })
-    } else if let Some(validated) = validated {
-        json!({ "accepted": validated })
-    } else {
-        json!({ "untouched": {} })
-    };
-    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-    let mut response = Response::new(Full::new(body));
-    response.headers_mut().insert("x-inner", HeaderValue::from_bytes(told.to_string().as_bytes()).unwrap());
-    if let Some(query) = parts.uri.query() {
-        response.headers_mut().insert("x-query", HeaderValue::from_bytes(query.as_bytes()).unwrap());
-    }
-    Ok(response)
-}
-
-/// Makes the rejection in the response's extensions visible over the wire.
-fn expose_rejection<B>(mut response: Response<B>) -> Response<B> {
-    if let Some(rejection) = response.extensions().get::<Rejection>() {
-        let (error, reason) = (rejection.error().as_str(), rejection.reason().as_str());
-        let headers = response.headers_mut();
-        headers.insert("x-error", HeaderValue::from_static(error));
-        headers.insert("x-reason", HeaderValue::from_static(reason));
-    }
-    response
-}
-
 /// Sends the request of a case, and tells what came of it.
 pub(super) async fn observe(server: Server, vector: &Vector) -> Result<Value, String> {
     let (address, task) = server.start(vector).await;
@@ -140,7 +94,7 @@ pub(super) async fn observe(server: Server, vector: &Vector) -> Result<Value, St
     let answer = tokio::time::timeout(Duration::from_secs(60), exchange).await;
     task.abort();
     let answer = answer.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
-    answer::examine(&vector.request, &answer)
+    answer::examine(&vector.request, &answer::parse(&answer)?)
 }
 
 async fn exchange(address: SocketAddr, request: Vec<u8>) -> std::io::Result<Vec<u8>> {

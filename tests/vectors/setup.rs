@@ -3,21 +3,15 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use bytes::Bytes;
-use http::{Method, Response};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tower_oauth_client_validation::{
-    AllowedScopes, AuthorizationError, Client, CodeChallengeMethod, ErrorCode, LoopbackPorts, Parameter, Pkce, Policy,
-    RedirectErrors, RedirectUri, RegistryError, RequestObjects, ResponseType, Scope, ScopeExcess, UnknownClients,
-    ValidatedRequest,
+    AllowedScopes, AuthorizationError, Client, ErrorCode, LoopbackPorts, Parameter, Pkce, Policy, RedirectErrors,
+    RedirectUri, RegistryError, RequestObjects, ResponseType, Scope, ScopeExcess, UnknownClients, ValidatedRequest,
 };
 
-use super::Vector;
-use super::answer::security_headers;
-
 /// Settings of the layer rather than of its policy.
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LayerOptions {
     pub(super) body_limit: Option<usize>,
@@ -26,10 +20,11 @@ pub(super) struct LayerOptions {
     pub(super) report_only: bool,
 }
 
-static SHARED: LazyLock<HashMap<String, Client>> = LazyLock::new(|| {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/clients.json");
-    let clients: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    clients.into_iter().map(client).map(|client| (client.id().to_owned(), client)).collect()
+/// The clients of `clients.json`: their metadata, and what it was read as.
+pub(super) static SHARED: LazyLock<HashMap<String, (Value, Client)>> = LazyLock::new(|| {
+    let clients: Vec<Value> = serde_json::from_str(include_str!("clients.json")).unwrap();
+    let read = |metadata: Value| (metadata.clone(), client(metadata).unwrap());
+    clients.into_iter().map(read).map(|entry| (entry.1.id().to_owned(), entry)).collect()
 });
 
 /// The clients of one case.
@@ -37,8 +32,12 @@ static SHARED: LazyLock<HashMap<String, Client>> = LazyLock::new(|| {
 pub(super) struct Clients(Option<Client>);
 
 impl Clients {
-    pub(super) fn of(vector: &Vector) -> Self {
-        Self(vector.client.clone().map(client))
+    pub(super) fn of(own: Option<&Value>) -> Self {
+        Self::try_of(own).unwrap_or_else(|error| panic!("{own:?}: {error}"))
+    }
+
+    pub(super) fn try_of(own: Option<&Value>) -> Result<Self, String> {
+        own.cloned().map(client).transpose().map(Self)
     }
 
     /// The ids `registry-…` make the look-up go wrong.
@@ -46,66 +45,77 @@ impl Clients {
         match client_id {
             "registry-down" => Err(RegistryError::transient("connection refused")),
             "registry-broken" => Err(RegistryError::permanent("no such table")),
-            "registry-confused" => Ok(SHARED.get("web").cloned()),
-            _ => Ok(self.0.iter().find(|client| client.id() == client_id).or_else(|| SHARED.get(client_id)).cloned()),
+            "registry-confused" => Ok(Some(SHARED["web"].1.clone())),
+            _ => {
+                let shared = || SHARED.get(client_id).map(|(_, client)| client);
+                Ok(self.0.iter().find(|client| client.id() == client_id).or_else(shared).cloned())
+            }
         }
     }
 }
 
 /// RFC 7591 metadata; `insecure_redirect_uris` are those of `RedirectUri::insecure_http`.
-fn client(mut metadata: Value) -> Client {
-    let insecure = metadata.as_object_mut().unwrap().remove("insecure_redirect_uris").unwrap_or_else(|| json!([]));
-    let client = Client::from_metadata(metadata.clone()).unwrap_or_else(|error| panic!("{metadata}: {error}"));
-    let insecure = insecure.as_array().unwrap().iter().map(|uri| RedirectUri::insecure_http(uri.as_str().unwrap()));
-    insecure.fold(client.to_builder(), |builder, uri| builder.judged_redirect_uri(uri.unwrap())).build().unwrap()
+fn client(mut metadata: Value) -> Result<Client, String> {
+    let insecure = metadata.as_object_mut().and_then(|members| members.remove("insecure_redirect_uris"));
+    let mut builder = Client::from_metadata(metadata).map_err(|error| error.to_string())?.to_builder();
+    for uri in insecure.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
+        builder = builder.judged_redirect_uri(RedirectUri::insecure_http(uri).map_err(|error| error.to_string())?);
+    }
+    builder.build().map_err(|error| error.to_string())
 }
 
 /// `profile`, then the methods of `Policy` by name.
 pub(super) fn policy(options: &Map<String, Value>) -> Policy {
-    let start = match options.get("profile").and_then(Value::as_str) {
-        None | Some("oauth2") => Policy::oauth2(),
-        Some("oauth21") => Policy::oauth21(),
-        Some("mcp") => Policy::mcp(),
-        Some(other) => panic!("profile {other}"),
-    };
-    options.iter().filter(|(name, _)| *name != "profile").fold(start, |policy, (name, value)| set(policy, name, value))
+    try_policy(options).unwrap_or_else(|| panic!("policy {options:?}"))
 }
 
-fn set(policy: Policy, name: &str, value: &Value) -> Policy {
-    let flag = || value.as_bool().unwrap();
-    let text = || value.as_str().unwrap();
-    let texts = || value.as_array().unwrap().iter().map(|text| text.as_str().unwrap());
-    match (name, value.as_str().unwrap_or_default()) {
-        ("redirect_uri_required", _) => policy.redirect_uri_required(flag()),
+/// `None` for settings that are none.
+pub(super) fn try_policy(options: &Map<String, Value>) -> Option<Policy> {
+    let start = match options.get("profile").map(Value::as_str) {
+        None | Some(Some("oauth2")) => Policy::oauth2(),
+        Some(Some("oauth21")) => Policy::oauth21(),
+        Some(Some("mcp")) => Policy::mcp(),
+        Some(_) => return None,
+    };
+    let mut others = options.iter().filter(|(name, _)| *name != "profile");
+    others.try_fold(start, |policy, (name, value)| set(policy, name, value))
+}
+
+fn set(policy: Policy, name: &str, value: &Value) -> Option<Policy> {
+    let flag = || value.as_bool();
+    let scope = || Scope::parse(value.as_str()?).ok();
+    let texts = || value.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
+    Some(match (name, value.as_str().unwrap_or_default()) {
+        ("redirect_uri_required", _) => policy.redirect_uri_required(flag()?),
         ("loopback_ports", "ip_literals") => policy.loopback_ports(LoopbackPorts::IpLiterals),
         ("loopback_ports", "native_clients") => policy.loopback_ports(LoopbackPorts::NativeClients),
         ("request_objects", "forward") => policy.request_objects(RequestObjects::Forward),
         ("response_types", _) => {
-            policy.response_types(texts().map(|name| ResponseType::parse(name).unwrap()).collect())
+            policy.response_types(texts()?.into_iter().map(ResponseType::parse).collect::<Option<_>>()?)
         }
-        ("scope_required", _) => policy.scope_required(flag()),
+        ("scope_required", _) => policy.scope_required(flag()?),
         ("scope_excess", "narrow") => policy.scope_excess(ScopeExcess::Narrow),
-        ("unlisted_scopes", _) => policy.unlisted_scopes(AllowedScopes::new(Scope::parse(text()).unwrap())),
-        ("supported_scopes", _) => policy.supported_scopes(Scope::parse(text()).unwrap()),
+        ("unlisted_scopes", _) => policy.unlisted_scopes(AllowedScopes::new(scope()?)),
+        ("supported_scopes", _) => policy.supported_scopes(scope()?),
         ("scope_matcher", "prefix") => policy.scope_matcher(|allowed: &str, asked: &str| asked.starts_with(allowed)),
         ("pkce", "required") => policy.pkce(Pkce::Required),
         ("pkce", "required_for_public_clients") => policy.pkce(Pkce::RequiredForPublicClients),
-        ("plain_pkce", _) => policy.plain_pkce(flag()),
-        ("resources", _) => policy.resources(texts()),
-        ("resource_required", _) => policy.resource_required(flag()),
-        ("validators", _) => texts().fold(policy, |policy, name| match name {
-            "nonce" => require(policy, Parameter::Nonce, ErrorCode::AccessDenied),
-            "state" => require(policy, Parameter::State, ErrorCode::LoginRequired),
-            other => panic!("validator {other}"),
-        }),
+        ("plain_pkce", _) => policy.plain_pkce(flag()?),
+        ("resources", _) => policy.resources(texts()?),
+        ("resource_required", _) => policy.resource_required(flag()?),
+        ("validators", _) => texts()?.into_iter().try_fold(policy, |policy, name| match name {
+            "nonce" => Some(require(policy, Parameter::Nonce, ErrorCode::AccessDenied)),
+            "state" => Some(require(policy, Parameter::State, ErrorCode::LoginRequired)),
+            _ => None,
+        })?,
         ("redirect_errors", "trusted_clients") => policy.redirect_errors(RedirectErrors::TrustedClients),
         ("redirect_errors", "never") => policy.redirect_errors(RedirectErrors::Never),
         ("issuer", issuer) => policy.issuer(issuer),
-        ("error_uri", uri) => policy.error_uri(uri).unwrap(),
-        ("insecure_detailed_errors", _) => policy.insecure_detailed_errors(flag()),
+        ("error_uri", uri) => policy.error_uri(uri).ok()?,
+        ("insecure_detailed_errors", _) => policy.insecure_detailed_errors(flag()?),
         ("unknown_clients", "forward") => policy.unknown_clients(UnknownClients::Forward),
-        _ => panic!("policy {name}: {value}"),
-    }
+        _ => return None,
+    })
 }
 
 /// A validator as users write them, with a description that is not fit to be sent.
@@ -113,32 +123,5 @@ fn require(policy: Policy, parameter: Parameter, error: ErrorCode) -> Policy {
     policy.validator(move |request: &ValidatedRequest| match request.parameter(parameter) {
         Some(_) => Ok(()),
         None => Err(AuthorizationError::new(error, "a \"parameter\"\r\nis missing: é")),
-    })
-}
-
-/// All that the inner service can learn, and the answer that it would give.
-pub(super) fn describe(validated: &ValidatedRequest, method: &Method) -> Value {
-    let challenge = validated.code_challenge();
-    let success = validated.success([("code", "c d")]);
-    let location = success.location().map(str::to_owned);
-    let response: Response<Bytes> = success.into_http(method);
-    json!({
-        "client_id": validated.client_id(),
-        "redirect_uri": validated.redirect_uri(),
-        "explicit": validated.redirect_uri_is_explicit(),
-        "scope": validated.scope(),
-        "response_type": validated.response_type().as_str(),
-        "response_mode": validated.response_mode().as_str(),
-        "state": validated.state(),
-        "nonce": validated.nonce(),
-        "code_challenge": challenge.map(|challenge| challenge.challenge),
-        "code_challenge_method": challenge.map(|challenge| match challenge.method {
-            CodeChallengeMethod::S256 => "S256",
-            CodeChallengeMethod::Plain => "plain",
-        }),
-        "resources": validated.resources().collect::<Vec<_>>(),
-        "success": location,
-        "success_status": response.status().as_u16(),
-        "success_headers_fault": security_headers(response.headers()).err(),
     })
 }
