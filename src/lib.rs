@@ -24,6 +24,10 @@ struct Readme;
 /// Guides, each a page.
 #[cfg(any(doc, doctest))]
 pub mod guide {
+    #[doc = include_str!("../docs/guide/defaults.md")]
+    pub mod defaults {}
+    #[doc = include_str!("../docs/guide/why_refused.md")]
+    pub mod why_refused {}
     #[doc = include_str!("../docs/guide/choosing_a_source.md")]
     pub mod choosing_a_source {}
     #[doc = include_str!("../docs/guide/writing_a_source.md")]

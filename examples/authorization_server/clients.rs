@@ -112,13 +112,13 @@ async fn demonstrate(store: &BoxStore, callback: &Url) -> Result<(), StartError>
                 for uri in client.redirect_uris() {
                     moved = moved.judged_redirect_uri(uri.clone());
                 }
-                store.replace(moved.build().map_err(StartError::Demo)?).await
+                store.replace_unchanged(&record.client, moved.build().map_err(StartError::Demo)?).await
             }
             _ => continue,
         };
         match written {
             // Another server, or an operator, was there first.
-            Ok(_) | Err(StoreError::AlreadyExists | StoreError::Missing) => {}
+            Ok(_) | Err(StoreError::AlreadyExists | StoreError::Missing | StoreError::Changed) => {}
             Err(error) => return Err(StartError::Store(error)),
         }
     }

@@ -170,6 +170,7 @@ async fn a_no_goes_to_the_client_and_never_to_the_upstream() {
     assert_eq!((again.status, again.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
 }
 
+/// CVE-2026-27124.
 #[tokio::test]
 async fn a_yes_counts_only_in_the_browser_that_was_asked() {
     let upstream = upstream(&["--registration", "open"]).await;

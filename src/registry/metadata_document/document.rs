@@ -1,11 +1,11 @@
 //! What a document must and must not say.
 
 use serde_json::{Map, Value};
-use url::Url;
 
 use super::rule::Rule;
 use crate::client::{
     AllowedScopes, Client, ClientError, MetadataError, RedirectUri, Scope, holds_private_key, is_operator_member,
+    is_web_uri,
 };
 
 /// What the operator adds to the rules.
@@ -124,10 +124,6 @@ fn scopes(members: &mut Map<String, Value>, policy: &DocumentPolicy) -> Result<(
 
 fn is_link(name: &str) -> bool {
     LINKS.contains(&name.split('#').next().unwrap_or(name))
-}
-
-fn is_web_uri(uri: &Value, schemes: &[&str]) -> bool {
-    uri.as_str().is_some_and(|uri| Url::parse(uri).is_ok_and(|uri| schemes.contains(&uri.scheme()) && uri.has_host()))
 }
 
 #[cfg(test)]
