@@ -3,6 +3,7 @@
 
 mod authorization_server;
 mod clients;
+mod composed;
 mod crash;
 mod http;
 mod mcp_proxy;

@@ -69,6 +69,7 @@ fn direct(error: &str, is_head: bool, response: &Response<Vec<u8>>) -> Result<Va
     if html && !is_head {
         let plain = !text.contains("<script") && !text.contains("href") && text.contains(error);
         ensure(plain, "a page without script and links that names the error", response)?;
+        ensure(allowed_by_hash("style", &text, response), "its own style", response)?;
     } else if !is_head {
         let body: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
         ensure(body["error"] == error, "the body names the error", response)?;
@@ -96,11 +97,8 @@ fn form_post(error: &str, is_head: bool, response: &Response<Vec<u8>>) -> Result
         return Ok(json!({ "form_post": {} }));
     }
     let page = String::from_utf8_lossy(response.body());
-    let script =
-        page.split_once("<script>").and_then(|(_, rest)| rest.split_once("</script>")).map(|(script, _)| script);
-    let hash = BASE64_STANDARD.encode(Sha256::digest(script.unwrap_or_default()));
-    let policy = header(response, header::CONTENT_SECURITY_POLICY).unwrap_or_default();
-    let only_this = page.matches("<script").count() == 1 && policy.contains(&format!("script-src 'sha256-{hash}';"));
+    ensure(allowed_by_hash("style", &page, response), "its own style", response)?;
+    let only_this = allowed_by_hash("script", &page, response);
     ensure(only_this && page.contains("<button"), "a script that is allowed by its hash, and a button", response)?;
     let attribute = |text: &str, name: &str| {
         let (_, rest) = text.split_once(&format!(" {name}=\""))?;
@@ -116,6 +114,15 @@ fn form_post(error: &str, is_head: bool, response: &Response<Vec<u8>>) -> Result
     let described = description.is_some_and(|text: Value| text.as_str().is_some_and(is_description));
     ensure(described, "a description", response)?;
     Ok(json!({ "form_post": { "action": attribute(&page, "action"), "fields": fields } }))
+}
+
+/// The one such element of the page is what the policy allows.
+fn allowed_by_hash(element: &str, page: &str, response: &Response<Vec<u8>>) -> bool {
+    let content =
+        page.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once(&format!("</{element}>")));
+    let hash = BASE64_STANDARD.encode(Sha256::digest(content.map_or("", |(content, _)| content)));
+    let policy = header(response, header::CONTENT_SECURITY_POLICY).unwrap_or_default();
+    page.matches(&format!("<{element}")).count() == 1 && policy.contains(&format!("{element}-src 'sha256-{hash}';"))
 }
 
 fn unescape(text: &str) -> String {

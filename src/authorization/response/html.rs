@@ -110,8 +110,19 @@ fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &st
     })
 }
 
-/// No script, nothing from elsewhere, no frame around it.
-const PAGE_CSP: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Nothing but the style that the page holds ([`STYLE`], by its hash), no frame around it, and what is named.
+macro_rules! page_policy {
+    ($more:literal) => {
+        concat!(
+            "default-src 'none'; style-src 'sha256-bIYHgPj95Rv5GAUWzNo8bDUdSPRtAY2trbuy198Rfo4='; ",
+            $more,
+            "; base-uri 'none'; frame-ancestors 'none'"
+        )
+    };
+}
+pub(super) use page_policy;
+
+const PAGE_CSP: &str = page_policy!("form-action 'none'");
 
 /// An answer that somebody else wrote may have a policy of its own, but a page not none.
 pub(super) fn keep_policy(response: &mut Response<Bytes>) {
@@ -141,7 +152,7 @@ fn error_page(error: &DirectError, status: StatusCode) -> String {
     let mut page = page_start("Sign-in cannot go on");
     let _ = write!(
         page,
-        "<h1>Sign-in cannot go on</h1>\n<p>{what}</p>\n\
+        "<p>{what}</p>\n\
          <p>This is not your fault, and nothing was sent to the application. \
          You can close this page and go back to where you came from.</p>\n\
          <p>If it happens again, tell the makers of the application:</p>\n\
@@ -157,11 +168,22 @@ fn error_page(error: &DirectError, status: StatusCode) -> String {
     page
 }
 
+/// Readable on a phone and in the dark. Its hash is in [`page_policy`].
+const STYLE: &str = "\
+:root{color-scheme:light dark;background:Canvas;color:CanvasText}
+body{max-width:40rem;margin:0 auto;padding:1.5rem 1rem;font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+h1{font-size:1.5rem;line-height:1.25}
+dt{font-weight:600}
+dd{margin:0 0 .75rem}
+code{font-size:1rem}
+button{font:inherit;padding:.75rem 1.5rem}
+";
+
 pub(super) fn page_start(title: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n</head>\n<body>\n<main>\n"
+         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
     )
 }
 

@@ -8,7 +8,7 @@ use http::{Method, Response, StatusCode};
 use serde::Serialize;
 use url::form_urlencoded;
 
-use super::html::{Escaped, page_start};
+use super::html::{Escaped, page_policy, page_start};
 use super::{ResponseMode, finish};
 use crate::authorization::AuthorizationError;
 
@@ -156,7 +156,7 @@ const SUBMIT: &str = "document.forms[0].submit()";
 
 /// The hash is that of [`SUBMIT`]. No `form-action`: some browsers hold it against redirects that the client
 /// answers the form with.
-const FORM_CSP: &str = "default-src 'none'; script-src 'sha256-ePniVEkSivX/c7XWBGafqh8tSpiRrKiqYeqbG7N1TOE='; base-uri 'none'; frame-ancestors 'none'";
+const FORM_CSP: &str = page_policy!("script-src 'sha256-ePniVEkSivX/c7XWBGafqh8tSpiRrKiqYeqbG7N1TOE='");
 
 /// OAuth 2.0 Form Post Response Mode §2.
 fn form_page<'a>(uri: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> String {

@@ -1,0 +1,145 @@
+//! The example `composed`: in which order its layers act.
+
+use axum::http::header::{COOKIE, LOCATION, RETRY_AFTER, SET_COOKIE};
+use axum::http::{Method, StatusCode};
+use futures::future::join_all;
+use url::{Url, form_urlencoded};
+
+use super::http::{Answer, browse, form, get, post, post_with, send};
+use super::process::Running;
+
+const CALLBACK: &str = "http://127.0.0.1:45678/callback";
+const ASKS: [(&str, &str); 5] = [
+    ("client_id", "photo-app"),
+    ("response_type", "code"),
+    ("redirect_uri", CALLBACK),
+    ("scope", "profile photos:read"),
+    ("state", "a b&next=/é"),
+];
+const RIGHT: [(&str, &str); 2] = [("name", "ada"), ("password", "enchantress")];
+
+async fn start() -> Running {
+    Running::start("composed", &["127.0.0.1:0"]).await
+}
+
+/// Where the answer sends the browser, with what `next` names.
+fn login_of(answer: &Answer) -> String {
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    let location = answer.header(LOCATION);
+    let (path, query) = location.split_once('?').expect("a query");
+    assert_eq!(path, "/login");
+    let (name, next) = form_urlencoded::parse(query.as_bytes()).next().expect("a parameter");
+    assert_eq!(name, "next");
+    next.into_owned()
+}
+
+/// The cookie of a user who has logged in.
+async fn logged_in(server: &Running) -> String {
+    let answer = post(&server.url("/login"), &RIGHT).await;
+    answer.header(SET_COOKIE).split(';').next().expect("a cookie").to_owned()
+}
+
+#[tokio::test]
+async fn a_login_comes_back_to_the_same_request() {
+    let server = start().await;
+    // Spelt in a way that no serializer would: it comes back as it was.
+    let target = format!("/authorize?{}&%6eonce=%7E+x&unknown=%2F&&=", form(&ASKS));
+    assert_eq!(login_of(&get(&server.url(&target)).await), target);
+
+    let login = server.url(&format!("/login?{}", form(&[("next", &target)])));
+    let page = browse(&login).await;
+    assert_eq!(page.status, StatusCode::OK);
+    let wrong = post(&login, &[("name", "ada"), ("password", "wrong")]).await;
+    assert_eq!((wrong.status, wrong.header(SET_COOKIE)), (StatusCode::UNAUTHORIZED, ""));
+    let unknown = post(&login, &[("name", "eve"), ("password", "enchantress")]).await;
+    assert_eq!((unknown.status, unknown.body), (StatusCode::UNAUTHORIZED, wrong.body));
+
+    let right = post(&login, &RIGHT).await;
+    assert_eq!((right.status, right.header(LOCATION)), (StatusCode::SEE_OTHER, &*target));
+    let cookie = right.header(SET_COOKIE);
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
+}
+
+#[tokio::test]
+async fn the_login_leads_to_the_authorization_endpoint_and_nowhere_else() {
+    let server = start().await;
+    for next in
+        ["https://attacker.example/", "//attacker.example/authorize?", "/\\attacker.example", "/authorize", "", "/x"]
+    {
+        let answer = post(&server.url(&format!("/login?{}", form(&[("next", next)]))), &RIGHT).await;
+        assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::OK, ""), "{next}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_is_logged_in_decides() {
+    let server = start().await;
+    let cookie = logged_in(&server).await;
+    let with_cookie = [(COOKIE.as_str(), &*cookie)];
+    let url = server.url(&format!("/authorize?{}", form(&ASKS)));
+
+    let question = send(Method::GET, &url, &with_cookie, String::new()).await;
+    assert_eq!(question.status, StatusCode::OK);
+    for shown in ["Photo App", "ada", "profile photos:read", CALLBACK] {
+        assert!(question.body.contains(shown), "{shown}: {}", question.body);
+    }
+
+    let approved = post_with(&url, &with_cookie, &[("decision", "approve")]).await;
+    assert_eq!(approved.status, StatusCode::SEE_OTHER);
+    let sent = approved.redirect();
+    assert_eq!((&*sent["code"], &*sent["state"], &*sent["iss"]), ("a-code", ASKS[4].1, &*server.base));
+    assert!(approved.header(LOCATION).starts_with(CALLBACK));
+    let denied = post_with(&url, &with_cookie, &[("decision", "deny")]).await.redirect();
+    assert_eq!(denied["error"], "access_denied");
+    let neither = post_with(&url, &with_cookie, &[]).await;
+    assert!(neither.status.is_client_error());
+
+    // What is decided is validated like what was asked.
+    let foreign = url.replace("photos%3Aread", "photos%3Awrite");
+    let refused = post_with(&foreign, &with_cookie, &[("decision", "approve")]).await.redirect();
+    assert_eq!(refused["error"], "invalid_scope");
+    let twice = post_with(&url, &with_cookie, &[("decision", "approve"), ("client_id", "photo-app")]).await;
+    assert_eq!(twice.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_decision_without_a_session_is_none() {
+    let server = start().await;
+    let target = format!("/authorize?{}", form(&ASKS));
+    let answer = post(&server.url(&target), &[("decision", "approve")]).await;
+    assert_eq!(login_of(&answer), target);
+}
+
+#[tokio::test]
+async fn another_site_cannot_decide() {
+    let server = start().await;
+    let cookie = logged_in(&server).await;
+    let url = server.url(&format!("/authorize?{}", form(&ASKS)));
+    for forged in
+        [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "https://attacker.example")]
+    {
+        let answer = post_with(&url, &[(COOKIE.as_str(), &cookie), forged], &[("decision", "approve")]).await;
+        assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{forged:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_meets_no_login() {
+    let server = start().await;
+    let unknown = get(&server.url("/authorize?client_id=nobody&response_type=code")).await;
+    assert_eq!((unknown.status, unknown.header(SET_COOKIE)), (StatusCode::BAD_REQUEST, ""));
+    assert_eq!(unknown.json()["error"], "invalid_client");
+    let greedy = get(&server.url("/authorize?client_id=photo-app&response_type=code&scope=all")).await;
+    assert_eq!(greedy.redirect()["error"], "invalid_scope");
+    assert!(Url::parse(greedy.header(LOCATION)).expect("a URL").as_str().starts_with("http://127.0.0.1/callback?"));
+}
+
+#[tokio::test]
+async fn the_rate_limit_acts_before_anything_is_judged() {
+    let server = start().await;
+    let url = server.url("/authorize?client_id=nobody&response_type=code");
+    let answers = join_all((0..200).map(|_| get(&url))).await;
+    let limited = answers.iter().find(|answer| answer.status == StatusCode::TOO_MANY_REQUESTS).expect("a limit");
+    assert!(!limited.header(RETRY_AFTER).is_empty());
+    assert!(answers.iter().any(|answer| answer.status == StatusCode::BAD_REQUEST));
+}
