@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench registry --features full`
 
+#[allow(dead_code, reason = "each bench uses a part of it")]
 mod measure;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tower_oauth_client_validation::{CachedRegistry, Client, FileRegistry, MemoryRegistry, RegistrySource};
 
-use self::measure::{INSTRUMENTED_SYSTEM, StatsAlloc, Subject, System, Table};
+use self::measure::{INSTRUMENTED_SYSTEM, StatsAlloc, Subject, System};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -47,27 +48,28 @@ fn plain_client(number: usize) -> (String, Arc<PlainClient>) {
 }
 
 fn main() {
-    let quick = std::env::var_os("BENCH_QUICK").is_some();
+    let quick = measure::is_quick();
     let count = if quick { 20_000 } else { 1_000_000 };
     measure::describe_machine();
-    look_ups(quick);
+    look_ups();
     weights(count);
     load(count);
     swap(count, quick);
 }
 
-fn look_ups(quick: bool) {
+fn look_ups() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let memory: MemoryRegistry = (0..10_000).map(client).collect();
     let cached = CachedRegistry::new(memory.clone());
     let boxed = memory.clone().boxed();
     runtime.block_on(cached.find_client("client-0000005")).expect("found").expect("known");
-    let mut table = Table::new("a look-up among 10000 clients", quick);
-    table.add(Subject::new("memory", || runtime.block_on(memory.find_client(black_box("client-0000005")))));
-    table.add(Subject::new("cached, a hit", || runtime.block_on(cached.find_client(black_box("client-0000005")))));
-    table.add(Subject::new("memory, boxed", || runtime.block_on(boxed.find_client(black_box("client-0000005")))));
-    table.add(Subject::new("memory, unknown", || runtime.block_on(memory.find_client(black_box("client-x")))));
-    table.run();
+    let subjects = vec![
+        Subject::new("memory", || runtime.block_on(memory.find_client(black_box("client-0000005")))),
+        Subject::new("cached, a hit", || runtime.block_on(cached.find_client(black_box("client-0000005")))),
+        Subject::new("memory, boxed", || runtime.block_on(boxed.find_client(black_box("client-0000005")))),
+        Subject::new("memory, unknown", || runtime.block_on(memory.find_client(black_box("client-x")))),
+    ];
+    measure::print_table("a look-up among 10,000 clients", subjects);
 }
 
 fn live_bytes() -> usize {
@@ -77,7 +79,7 @@ fn live_bytes() -> usize {
 }
 
 fn weights(count: usize) {
-    println!("\nlive bytes a client, of {count}\n| | bytes |\n|---|---:|");
+    println!("\nlive bytes a client, of {count}\n\n| | bytes |\n|---|---:|");
     let before = live_bytes();
     let registry: MemoryRegistry = (0..count).map(client).collect();
     println!("| memory registry | {} |", (live_bytes() - before) / count);
@@ -104,7 +106,7 @@ fn load(count: usize) {
 fn swap(count: usize, quick: bool) {
     let registry: MemoryRegistry = (0..count).map(client).collect();
     let spell = if quick { Duration::from_millis(200) } else { Duration::from_secs(10) };
-    println!("\na look-up among {count} clients, in microseconds\n| | p50 | p99 | p99.9 |\n|---|---:|---:|---:|");
+    println!("\na look-up among {count} clients, in microseconds\n\n| | p50 | p99 | p99.9 |\n|---|---:|---:|---:|");
     print_quantiles("at rest", &look_up_for(&registry, spell, count));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
