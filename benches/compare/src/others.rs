@@ -16,9 +16,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use entropy_auth::oauth::server::{
-    AuthorizeRequest, ClientType, RegisteredClient, validate_authorize_request,
-};
+use entropy_auth::oauth::server::{AuthorizeRequest, ClientType, RegisteredClient, validate_authorize_request};
 use futures::FutureExt;
 use oxide_auth::endpoint::{OwnerConsent, Solicitation};
 use oxide_auth::frontends::simple::endpoint::{FnSolicitor, Generic, Vacant};
@@ -45,8 +43,7 @@ pub(crate) fn rows(count: usize) -> Vec<Row> {
         registrar: clients(count).map(|client| oxide_client(&client)).collect(),
         authorizer: Mutex::new(AuthMap::new(RandomGenerator::new(16))),
     });
-    let oxide_axum =
-        Router::new().route("/authorize", get(authorize).post(authorize)).with_state(Arc::clone(&oxide));
+    let oxide_axum = Router::new().route("/authorize", get(authorize).post(authorize)).with_state(Arc::clone(&oxide));
     vec![
         Row::new("entropy-auth: the decision alone", |case| {
             let known = Rc::clone(&known);
