@@ -6,12 +6,22 @@
 mod measure;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::ready;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tower_oauth_client_validation::{CachedRegistry, Client, FileRegistry, MemoryRegistry, RegistrySource};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use tower::{ServiceExt, service_fn};
+use tower_layer::Layer;
+use tower_oauth_client_validation::{
+    CachedRegistry, Client, ClientValidationLayer, FileRegistry, MemoryRegistry, RegistrySource,
+};
 
 use self::measure::{INSTRUMENTED_SYSTEM, StatsAlloc, Subject, System};
 
@@ -57,19 +67,41 @@ fn main() {
     swap(count, quick);
 }
 
+/// A hit, alone and as part of a request.
 fn look_ups() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let memory: MemoryRegistry = (0..10_000).map(client).collect();
     let cached = CachedRegistry::new(memory.clone());
     let boxed = memory.clone().boxed();
-    runtime.block_on(cached.find_client("client-0000005")).expect("found").expect("known");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(cached.find_client(ID)).expect("found").expect("known");
     let subjects = vec![
-        Subject::new("memory", || runtime.block_on(memory.find_client(black_box("client-0000005")))),
-        Subject::new("cached, a hit", || runtime.block_on(cached.find_client(black_box("client-0000005")))),
-        Subject::new("memory, boxed", || runtime.block_on(boxed.find_client(black_box("client-0000005")))),
-        Subject::new("memory, unknown", || runtime.block_on(memory.find_client(black_box("client-x")))),
+        Subject::new("memory", || memory.find_client(black_box(ID)).now_or_never()),
+        Subject::new("cached, a hit", || cached.find_client(black_box(ID)).now_or_never()),
+        Subject::new("memory, boxed", || boxed.find_client(black_box(ID)).now_or_never()),
+        Subject::new("memory, unknown", || memory.find_client(black_box("client-x")).now_or_never()),
     ];
     measure::print_table("a look-up among 10,000 clients", subjects);
+    let subjects = vec![
+        Subject::new("memory", request(memory.clone())),
+        Subject::new("cached, a hit", request(cached.clone())),
+        Subject::new("memory, boxed", request(boxed.clone())),
+    ];
+    measure::print_table("an accepted request, with the layer and a service that does nothing", subjects);
+}
+
+const ID: &str = "client-0000005";
+
+fn request<R: RegistrySource>(registry: R) -> impl FnMut() {
+    let inner = |_: Request<Full<Bytes>>| ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
+    let service = ClientValidationLayer::new(registry).layer(service_fn(inner));
+    let uri = format!("/authorize?response_type=code&client_id={ID}&redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback");
+    let uri: Uri = uri.parse().expect("a legal URI");
+    move || {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = uri.clone();
+        let answer = service.clone().oneshot(request).now_or_never();
+        assert!(matches!(answer, Some(Ok(response)) if response.status().is_success()));
+    }
 }
 
 fn live_bytes() -> usize {

@@ -160,7 +160,7 @@ pub(crate) fn rows(count: usize) -> Vec<Row> {
         Row::new("axum, no extractor", |case| routed(&axum_bare, case)),
         Row::new(AXUM_QUERY, |case| routed(&axum_query, case)),
         Row::new(AXUM_LAYER, |case| routed(&axum_layered, case)),
-        Row::new("hyper, no extractor", |case| Connection::new(hyper_bare.clone()).runs(case)),
+        Row::new("hyper, no extractor", |case| Connection::new(hyper_bare).runs(case)),
         Row::new(HYPER_LAYER, |case| Connection::new(hyper_layered.clone()).runs(case)),
     ]
 }
