@@ -7,6 +7,7 @@
 mod measure;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ impl Panel {
         }
         for (subject, points) in by_subject {
             if let [.., (input, time), (more, longer)] = points[..] {
-                let exponent = (longer / time).ln() / (more as f64 / input as f64).ln();
+                let exponent = (longer / time).log(more as f64 / input as f64);
                 eprintln!("{}, {subject}: grows with the power of {exponent:.2}", self.name);
             }
         }
@@ -118,7 +119,7 @@ fn clients() {
                 (uri(&format!("client-{number:08}"), &redirect_uri, ""), format!("client-{number:08}"))
             })
             .collect();
-        let service = service(ClientValidationLayer::new(registry));
+        let service = service(&ClientValidationLayer::new(registry));
         let (mut walk, mut map_walk) = (requests.iter().cycle(), requests.iter().cycle());
         panel.add(
             count,
@@ -143,7 +144,7 @@ fn redirect_uris() {
     for count in powers(1, largest(1_000, 100)) {
         let address = |number: usize| format!("https://app.example.com/{number:04}/callback");
         let builder = (0..count).fold(Client::builder("app"), |builder, number| builder.redirect_uri(address(number)));
-        let service = service(layer(builder));
+        let service = service(&layer(builder));
         let encoded = |number: usize| format!("https%3A%2F%2Fapp.example.com%2F{number:04}%2Fcallback");
         let (first, last, none) =
             (uri("app", &encoded(0), ""), uri("app", &encoded(count - 1), ""), uri("app", &encoded(9_999), ""));
@@ -167,7 +168,7 @@ fn app() -> ClientBuilder {
 
 fn query_length() {
     let mut panel = Panel::new("bytes of the query");
-    let service = service(layer(app()));
+    let service = service(&layer(app()));
     // http's `Uri` ends at 65,534.
     let head = query("app", REDIRECT_URI, "&state=").len();
     for length in [100, 200, 1_000, 4_000, 16_000, 65_000].into_iter().take(largest(6, 3)) {
@@ -189,7 +190,7 @@ fn query_length() {
 
 fn parameters() {
     let mut panel = Panel::new("parameters in the body");
-    let service = service(layer(app()).body_limit(64 << 20));
+    let service = service(&layer(app()).body_limit(64 << 20));
     for count in powers(10, largest(100_000, 1_000)) {
         let numbered = |text: &str| {
             (0..count).fold(String::new(), |mut body, number| {
@@ -221,8 +222,8 @@ fn scopes() {
     let mut panel = Panel::new("scopes in the body");
     for count in powers(10, largest(10_000, 1_000)) {
         let tokens: Vec<_> = (0..count).map(|number| format!("scope-{number}")).collect();
-        let all = service(layer(app().scope("*")).body_limit(64 << 20));
-        let listed = service(layer(app().scope(tokens.join(" "))).body_limit(64 << 20));
+        let all = service(&layer(app().scope("*")).body_limit(64 << 20));
+        let listed = service(&layer(app().scope(tokens.join(" "))).body_limit(64 << 20));
         let different = body(&format!("&scope={}", tokens.join("+")));
         let same = body(&format!("&scope={}", vec!["scope-1"; count].join("+")));
         panel.add(
@@ -241,11 +242,11 @@ fn layer(client: ClientBuilder) -> ClientValidationLayer<MemoryRegistry> {
     ClientValidationLayer::new(MemoryRegistry::from_clients([client.build().expect("a legal client")]))
 }
 
-type Answer = Result<Response<Full<Bytes>>, std::convert::Infallible>;
+type Answer = Result<Response<Full<Bytes>>, Infallible>;
 
 fn service(
-    layer: ClientValidationLayer<MemoryRegistry>,
-) -> impl Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = std::convert::Infallible> + Clone {
+    layer: &ClientValidationLayer<MemoryRegistry>,
+) -> impl Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + use<> {
     layer.layer(service_fn(|request: Request<Full<Bytes>>| {
         drop(black_box(request));
         std::future::ready(Answer::Ok(Response::new(Full::default())))

@@ -82,9 +82,9 @@ fn look_ups() {
     ];
     measure::print_table("a look-up among 10,000 clients", subjects);
     let subjects = vec![
-        Subject::new("memory", request(memory.clone())),
-        Subject::new("cached, a hit", request(cached.clone())),
-        Subject::new("memory, boxed", request(boxed.clone())),
+        Subject::new("memory", request(memory)),
+        Subject::new("cached, a hit", request(cached)),
+        Subject::new("memory, boxed", request(boxed)),
     ];
     measure::print_table("an accepted request, with the layer and a service that does nothing", subjects);
 }
