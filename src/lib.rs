@@ -24,6 +24,10 @@ struct Readme;
 /// Guides, each a page.
 #[cfg(any(doc, doctest))]
 pub mod guide {
+    #[doc = include_str!("../docs/guide/defaults.md")]
+    pub mod defaults {}
+    #[doc = include_str!("../docs/guide/why_refused.md")]
+    pub mod why_refused {}
     #[doc = include_str!("../docs/guide/choosing_a_source.md")]
     pub mod choosing_a_source {}
     #[doc = include_str!("../docs/guide/writing_a_source.md")]
@@ -36,6 +40,9 @@ pub mod guide {
     pub mod mcp_servers {}
     #[doc = include_str!("../docs/guide/from_python.md")]
     pub mod from_python {}
+    #[cfg(feature = "metrics")]
+    #[doc = include_str!("../docs/guide/seeing_it_run.md")]
+    pub mod seeing_it_run {}
     #[doc = include_str!("../docs/guide/testing.md")]
     pub mod testing {}
     #[doc = include_str!("../docs/guide/the_handler.md")]

@@ -34,6 +34,12 @@ macro_rules! contract {
                 times_are_recorded
                 live_registrations_are_counted
                 readers_see_whole_clients
+                only_what_is_still_as_it_was_read_is_replaced
+                only_what_is_still_as_it_was_read_is_removed
+                changes_at_once_do_not_overwrite_each_other
+                a_revocation_at_the_same_time_is_not_overwritten
+                one_removal_at_a_time_takes_a_registration
+                the_oldest_unused_registration_goes_first
             );
         }
     };
@@ -58,6 +64,10 @@ contract!(in_memory, super::memory);
 
 fn client(id: &str) -> Client {
     Client::builder(id).redirect_uri("https://app.example/cb").scope("openid").build().unwrap()
+}
+
+fn disabled(id: &str) -> Client {
+    client(id).to_builder().disabled(true).build().unwrap()
 }
 
 async fn ids(store: &impl Store) -> Vec<String> {
@@ -212,21 +222,190 @@ pub(crate) async fn uses_are_recorded(store: &impl Store) {
 }
 
 pub(crate) async fn unused_registrations_are_removed(store: &impl Store) {
-    for id in ["r1", "r2", "r3", "used", "revoked"] {
+    for id in ["r1", "r2", "r3", "used", "disabled", "revoked"] {
         store.insert(client(id), Origin::Registered).await.unwrap();
     }
     store.insert(client("configured"), Origin::Configured).await.unwrap();
     store.insert(client("upstream"), Origin::Upstream).await.unwrap();
     store.touch("used", SystemTime::now()).await.unwrap();
+    store.replace(disabled("disabled")).await.unwrap();
     store.revoke("revoked").await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 4);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 5);
     let day = Duration::from_secs(86_400);
-    assert_eq!(store.remove_unused(SystemTime::now() - day, u64::MAX).await.unwrap(), 0);
-    assert_eq!(store.remove_unused(SystemTime::now() + day, 2).await.unwrap(), 2);
-    assert_eq!(store.count_registered().await.unwrap(), 2);
-    assert_eq!(store.remove_unused(SystemTime::now() + day, u64::MAX).await.unwrap(), 1);
-    assert_eq!(store.remove_unused(SystemTime::now() + day, u64::MAX).await.unwrap(), 0);
-    assert_eq!(ids(store).await, ["configured", "revoked", "upstream", "used"]);
+    assert!(store.remove_unused(Origin::Registered, SystemTime::now() - day, u64::MAX).await.unwrap().is_empty());
+    let mut removed = store.remove_unused(Origin::Registered, SystemTime::now() + day, 2).await.unwrap();
+    assert_eq!(removed.len(), 2);
+    for id in &removed {
+        assert!(store.find_client(id).await.unwrap().is_none());
+    }
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
+    removed.extend(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap());
+    removed.sort_unstable();
+    assert_eq!(removed, ["r1", "r2", "r3"]);
+    assert!(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap().is_empty());
+    assert_eq!(ids(store).await, ["configured", "disabled", "revoked", "upstream", "used"]);
+
+    store.replace(client("disabled")).await.unwrap();
+    store.insert(disabled("from the start"), Origin::Registered).await.unwrap();
+    assert_eq!(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap(), ["disabled"]);
+    assert_eq!(store.remove_unused(Origin::Upstream, SystemTime::now() + day, u64::MAX).await.unwrap(), ["upstream"]);
+}
+
+pub(crate) async fn the_oldest_unused_registration_goes_first(store: &impl Store) {
+    store.insert(client("b, the first"), Origin::Registered).await.unwrap();
+    let first = store.record("b, the first").await.unwrap().unwrap().created_at;
+    // Until the clock has another second.
+    loop {
+        for id in ["a", "c"] {
+            store.insert(client(id), Origin::Registered).await.unwrap();
+        }
+        if store.record("a").await.unwrap().unwrap().created_at > first {
+            break;
+        }
+        for id in ["a", "c"] {
+            store.remove(id).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let soon = SystemTime::now() + Duration::from_secs(86_400);
+    assert_eq!(store.remove_unused(Origin::Registered, soon, 1).await.unwrap(), ["b, the first"]);
+    assert_eq!(ids(store).await, ["a", "c"]);
+}
+
+/// Many servers may make room at the same time.
+pub(crate) async fn one_removal_at_a_time_takes_a_registration(store: &impl Store) {
+    let registered: BTreeSet<_> = (0..40).map(|n| format!("r{n}")).collect();
+    for id in &registered {
+        store.insert(client(id), Origin::Registered).await.unwrap();
+    }
+    let soon = SystemTime::now() + Duration::from_secs(86_400);
+    let removals = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.remove_unused(Origin::Registered, soon, 4).await.unwrap() })
+    });
+    let mut removed = Vec::new();
+    for removal in removals.collect::<Vec<_>>() {
+        let ids = removal.await.unwrap();
+        assert_eq!(ids.len(), 4, "there were enough for all");
+        removed.extend(ids);
+    }
+    let left: BTreeSet<_> = ids(store).await.into_iter().collect();
+    assert_eq!((removed.len(), left.len()), (32, 8));
+    assert_eq!(removed.into_iter().chain(left).collect::<BTreeSet<_>>(), registered);
+}
+
+pub(crate) async fn only_what_is_still_as_it_was_read_is_replaced(store: &impl Store) {
+    let renamed = |name: &str| client("app").to_builder().name(name).build().unwrap();
+    let missing = store.replace_unchanged(&client("app"), renamed("early")).await;
+    assert!(matches!(missing, Err(StoreError::Missing)), "{missing:?}");
+    assert!(store.find_client("app").await.unwrap().is_none());
+
+    store.insert(client("app"), Origin::Upstream).await.unwrap();
+    let read = store.record("app").await.unwrap().unwrap();
+    let used = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    store.touch("app", used).await.unwrap();
+    assert_eq!(*store.replace_unchanged(&read.client, renamed("first")).await.unwrap(), renamed("first"));
+    let after = store.record("app").await.unwrap().unwrap();
+    assert_eq!(*after.client, renamed("first"));
+    assert_eq!((after.origin, after.created_at, after.last_used_at), (Origin::Upstream, read.created_at, Some(used)));
+
+    let late = store.replace_unchanged(&read.client, renamed("late")).await;
+    assert!(matches!(late, Err(StoreError::Changed)), "{late:?}");
+    assert_eq!(*store.find_client("app").await.unwrap().unwrap(), renamed("first"));
+
+    // No other client can be put there, be it one that exists.
+    store.insert(client("other"), Origin::Configured).await.unwrap();
+    for id in ["other", "new"] {
+        let other = store.replace_unchanged(&after.client, disabled(id)).await;
+        assert!(matches!(other, Err(StoreError::Changed)), "{other:?}");
+    }
+    assert_eq!(*store.find_client("other").await.unwrap().unwrap(), client("other"));
+    assert_eq!(ids(store).await, ["app", "other"]);
+
+    store.revoke("app").await.unwrap();
+    let revoked = store.record("app").await.unwrap().unwrap().client;
+    for known in [&after.client, &revoked] {
+        let late = store.replace_unchanged(known, renamed("late")).await;
+        assert!(matches!(late, Err(StoreError::Missing)), "{late:?}");
+    }
+    assert_eq!(store.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Revoked);
+}
+
+pub(crate) async fn only_what_is_still_as_it_was_read_is_removed(store: &impl Store) {
+    assert!(matches!(store.remove_unchanged(&client("app")).await, Err(StoreError::Missing)));
+    for id in ["app", "stays", "revoked"] {
+        store.insert(client(id), Origin::Registered).await.unwrap();
+    }
+    store.replace(disabled("app")).await.unwrap();
+    assert!(matches!(store.remove_unchanged(&client("app")).await, Err(StoreError::Changed)));
+    assert_eq!(*store.find_client("app").await.unwrap().unwrap(), disabled("app"));
+    let read = store.record("app").await.unwrap().unwrap().client;
+    store.remove_unchanged(&read).await.unwrap();
+    assert!(store.find_client("app").await.unwrap().is_none());
+    store.revoke("revoked").await.unwrap();
+    let revoked = store.record("revoked").await.unwrap().unwrap().client;
+    for known in [&client("revoked"), &*revoked] {
+        assert!(matches!(store.remove_unchanged(known).await, Err(StoreError::Missing)));
+    }
+    assert_eq!(ids(store).await, ["revoked", "stays"]);
+}
+
+/// Each adds its contact to what it read: none may get lost.
+pub(crate) async fn changes_at_once_do_not_overwrite_each_other(store: &impl Store) {
+    store.insert(client("app"), Origin::Registered).await.unwrap();
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for n in 0..5 {
+                loop {
+                    let read = store.record("app").await.unwrap().unwrap().client;
+                    let more = read.to_builder().metadata(format!("{writer}-{n}"), true).build().unwrap();
+                    match store.replace_unchanged(&read, more).await {
+                        Ok(_) => break,
+                        Err(StoreError::Changed) => {}
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let metadata = store.find_client("app").await.unwrap().unwrap().to_metadata();
+    for writer in 0..8 {
+        assert!((0..5).all(|n| metadata.contains_key(&format!("{writer}-{n}"))), "{metadata:?}");
+    }
+}
+
+pub(crate) async fn a_revocation_at_the_same_time_is_not_overwritten(store: &impl Store) {
+    for round in 0..20 {
+        let id = format!("app-{round}");
+        store.insert(client(&id), Origin::Registered).await.unwrap();
+        let read = store.record(&id).await.unwrap().unwrap().client;
+        let writers = (0..4).map(|writer| {
+            let (store, read, id) = (store.clone(), read.clone(), id.clone());
+            tokio::spawn(async move {
+                if writer == 0 {
+                    return store.revoke(&id).await.map(|()| false);
+                }
+                let new = read.to_builder().name(writer.to_string()).build().unwrap();
+                store.replace_unchanged(&read, new).await.map(|_| true)
+            })
+        });
+        let mut replaced = 0;
+        for writer in writers.collect::<Vec<_>>() {
+            match writer.await.unwrap() {
+                Ok(is_replacement) => replaced += u32::from(is_replacement),
+                Err(StoreError::Changed | StoreError::Missing) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert!(replaced <= 1, "two replaced the same client");
+        let found = store.find_client(&id).await.unwrap().unwrap();
+        assert_eq!(found.status(), ClientStatus::Revoked);
+        assert_eq!(found.name().is_some(), replaced == 1);
+    }
 }
 
 pub(crate) async fn writers_at_once_do_not_lose_a_write(store: &impl Store) {
@@ -253,7 +432,7 @@ pub(crate) async fn writers_at_once_do_not_lose_a_write(store: &impl Store) {
         assert_eq!(record.client.name(), Some("second"));
         assert!(record.last_used_at.is_some());
     }
-    assert_eq!(store.count_registered().await.unwrap(), 40);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 40);
 }
 
 pub(crate) async fn many_inserts_of_one_id_have_one_winner(store: &impl Store) {
@@ -294,7 +473,7 @@ pub(crate) async fn times_are_recorded(store: &impl Store) {
 }
 
 pub(crate) async fn live_registrations_are_counted(store: &impl Store) {
-    assert_eq!(store.count_registered().await.unwrap(), 0);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 0);
     for (id, origin) in [
         ("a", Origin::Registered),
         ("b", Origin::Registered),
@@ -304,17 +483,18 @@ pub(crate) async fn live_registrations_are_counted(store: &impl Store) {
     ] {
         store.insert(client(id), origin).await.unwrap();
     }
-    assert_eq!(store.count_registered().await.unwrap(), 3);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
+    assert_eq!(store.count(Origin::Upstream).await.unwrap(), 1);
     store.touch("a", SystemTime::now()).await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 3);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
     store.revoke("a").await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 2);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 2);
     store.remove("a").await.unwrap();
     store.remove("b").await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 1);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 1);
     store.replace(client("configured")).await.unwrap();
     store.replace(client("c").to_builder().disabled(true).build().unwrap()).await.unwrap();
-    assert_eq!(store.count_registered().await.unwrap(), 1);
+    assert_eq!(store.count(Origin::Registered).await.unwrap(), 1);
 }
 
 pub(crate) async fn readers_see_whole_clients(store: &impl Store) {
@@ -549,7 +729,8 @@ async fn read_http(held: Vec<Value>) -> (impl Source, ()) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/clients", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
-    (HttpRegistry::builder(base).build().unwrap(), ())
+    // What an operator alone decides is part of what is held, and this server is the operator's.
+    (HttpRegistry::builder(base).operator_members(true).build().unwrap(), ())
 }
 
 read_contract!(read_from_memory, super::read_memory);

@@ -13,6 +13,7 @@ mod faults;
 mod fixture;
 mod log;
 mod metadata_document;
+mod metrics;
 mod mock;
 mod postgres_cluster;
 mod property;

@@ -107,6 +107,7 @@ fn rejected_is_info_with_error_reason_and_client() {
         let event = event(fixture::layer(), request);
         assert_eq!(event.level, Level::INFO, "{reason}");
         assert_eq!(event.of(FIELDS), [Some("rejected"), Some(error), Some(reason), client_id]);
+        assert_eq!(event.get("error.type"), Some(reason), "OpenTelemetry's name");
         assert_eq!(event.get("report_only"), Some("false"));
         assert_eq!(event.get("message"), None);
     }

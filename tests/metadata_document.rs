@@ -193,12 +193,15 @@ async fn a_document_is_a_client() {
     ] {
         assert!(!admits(other), "{other}");
     }
+    // The draft advises against a query, and does not forbid it.
+    let with_query = server.id("/client.json?x=/../y");
+    assert_eq!(find(&registry, &with_query).await.unwrap().unwrap().id(), with_query);
     // From the cache.
     assert!(Arc::ptr_eq(&find(&registry, &id).await.unwrap().unwrap(), &client));
-    assert_eq!(server.hits(), 1);
+    assert_eq!(server.hits(), 2);
     registry.invalidate(&id);
     assert!(find(&registry, &id).await.unwrap().is_some());
-    assert_eq!(server.hits(), 2);
+    assert_eq!(server.hits(), 3);
 }
 
 #[tokio::test]
@@ -308,6 +311,13 @@ async fn literal_addresses_are_filtered_in_every_notation() {
         "%31%32%37.0.0.1",
         "[0:0:0:0:0:0:0:1]",
         "[::FFFF:127.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "[fe80::1%25lo]",
+        "[v1.127]",
+        "0",
+        "0x0",
+        "127.0.0.0x1",
+        "１２７.0.0.1",
     ] {
         let id = format!("https://{host}:{}/client", server.port);
         assert!(find(&registry, &id).await.unwrap().is_none(), "{host}");
@@ -524,6 +534,32 @@ async fn a_slow_document_is_given_up_after_10_seconds() {
 }
 
 #[tokio::test]
+async fn a_document_that_comes_byte_by_byte_is_given_up_all_the_same() {
+    let (drop_by_drop, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (next, sent) = (Arc::clone(&drop_by_drop), Arc::clone(&dropped));
+    let server = Server::start(move |mut stream, _, _| {
+        let (next, sent) = (Arc::clone(&next), Arc::clone(&sent));
+        async move {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await;
+            while stream.write_all(b" ").await.is_ok() {
+                sent.notify_one();
+                next.notified().await;
+            }
+        }
+    })
+    .await;
+    let registry = development().build().unwrap();
+    let fetch = tokio::spawn(registry.find_client(&server.id("/client")));
+    // Never is it silent for long.
+    for _ in 0..4 {
+        dropped.notified().await;
+        advance(Duration::from_secs(3)).await;
+        drop_by_drop.notify_one();
+    }
+    assert_transient(fetch.await.unwrap());
+}
+
+#[tokio::test]
 async fn what_cannot_be_had_for_now_is_a_transient_failure() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let closed = listener.local_addr().unwrap().port();
@@ -570,6 +606,12 @@ async fn the_document_follows_the_rules() {
             }
             "/ec" => ("jwks", json!({ "keys": [{ "kty": "EC" }, { "kty": "EC", "d": "x" }] }), Some("private_key")),
             "/oct" => ("jwks", json!({ "keys": [{ "kty": "oct", "k": "x" }] }), Some("private_key")),
+            "/prime" => ("jwks", json!({ "keys": [{ "kty": "RSA", "p": "x" }] }), Some("private_key")),
+            "/lone-key" => ("jwks", json!({ "kty": "EC", "d": "x" }), Some("private_key")),
+            "/both-keys" => {
+                document["jwks_uri"] = json!("https://app.example/keys");
+                ("jwks", json!({ "keys": [] }), Some("keys"))
+            }
             "/keys-type" => ("jwks", json!("x"), Some("keys")),
             "/keys-uri" => ("jwks_uri", json!("http://app.example/keys"), Some("keys")),
             "/public-key" => ("jwks", json!({ "keys": [{ "kty": "RSA", "n": "x", "e": "AQAB" }] }), None),
@@ -610,6 +652,9 @@ async fn the_document_follows_the_rules() {
         "/rsa",
         "/ec",
         "/oct",
+        "/prime",
+        "/lone-key",
+        "/both-keys",
         "/keys-type",
         "/keys-uri",
         "/public-key",
@@ -783,6 +828,90 @@ async fn fetches_at_the_same_time_are_bounded() {
         assert!(found.unwrap().is_some());
     }
     assert!(find(&registry, &server.id("/3")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_look_up_that_goes_on_by_itself_keeps_its_place() {
+    let (server, _) = with_document(|_, _, document| ok("", &document)).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let (asked, mut looked_up) = tokio::sync::mpsc::unbounded_channel();
+    let wait = Arc::clone(&gate);
+    let registry = development()
+        .most_fetches(3, 2)
+        // As `getaddrinfo` does: in a thread, with no way to call it off.
+        .resolver(move |host| {
+            asked.send(host).unwrap();
+            let gate = Arc::clone(&wait);
+            async move {
+                let _permit = gate.acquire().await.unwrap();
+                Ok(vec![LOOPBACK])
+            }
+        })
+        .build()
+        .unwrap();
+    let at =
+        |host: &str, path: &str| format!("http://{host}:{}{path}", server.port).replace("http://docs", "https://docs");
+    // One whose caller goes away, one that is given up.
+    let gone = tokio::spawn(registry.find_client(&at("localhost", "/1")));
+    assert_eq!(looked_up.recv().await.unwrap(), "localhost");
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    let slow = tokio::spawn(registry.find_client(&at("localhost", "/2")));
+    assert_eq!(looked_up.recv().await.unwrap(), "localhost");
+    advance(Duration::from_secs(11)).await;
+    assert_transient(slow.await.unwrap());
+
+    assert_transient(find(&registry, &at("localhost", "/1")).await);
+    let third = tokio::spawn(registry.find_client(&at("docs.test", "/3")));
+    assert_eq!(looked_up.recv().await.unwrap(), "docs.test");
+    third.abort();
+    assert_transient(find(&registry, &at("docs.other", "/4")).await);
+    assert!(looked_up.try_recv().is_err(), "another one began");
+
+    gate.add_permits(1000);
+    let found = async {
+        loop {
+            match find(&registry, &at("localhost", "/1")).await {
+                Ok(found) => return found,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), found).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_was_under_way_before_an_invalidation_is_not_kept() {
+    let (asked, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (arrived, gate) = (Arc::clone(&asked), Arc::clone(&release));
+    let server = Server::start(move |mut stream, path, hit| {
+        let (arrived, gate) = (Arc::clone(&arrived), Arc::clone(&gate));
+        async move {
+            let port = stream.local_addr().unwrap().port();
+            let mut document = document(&format!("http://localhost:{port}{path}"));
+            document["client_name"] = json!(format!("Version {hit}"));
+            if hit == 0 {
+                arrived.notify_one();
+                gate.notified().await;
+            }
+            let _ = stream.write_all(&ok("", &document)).await;
+        }
+    })
+    .await;
+    let registry = development().build().unwrap();
+    let id = server.id("/client");
+    let name = |client: &Arc<Client>| client.name().unwrap().to_owned();
+
+    let first = tokio::spawn(registry.find_client(&id));
+    asked.notified().await;
+    registry.invalidate(&id);
+    // Whoever asks from now on does not join it.
+    let second = find(&registry, &id).await.unwrap().unwrap();
+    assert_eq!(name(&second), "Version 1");
+    release.notify_one();
+    assert_eq!(name(&first.await.unwrap().unwrap().unwrap()), "Version 0");
+    assert_eq!(name(&find(&registry, &id).await.unwrap().unwrap()), "Version 1");
+    assert_eq!(server.hits(), 2);
 }
 
 #[tokio::test]

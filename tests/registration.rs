@@ -1,7 +1,7 @@
 //! Clients that register themselves: RFC 7591 and RFC 7592.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,9 +10,12 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    AllowedScopes, Client, ClientKind, ClientStatus, GrantTypes, MemoryRegistry, Origin, RegistrationPolicy,
-    RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
+    AllowedScopes, BoxStore, Client, ClientKind, ClientStatus, GrantTypes, MemoryRegistry, Origin, RegistrationPolicy,
+    RegistrationService, RegistryStore, Scope, SoftwareStatementError, SqlOptions, SqliteRegistry,
+    verify_client_secret,
 };
+
+use crate::postgres_cluster::Cluster;
 
 const ENDPOINT: &str = "https://as.example/register";
 
@@ -56,7 +59,13 @@ impl Answer {
     }
 }
 
-async fn send(service: &Service, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+async fn send<S: RegistryStore + 'static>(
+    service: &RegistrationService<S>,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Option<Value>,
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
@@ -69,7 +78,7 @@ async fn send(service: &Service, method: &str, path: &str, token: Option<&str>, 
     Answer::read(service.clone().oneshot(request).await.unwrap()).await
 }
 
-async fn register(service: &Service, body: Value) -> Answer {
+async fn register<S: RegistryStore + 'static>(service: &RegistrationService<S>, body: Value) -> Answer {
     send(service, "POST", "/register", None, Some(body)).await
 }
 
@@ -387,6 +396,13 @@ async fn refused_metadata() {
         (json!({ "redirect_uris": [web], "client_name#de": 1 }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "logo_uri": "javascript:alert(1)" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "client_uri#de": "data:text/html,x" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "logo_uri": "https:app.example/logo.png" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "logo_uri": "https:\\\\app.example" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "tos_uri": "https://app.\texample/" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "client_uri": "https://bank.example@a.example/" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "client_uri": "https://" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "initiate_login_uri": "http://localhost/" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "initiate_login_uri": "https://a.example/#x" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "contacts": "a@app.example" }), "invalid_client_metadata"),
         (
             json!({ "redirect_uris": [web], "post_logout_redirect_uris": ["http://a.example/"] }),
@@ -501,6 +517,21 @@ async fn redirect_hosts_and_schemes_are_bounded_by_the_policy() {
             assert_eq!(answer.status, 201, "{uri}");
         } else {
             answer.assert_error(400, "invalid_redirect_uri");
+        }
+        // Where else users are sent.
+        let more = json!({ "redirect_uris": ["https://app.example/cb"], "post_logout_redirect_uris": [uri] });
+        let answer = register(&service, more).await;
+        if taken {
+            assert_eq!((answer.status.as_u16(), &answer.body["post_logout_redirect_uris"]), (201, &json!([uri])));
+        } else {
+            answer.assert_error(400, "invalid_client_metadata");
+        }
+        let more = json!({ "redirect_uris": ["https://app.example/cb"], "initiate_login_uri": uri });
+        let answer = register(&service, more).await;
+        if taken && uri.starts_with("https:") {
+            assert_eq!((answer.status.as_u16(), answer.text("initiate_login_uri")), (201, uri));
+        } else {
+            answer.assert_error(400, "invalid_client_metadata");
         }
     }
 }
@@ -654,7 +685,7 @@ async fn past_the_cap_the_oldest_unused_client_goes() {
     store.touch(used.text("client_id"), SystemTime::now()).await.unwrap();
     for _ in 0..20 {
         assert_eq!(register(&service, public()).await.status, 201);
-        assert!(store.count_registered().await.unwrap() <= 3);
+        assert!(store.count(Origin::Registered).await.unwrap() <= 3);
     }
     assert!(store.get(used.text("client_id")).is_some());
     assert!(store.get("configured").is_some());
@@ -667,32 +698,83 @@ async fn past_the_cap_the_oldest_unused_client_goes() {
     assert_eq!(store.len(), 4);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn registrations_at_the_same_time_stay_below_the_cap() {
-    let store = MemoryRegistry::new();
-    let service = service(&store, RegistrationPolicy::new().most_registrations(50));
-    let mut used = Vec::new();
-    for _ in 0..20 {
-        let answer = register(&service, public()).await;
-        store.touch(answer.text("client_id"), SystemTime::now()).await.unwrap();
-        used.push(answer.text("client_id").to_owned());
-    }
+/// Two servers share the store, and each registers as fast as it can; some clients are used at once.
+async fn past_the_cap<S: RegistryStore + Clone + 'static>(store: S, each: usize) {
+    const CAP: u64 = 50;
+    let node = || {
+        RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new().most_registrations(CAP)).unwrap()
+    };
+    let nodes = [node(), node()];
+    let configured = Client::builder("configured").build().unwrap();
+    store.insert(configured, Origin::Configured).await.unwrap();
     let tasks: Vec<_> = (0..8)
-        .map(|_| {
-            let (service, store) = (service.clone(), store.clone());
+        .map(|task| {
+            let (service, store) = (nodes[task % 2].clone(), store.clone());
             tokio::spawn(async move {
-                for _ in 0..100 {
-                    assert_eq!(register(&service, public()).await.status, 201);
-                    assert!(store.len() <= 50);
+                let mut used = Vec::new();
+                for n in 0..each {
+                    let answer = register(&service, public()).await;
+                    assert_eq!(answer.status, 201, "{}", answer.body);
+                    let id = answer.text("client_id").to_owned();
+                    // It may be gone already; then it was not used.
+                    if n % 6 == 0 && used.len() < 4 && store.touch(&id, SystemTime::now()).await.is_ok() {
+                        used.push(id);
+                    }
+                    // Each server but one may have counted just before another one inserted.
+                    assert!(store.count(Origin::Registered).await.unwrap() <= CAP + 1);
                 }
+                used
             })
         })
         .collect();
+    let mut used = vec!["configured".to_owned()];
     for task in tasks {
-        task.await.unwrap();
+        used.extend(task.await.unwrap());
     }
-    assert_eq!(store.count_registered().await.unwrap(), 50);
-    assert!(used.iter().all(|id| store.get(id).is_some()));
+    assert!(used.len() > 8, "{used:?}");
+    let rows = store.list(None, usize::MAX).await.unwrap();
+    assert!(rows.len() as u64 <= CAP + 2, "{}", rows.len());
+    assert!(used.iter().all(|id| rows.iter().any(|row| row.client.id() == id)), "a client that was used is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn registrations_past_the_cap_take_no_memory_and_no_used_client() {
+    past_the_cap(MemoryRegistry::new(), 250).await;
+}
+
+/// A SQLite file, and a database of PostgreSQL where it is installed.
+async fn databases() -> (tempfile::TempDir, Vec<BoxStore>) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("clients.sqlite").display());
+    let patience = Duration::from_secs(20);
+    let options = SqlOptions::default().acquire_timeout(patience).statement_timeout(patience);
+    let sqlite = SqliteRegistry::connect_with(&url, options).await.unwrap();
+    sqlite.migrate().await.unwrap();
+    let mut stores = vec![sqlite.boxed_store()];
+    if let Some(cluster) = Cluster::shared() {
+        stores.push(cluster.registry().await.boxed_store());
+    }
+    (folder, stores)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn registrations_past_the_cap_take_no_rows_and_no_used_client() {
+    let (_folder, stores) = databases().await;
+    for store in stores {
+        past_the_cap(store, 25).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cap_that_was_lowered_is_reached_in_steps() {
+    let store = Recording::with_unused(2_500).await;
+    let policy = RegistrationPolicy::new().most_registrations(10);
+    let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
+    for left in [1_501, 502, 10, 10] {
+        assert_eq!(register(&service, public()).await.status, 201);
+        assert_eq!(store.inner.len(), left);
+    }
+    assert!(store.removals.lock().unwrap().iter().all(|(_, most)| *most <= 1_000));
 }
 
 #[tokio::test]
@@ -715,18 +797,284 @@ async fn unused_registrations_end() {
     };
     let asked = recording.removals.lock().unwrap().clone();
     assert_eq!(asked.len(), 1);
-    assert!((earliest..=latest).contains(&asked[0].0) && asked[0].1 == u64::MAX);
+    assert!((earliest..=latest).contains(&asked[0].0) && asked[0].1 == 1_000);
 
     // By the way too, but not at each registration.
     let recording = Recording::default();
     let policy = RegistrationPolicy::new().unused_lifetime(lifetime);
     let service = RegistrationService::new(recording.clone(), ENDPOINT, policy).unwrap();
     for _ in 0..3 {
-        let request = Request::post("/register").header("content-type", "application/json");
-        let request = request.body(Full::<Bytes>::from(public().to_string())).unwrap();
-        assert_eq!(service.clone().oneshot(request).await.unwrap().status(), 201);
+        assert_eq!(register(&service, public()).await.status, 201);
     }
     assert_eq!(recording.removals.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn many_unused_registrations_end_in_steps() {
+    let policy = || RegistrationPolicy::new().unused_lifetime(Duration::from_secs(3600));
+    let store = Recording::with_unused(2_500).await;
+    let service = RegistrationService::new(store.clone(), ENDPOINT, policy()).unwrap();
+    assert_eq!(service.clean_up().await.unwrap(), 2_500);
+    assert!(store.inner.is_empty());
+    assert!(store.removals.lock().unwrap().iter().all(|(_, most)| *most == 1_000));
+
+    // By the way, each registration does its part, until all is done.
+    let store = Recording::with_unused(2_500).await;
+    let service = RegistrationService::new(store.clone(), ENDPOINT, policy()).unwrap();
+    for left in [1_501, 502, 1, 2] {
+        assert_eq!(register(&service, public()).await.status, 201);
+        assert_eq!(store.inner.len(), left);
+    }
+}
+
+#[tokio::test]
+async fn a_clean_up_that_fails_refuses_nobody_below_the_cap() {
+    let store = Recording::default();
+    store.cannot_remove.store(true, Ordering::SeqCst);
+    let policy = RegistrationPolicy::new().unused_lifetime(Duration::from_secs(3600)).most_registrations(2);
+    let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
+    for _ in 0..2 {
+        assert_eq!(register(&service, public()).await.status, 201);
+    }
+    assert_eq!(store.removals.lock().unwrap().len(), 1, "it was tried, and not again at once");
+    assert!(service.clean_up().await.is_err());
+    // There the cap cannot be held.
+    register(&service, public()).await.assert_error(503, "temporarily_unavailable");
+    assert_eq!(store.inner.len(), 2);
+    store.cannot_remove.store(false, Ordering::SeqCst);
+    assert_eq!(register(&service, public()).await.status, 201);
+    assert_eq!(store.inner.len(), 2);
+}
+
+type Decision = fn(&MemoryRegistry, &str);
+
+fn disable(store: &MemoryRegistry, id: &str) {
+    store.replace(store.get(id).unwrap().to_builder().disabled(true).build().unwrap()).unwrap();
+}
+
+fn revoke(store: &MemoryRegistry, id: &str) {
+    store.revoke(id).unwrap();
+}
+
+fn remove(store: &MemoryRegistry, id: &str) {
+    store.remove(id).unwrap();
+}
+
+fn configure(store: &MemoryRegistry, id: &str) {
+    remove(store, id);
+    store.insert(Client::builder(id).name("Ours").build().unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_who_decides_at_the_same_time_is_obeyed() {
+    for decide in [disable, revoke, remove, configure] as [Decision; 4] {
+        for method in ["PUT", "DELETE"] {
+            let store = Recording::default();
+            let service = RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new()).unwrap();
+            let created = register(&service, public()).await;
+            let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
+            let expected = MemoryRegistry::from_clients([(*store.inner.get(id).unwrap()).clone()]);
+            decide(&expected, id);
+            store.meanwhile(id, decide);
+            let change = with(public(), json!({ "client_id": id, "client_name": "New" }));
+            let answer = send(&service, method, &path(&created), Some(token), Some(change)).await;
+            answer.assert_error(401, "invalid_token");
+            assert_eq!(store.inner.get(id), expected.get(id));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_operator_grants_at_the_same_time_is_kept() {
+    const END: Duration = Duration::from_secs(4_000_000_000);
+    fn trust(store: &MemoryRegistry, id: &str) {
+        let end = SystemTime::UNIX_EPOCH + END;
+        store.replace(store.get(id).unwrap().to_builder().trusted(true).expires_at(end).build().unwrap()).unwrap();
+    }
+    for (uri, trusted) in [("http://127.0.0.1/callback", true), ("https://new.example/", false)] {
+        let store = Recording::default();
+        let service = RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new()).unwrap();
+        let created = register(&service, public()).await;
+        let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
+        store.meanwhile(id, trust);
+        let change = with(public(), json!({ "client_id": id, "client_name": "New", "redirect_uris": [uri] }));
+        let changed = send(&service, "PUT", &path(&created), Some(token), Some(change)).await;
+        assert_eq!(changed.status, 200);
+        let client = store.inner.get(id).unwrap();
+        assert_eq!(client.name(), Some("New"));
+        assert_eq!((client.is_trusted(), client.expires_at()), (trusted, Some(SystemTime::UNIX_EPOCH + END)));
+        // The access token that was told is the one that holds.
+        let token = changed.text("registration_access_token");
+        assert_eq!(send(&service, "GET", &path(&created), Some(token), None).await.status, 200);
+
+        store.meanwhile(id, trust);
+        assert_eq!(send(&service, "DELETE", &path(&created), Some(token), None).await.status, 204);
+        assert!(store.inner.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_is_good_for_one_change() {
+    for other in ["PUT", "DELETE"] {
+        for shared in [false, true] {
+            let store = Recording::default();
+            let policy = RegistrationPolicy::new().reuse_identical(shared);
+            let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
+            let created = register(&service, public()).await;
+            let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
+            *store.meeting.lock().unwrap() = Some((Arc::new(tokio::sync::Barrier::new(2)), 2));
+            let change = with(public(), json!({ "client_id": id }));
+            let path = path(&created);
+            let (first, second) = futures::join!(
+                send(&service, "PUT", &path, Some(token), Some(change.clone())),
+                send(&service, other, &path, Some(token), Some(change.clone())),
+            );
+            let (won, lost) = if first.status == 200 { (first, second) } else { (second, first) };
+            assert!(won.status.is_success(), "{}", won.body);
+            lost.assert_error(401, "invalid_token");
+            send(&service, "GET", &path, Some(token), None).await.assert_error(401, "invalid_token");
+            if won.status == 200 {
+                let token = won.text("registration_access_token");
+                assert_eq!(send(&service, "GET", &path, Some(token), None).await.status, 200);
+            } else {
+                assert_eq!(store.inner.get(id).is_some(), shared);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_access_token_is_good_for_one_change_in_a_database() {
+    let (_folder, stores) = databases().await;
+    for store in stores {
+        one_change_wins(store).await;
+    }
+}
+
+async fn one_change_wins<S: RegistryStore + 'static>(store: S) {
+    let service = RegistrationService::new(store, ENDPOINT, RegistrationPolicy::new()).unwrap();
+    let created = register(&service, public()).await;
+    let path = path(&created);
+    let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
+    let changes = (0..8).map(|n| {
+        let (service, path, token) = (service.clone(), path.clone(), token.to_owned());
+        let change = with(public(), json!({ "client_id": id, "client_name": n.to_string() }));
+        tokio::spawn(async move { send(&service, "PUT", &path, Some(&token), Some(change)).await })
+    });
+    let mut won = Vec::new();
+    for change in changes.collect::<Vec<_>>() {
+        let answer = change.await.unwrap();
+        if answer.status == 200 {
+            won.push(answer);
+        } else {
+            answer.assert_error(401, "invalid_token");
+        }
+    }
+    assert_eq!(won.len(), 1);
+    let read = send(&service, "GET", &path, Some(won[0].text("registration_access_token")), None).await;
+    assert_eq!((read.status.as_u16(), read.text("client_name")), (200, won[0].text("client_name")));
+}
+
+#[tokio::test]
+async fn sharing_revives_no_client_that_is_taken_away_at_the_same_time() {
+    for decide in [disable, revoke, remove, configure] as [Decision; 4] {
+        let store = Recording::default();
+        let policy = RegistrationPolicy::new().reuse_identical(true);
+        let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
+        let first = register(&service, public()).await;
+        let id = first.text("client_id");
+        let expected = MemoryRegistry::from_clients([(*store.inner.get(id).unwrap()).clone()]);
+        decide(&expected, id);
+        store.meanwhile(id, decide);
+        let second = register(&service, public()).await;
+        assert_eq!(second.status, 201, "{}", second.body);
+        let token = second.text("registration_access_token");
+        assert_eq!(send(&service, "GET", &path(&second), Some(token), None).await.status, 200);
+        // An id that nobody has may be given again.
+        let is_free = expected.get(id).is_none();
+        assert_eq!(second.text("client_id") == id, is_free);
+        assert!(is_free || store.inner.get(id) == expected.get(id));
+    }
+}
+
+#[tokio::test]
+async fn a_shared_client_that_is_switched_off_is_not_evicted_and_registered_again() {
+    let store = MemoryRegistry::new();
+    let service = service(&store, RegistrationPolicy::new().reuse_identical(true).most_registrations(3));
+    let first = register(&service, public()).await;
+    let id = first.text("client_id");
+    disable(&store, id);
+    for n in 0..10 {
+        assert_eq!(register(&service, with(public(), json!({ "client_name": n.to_string() }))).await.status, 201);
+    }
+    assert_ne!(register(&service, public()).await.text("client_id"), id);
+    assert_eq!(store.get(id).unwrap().status(), ClientStatus::Disabled);
+    assert_eq!(store.len(), 3);
+}
+
+/// Ids from outside, in every place where one can stand; taken ids in every state.
+#[tokio::test]
+async fn no_route_leads_over_an_id_that_is_taken() {
+    let shared_id = {
+        let scratch = MemoryRegistry::new();
+        let service = service(&scratch, RegistrationPolicy::new().reuse_identical(true));
+        register(&service, public()).await.text("client_id").to_owned()
+    };
+    // Somebody has an access token whose digest stands in the client, wherever that came from.
+    let (token, digest) = {
+        let scratch = MemoryRegistry::new();
+        let answer = register(&service(&scratch, RegistrationPolicy::new()), public()).await;
+        let registered = scratch.get(answer.text("client_id")).unwrap();
+        let digest = registered.metadata().unwrap()["registration_access_token_sha256"].clone();
+        (answer.text("registration_access_token").to_owned(), digest)
+    };
+    for id in ["taken", &*shared_id] {
+        for origin in [Origin::Configured, Origin::Upstream, Origin::Registered] {
+            for status in [ClientStatus::Active, ClientStatus::Disabled, ClientStatus::Revoked] {
+                let taken = Client::builder(id).name("Ours").redirect_uri("https://ours.example/").status(status);
+                let taken = taken.metadata("registration_access_token_sha256", digest.clone()).build().unwrap();
+                let store = MemoryRegistry::new().dynamic_registration(true);
+                RegistryStore::insert(&store, taken.clone(), origin).await.unwrap();
+                for reuse in [false, true] {
+                    let claimed = id.to_owned();
+                    let policy = RegistrationPolicy::new().reuse_identical(reuse).software_statement_hook(move |_| {
+                        let claims = json!({ "client_id": claimed });
+                        async move { Ok(claims.as_object().unwrap().clone()) }
+                    });
+                    let service = service(&store, policy.keep_members(["client_id"]));
+                    let uri = format!("/register/{id}");
+                    let body = with(public(), json!({ "client_id": id }));
+                    let signed = with(body.clone(), json!({ "software_statement": "x" }));
+                    for body in [public(), body.clone(), signed.clone()] {
+                        let answer = register(&service, body).await;
+                        assert_eq!(answer.status, 201);
+                        assert_ne!(answer.text("client_id"), id);
+                        // Nor does the token of one client open another one.
+                        let own = with(public(), json!({ "client_id": id }));
+                        let other = Some(answer.text("registration_access_token"));
+                        send(&service, "PUT", &uri, other, Some(own.clone())).await.assert_error(401, "invalid_token");
+                        send(&service, "PUT", &path(&answer), other, Some(own))
+                            .await
+                            .assert_error(400, "invalid_client_metadata");
+                        send(&service, "DELETE", &uri, other, None).await.assert_error(401, "invalid_token");
+                    }
+                    if (origin, status) != (Origin::Registered, ClientStatus::Active) {
+                        for method in ["GET", "PUT", "DELETE"] {
+                            let answer = send(&service, method, &uri, Some(&token), Some(signed.clone())).await;
+                            answer.assert_error(401, "invalid_token");
+                        }
+                    }
+                }
+                assert!(store.register(Client::builder(id).build().unwrap()).is_err());
+                assert!(store.insert(Client::builder(id).build().unwrap()).is_err());
+                if (origin, status) != (Origin::Upstream, ClientStatus::Active) {
+                    assert!(store.register_for_upstream(id, ["https://evil.example/"], None).is_err());
+                }
+                assert_eq!(*store.get(id).unwrap(), taken);
+                assert_eq!(store.origin(id), Some(origin));
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -808,10 +1156,50 @@ fn the_endpoint_must_be_an_address() {
 
 /// A store that remembers what was to be removed, and can be made to fail.
 #[derive(Clone, Default)]
-struct Recording {
+pub(crate) struct Recording {
     inner: MemoryRegistry,
-    removals: Arc<std::sync::Mutex<Vec<(SystemTime, u64)>>>,
-    fails: Arc<std::sync::Mutex<bool>>,
+    removals: Arc<Mutex<Vec<(SystemTime, u64)>>>,
+    fails: Arc<Mutex<bool>>,
+    pub(crate) cannot_remove: Arc<AtomicBool>,
+    /// How much older its clients are than they look.
+    older_by: Duration,
+    /// What somebody else does once, between a reading and the writing that follows.
+    other: Arc<Mutex<Option<Box<dyn FnOnce(&MemoryRegistry) + Send>>>>,
+    /// Where so many writers wait for each other.
+    meeting: Arc<Mutex<Option<(Arc<tokio::sync::Barrier>, usize)>>>,
+}
+
+impl Recording {
+    /// Clients that registered yesterday.
+    async fn with_unused(count: usize) -> Self {
+        let store = Self { older_by: Duration::from_secs(86_400), ..Self::default() };
+        for n in 0..count {
+            store.insert(Client::builder(n.to_string()).build().unwrap(), Origin::Registered).await.unwrap();
+        }
+        store
+    }
+
+    fn meanwhile(&self, id: &str, decide: Decision) {
+        let id = id.to_owned();
+        *self.other.lock().unwrap() = Some(Box::new(move |store| decide(store, &id)));
+    }
+
+    async fn before_writing(&self) {
+        let other = self.other.lock().unwrap().take();
+        if let Some(other) = other {
+            other(&self.inner);
+        }
+        let meeting = match &mut *self.meeting.lock().unwrap() {
+            Some((meeting, writers)) if *writers > 0 => {
+                *writers -= 1;
+                Some(Arc::clone(meeting))
+            }
+            _ => None,
+        };
+        if let Some(meeting) = meeting {
+            meeting.wait().await;
+        }
+    }
 }
 
 mod recording {
@@ -841,7 +1229,31 @@ mod recording {
         }
 
         fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-            RegistryStore::replace(&self.inner, client)
+            async move {
+                self.before_writing().await;
+                RegistryStore::replace(&self.inner, client).await
+            }
+            .boxed()
+        }
+
+        fn replace_unchanged<'a>(
+            &'a self,
+            known: &'a Client,
+            client: Client,
+        ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+            async move {
+                self.before_writing().await;
+                self.inner.replace_unchanged(known, client).await
+            }
+            .boxed()
+        }
+
+        fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+            async move {
+                self.before_writing().await;
+                self.inner.remove_unchanged(known).await
+            }
+            .boxed()
         }
 
         fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -849,7 +1261,11 @@ mod recording {
         }
 
         fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-            RegistryStore::remove(&self.inner, client_id)
+            async move {
+                self.before_writing().await;
+                RegistryStore::remove(&self.inner, client_id).await
+            }
+            .boxed()
         }
 
         fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -868,13 +1284,21 @@ mod recording {
             RegistryStore::list(&self.inner, after, limit)
         }
 
-        fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-            self.failure().unwrap_or_else(|| self.inner.count_registered())
+        fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+            self.failure().unwrap_or_else(|| self.inner.count(origin))
         }
 
-        fn remove_unused(&self, before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        fn remove_unused(
+            &self,
+            origin: Origin,
+            before: SystemTime,
+            most: u64,
+        ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
             self.removals.lock().unwrap().push((before, most));
-            self.inner.remove_unused(before, most)
+            if self.cannot_remove.load(Ordering::SeqCst) {
+                return ready(Err(RegistryError::transient("no time"))).boxed();
+            }
+            self.inner.remove_unused(origin, before + self.older_by, most)
         }
     }
 }

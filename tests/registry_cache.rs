@@ -2,16 +2,18 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::{BoxFuture, FutureExt, join_all};
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    CacheOptions, CachedRegistry, Change, Client, ClientStatus, MemoryRegistry, Origin, RegistryError, RegistrySource,
-    RegistryStore,
+    CacheOptions, CachedRegistry, Change, Client, ClientStatus, MemoryRegistry, Origin, RegistrationPolicy,
+    RegistrationService, RegistryError, RegistrySource, RegistryStore,
 };
 
 use crate::contract::contract;
+use crate::registration::Recording;
 
 /// A source under the test's thumb.
 #[derive(Clone)]
@@ -379,4 +381,52 @@ async fn changes_are_followed() {
     assert_eq!(ask_both().await, 3);
     registry.follow(futures::stream::iter([Change::Reset])).await;
     assert_eq!(ask_both().await, 5);
+}
+
+#[tokio::test]
+async fn clients_that_are_evicted_push_no_other_client_out() {
+    let memory = MemoryRegistry::new();
+    let registry = CachedRegistry::new(memory.clone());
+    registry.insert(client("app"), Origin::Configured).await.unwrap();
+    assert!(registry.find_client("app").await.unwrap().is_some());
+    let look_ups = registry.stats().source_look_ups;
+    let policy = RegistrationPolicy::new().most_registrations(3);
+    let service = RegistrationService::new(registry.clone(), "https://as.example/register", policy).unwrap();
+    for _ in 0..20 {
+        let body = r#"{"redirect_uris": ["http://127.0.0.1/"], "token_endpoint_auth_method": "none"}"#;
+        let request = http::Request::post("/register").header("content-type", "application/json");
+        let request = request.body(http_body_util::Full::<bytes::Bytes>::from(body)).unwrap();
+        assert_eq!(service.clone().oneshot(request).await.unwrap().status(), 201);
+        assert!(registry.find_client("app").now_or_never().unwrap().unwrap().is_some());
+    }
+    assert_eq!(memory.len(), 4);
+    assert_eq!(registry.stats().source_look_ups, look_ups);
+}
+
+#[tokio::test]
+async fn a_client_that_is_evicted_is_forgotten() {
+    let registry = CachedRegistry::new(MemoryRegistry::new());
+    for id in ["old", "used"] {
+        registry.insert(client(id), Origin::Registered).await.unwrap();
+        assert!(registry.find_client(id).await.unwrap().is_some());
+    }
+    registry.touch("used", SystemTime::now()).await.unwrap();
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    assert_eq!(registry.remove_unused(Origin::Registered, tomorrow, u64::MAX).await.unwrap(), ["old"]);
+    assert!(registry.find_client("old").await.unwrap().is_none());
+    assert!(registry.find_client("used").now_or_never().unwrap().unwrap().is_some());
+}
+
+/// Nobody knows whom it took away.
+#[tokio::test]
+async fn a_removal_that_fails_forgets_all_clients() {
+    let store = Recording::default();
+    let registry = CachedRegistry::new(store.clone());
+    registry.insert(client("app"), Origin::Registered).await.unwrap();
+    assert!(registry.find_client("app").await.unwrap().is_some());
+    // The removal was done, and the answer got lost.
+    store.remove("app").await.unwrap();
+    store.cannot_remove.store(true, Ordering::SeqCst);
+    assert!(registry.remove_unused(Origin::Registered, SystemTime::now(), 1).await.is_err());
+    assert!(registry.find_client("app").await.unwrap().is_none());
 }

@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use tower_oauth_client_validation::{
     Client, ClientKind, ClientStatus, GrantTypes, HttpRegistry, HttpRegistryBuilder, RegistryError, RegistrySource,
-    ResponseType, ResponseTypes,
+    ResponseType, ResponseTypes, verify_client_secret,
 };
 
 /// A server that answers each request alike, and keeps what it was asked.
@@ -108,6 +108,45 @@ async fn a_client_of_hydra_is_read_as_it_is() {
     let client = Server::json(left_out).await.find("photo-app").await.unwrap().unwrap();
     assert_eq!(client.response_types(), ResponseTypes::CODE);
     assert_eq!(client.grant_types(), GrantTypes::AUTHORIZATION_CODE);
+}
+
+#[tokio::test]
+async fn metadata_that_a_client_may_have_written_gives_no_privileges() {
+    let digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    let mut written = hydra();
+    for (name, value) in [
+        ("trusted", json!(true)),
+        ("scope", json!("openid * photos:read")),
+        ("default_scope", json!("openid photos:read")),
+        ("client_secret_sha256", json!(digest)),
+        ("registration_access_token_sha256", json!(digest)),
+        ("disabled", json!(true)),
+        ("expires_at", json!(4_000_000_000_u64)),
+    ] {
+        written[name] = value;
+    }
+    let server = Server::json(written.clone()).await;
+    let client = server.find("photo-app").await.unwrap().unwrap();
+    assert!(!client.is_trusted() && !verify_client_secret(&client, "secret"));
+    assert!(client.metadata().unwrap().keys().all(|name| !name.ends_with("_sha256")));
+    let scopes = client.allowed_scopes().unwrap();
+    assert!(scopes.contains("openid") && scopes.contains("photos:read") && !scopes.contains("admin"));
+    assert_eq!(client.default_scopes().unwrap().as_str(), "openid photos:read");
+    // What only narrows is taken.
+    assert_eq!(client.status(), ClientStatus::Disabled);
+    assert!(client.expires_at().is_some());
+
+    // Not "none at all", but what clients without a list get.
+    written["scope"] = json!("*");
+    let starred = Server::json(written.clone()).await;
+    let client = starred.find("photo-app").await.unwrap().unwrap();
+    assert_eq!((client.allowed_scopes(), client.default_scopes()), (None, None));
+
+    let operators = starred.builder().operator_members(true).build().unwrap();
+    let client = operators.find_client("photo-app").await.unwrap().unwrap();
+    assert!(client.is_trusted() && verify_client_secret(&client, "secret"));
+    assert!(client.allowed_scopes().unwrap().contains("admin"));
+    assert_eq!(client.default_scopes().unwrap().as_str(), "openid photos:read");
 }
 
 #[tokio::test]
@@ -247,6 +286,12 @@ async fn the_authorization_header_comes_from_a_hook() {
     let sent: Vec<_> = server.requests.lock().unwrap().iter().filter_map(|(_, header)| header.clone()).collect();
     assert_eq!(sent, ["Bearer 1", "Bearer 2"]);
     assert_eq!(server.paths().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_does_not_answer_ends_with_the_look_up() {
+    let registry = HttpRegistry::builder("http://127.0.0.1:9/clients").authorization(pending).build().unwrap();
+    assert!(registry.find_client("photo-app").await.unwrap_err().is_transient());
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ mod sqlite {
         for n in 0..20 {
             registry.insert(client(&format!("{n}")), Origin::Registered).await.unwrap();
         }
-        assert_eq!(registry.count_registered().await.unwrap(), 20);
+        assert_eq!(registry.count(Origin::Registered).await.unwrap(), 20);
     }
 
     #[tokio::test]

@@ -17,7 +17,8 @@ Options:
                             variable ALLOWED_MCP_CLIENTS; or a few for demonstration that are forgotten
                             at the end. [default: sqlite://clients.db, which begins with those for
                             demonstration]
-  --issuer URL              the issuer identifier [default: http://HOST:PORT]
+  --issuer URL              the issuer identifier; the endpoints are under its path
+                            [default: http://HOST:PORT]
   --profile oauth2|oauth21|mcp
                             what is asked of requests [default: oauth2]
   --registration open|token:T|off

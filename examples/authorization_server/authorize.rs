@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Form, State};
-use axum::http::header::{ALLOW, HOST, ORIGIN};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tower_oauth_client_validation::{
@@ -15,11 +15,13 @@ use url::{Position, Url};
 
 use crate::args::Documents;
 use crate::store::{Code, NoEntropy, Taken};
-use crate::{Server, pages};
+use crate::{Server, consent, pages};
 
 pub(crate) async fn authorize(
     State(server): State<Arc<Server>>,
     method: Method,
+    uri: Uri,
+    headers: HeaderMap,
     validated: Option<ValidatedRequest>,
     reported: Option<Extension<ReportedOutcome>>,
 ) -> Response {
@@ -32,6 +34,9 @@ pub(crate) async fn authorize(
     };
     if server.auto_approve {
         return approve(&server, &request, &method);
+    }
+    if let Some(elsewhere) = consent::at_the_issuers_name(&method, &uri, &headers, &server.issuer) {
+        return elsewhere;
     }
     match server.tickets.put(request.clone()) {
         Ok(ticket) => {
@@ -68,12 +73,8 @@ pub(crate) async fn decide(
     headers: HeaderMap,
     Form(decided): Form<Decided>,
 ) -> Response {
-    if !is_from_our_page(&headers, &server.issuer) {
-        return pages::message(
-            StatusCode::FORBIDDEN,
-            "This was not your decision",
-            "Another site tried to answer the question of this server for you. Nothing was sent to any application.",
-        );
+    if let Err(refused) = consent::refuse_other_sites(&headers, &server.issuer) {
+        return refused;
     }
     let Taken::First(request) = server.tickets.take(&decided.ticket, |_| true) else {
         return pages::message(
@@ -83,7 +84,10 @@ pub(crate) async fn decide(
         );
     };
     match decided.decision {
-        Decision::Approve => approve(&server, &request, &Method::POST),
+        Decision::Approve => match consent::judge_again(&request, &server.clients.source, &server.validator).await {
+            Ok(()) => approve(&server, &request, &Method::POST),
+            Err(refused) => refused,
+        },
         Decision::Deny => {
             let denied = AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request");
             request.error(&denied).into_http(&Method::POST)
@@ -101,23 +105,6 @@ fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Resp
 fn failed(request: &ValidatedRequest, method: &Method) -> Response {
     tracing::error!("the operating system gave no random bytes");
     request.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed")).into_http(method)
-}
-
-/// The ticket alone does not tell whose browser brings it: another site could fetch one and post it here. Old
-/// browsers send only `Origin`, programs neither.
-fn is_from_our_page(headers: &HeaderMap, issuer: &str) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site == "same-origin";
-    }
-    let Some(origin) = headers.get(ORIGIN) else {
-        return true;
-    };
-    let Some(origin) = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok()) else {
-        return false;
-    };
-    let is_issuer = Url::parse(issuer).is_ok_and(|issuer| issuer.origin() == origin.origin());
-    let authority = &origin[Position::BeforeHost..Position::AfterPort];
-    is_issuer || headers.get(HOST).is_some_and(|host| host == authority)
 }
 
 /// Only with `--report-only`: otherwise such a request does not get here.

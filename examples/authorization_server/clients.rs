@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, GrantTypes,
+    AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, FileWatch, GrantTypes,
     MemoryRegistry, MetadataDocumentRegistry, Origin, RedirectUri, RegistryError, RegistrySource, RegistryStore,
     StoreError,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Clients {
     /// Where clients can be registered, and their use is recorded.
     pub(crate) store: BoxStore,
     registry: Registry,
+    /// An edit of the file counts from then on.
+    _watch: Option<FileWatch>,
 }
 
 impl Clients {
@@ -39,6 +41,10 @@ impl Clients {
         }
         let registry = Registry::open(location.unwrap_or(&default)).await?;
         registry.migrate().await.map_err(OpenError::from)?;
+        let watch = match &registry {
+            Registry::File(file) => Some(file.watch().map_err(OpenError::from)?),
+            _ => None,
+        };
         let store = registry.store();
         if let (Some(store), None | Some(Location::Memory)) = (&store, location) {
             demonstrate(store, demo_callback).await?;
@@ -57,7 +63,7 @@ impl Clients {
                 (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
             }
         };
-        Ok(Self { source: Arc::clone(&held), held, store, registry })
+        Ok(Self { source: Arc::clone(&held), held, store, registry, _watch: watch })
     }
 
     /// Asks `documents` for clients that are not held here.
@@ -106,13 +112,13 @@ async fn demonstrate(store: &BoxStore, callback: &Url) -> Result<(), StartError>
                 for uri in client.redirect_uris() {
                     moved = moved.judged_redirect_uri(uri.clone());
                 }
-                store.replace(moved.build().map_err(StartError::Demo)?).await
+                store.replace_unchanged(&record.client, moved.build().map_err(StartError::Demo)?).await
             }
             _ => continue,
         };
         match written {
             // Another server, or an operator, was there first.
-            Ok(_) | Err(StoreError::AlreadyExists | StoreError::Missing) => {}
+            Ok(_) | Err(StoreError::AlreadyExists | StoreError::Missing | StoreError::Changed) => {}
             Err(error) => return Err(StartError::Store(error)),
         }
     }

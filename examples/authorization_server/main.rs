@@ -8,26 +8,31 @@
 mod args;
 mod authorize;
 mod clients;
+#[path = "../shared/consent.rs"]
+mod consent;
 mod metadata;
 mod pages;
 mod registration;
 #[path = "../shared/registry.rs"]
 mod registry;
+#[path = "../shared/serve.rs"]
+mod serve;
 mod start;
 mod store;
 mod token;
 
 use std::error::Error;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::response::Redirect;
 use axum::routing::{any, get, post};
-use tokio::net::TcpListener;
 use tower::Layer;
+use tower::util::MapRequestLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
@@ -43,9 +48,6 @@ use crate::store::{Code, Grant, OneTime};
 
 const DEMO_CALLBACK: &str = "/demo/callback";
 const REGISTER: &str = "/register";
-
-/// How long requests that are under way may go on after a signal.
-const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// All that the handlers share.
 struct Server {
@@ -99,10 +101,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let listener =
-        TcpListener::bind(&args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
-    let base = format!("http://{}", listener.local_addr()?);
-    let issuer = args.issuer.unwrap_or_else(|| base.clone());
+    let bound = serve::bind(&args.listen, args.issuer).await?;
+    let issuer = bound.issuer.clone();
     let mut clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
     if let Some(documents) = registration::documents(args.documents, args.profile)? {
         clients = clients.or_documents(documents);
@@ -123,26 +123,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         refresh_tokens: OneTime::new(Duration::from_secs(30 * 24 * 3600)),
     };
     let app = router(Arc::new(server))?;
-    let stop = stop_signal()?;
-
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on {base}")?;
-    stdout.flush()?;
-
-    let (stopping, mut stopped) = tokio::sync::watch::channel(());
-    let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
-        stop.await;
-        tracing::info!("shutting down");
-        drop(stopping);
-    });
-    tokio::select! {
-        result = serving.into_future() => result?,
-        () = async {
-            // The sender never sends: this is the signal.
-            let _ = stopped.changed().await;
-            tokio::time::sleep(SHUTDOWN).await;
-        } => tracing::warn!("gave up on requests that were still under way"),
-    }
+    bound.serve(app).await?;
     Ok(())
 }
 
@@ -162,6 +143,7 @@ fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
         }
         None => Router::new(),
     };
+    let issuer_path = metadata::issuer_path(&server.issuer);
     let router = router
         // The path of the issuer may have segments that older routers took for patterns.
         .without_v07_checks()
@@ -179,28 +161,27 @@ fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
             tracing::info_span!("request", method = %request.method(), path = request.uri().path())
         }))
         .with_state(server);
-    Ok(router)
+    Ok(under_the_issuer(&issuer_path, router))
 }
 
-/// Caught from now on, not only once the future is polled: whoever reads the address may send one at once.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        Ok(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
+/// All endpoints are under the path of the issuer, where it has one. At the root too, for a proxy in front that
+/// takes the path away.
+fn under_the_issuer(path: &str, router: Router) -> Router {
+    if path.is_empty() {
+        return router;
     }
-    #[cfg(not(unix))]
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
+    let (prefix, start) = (path.to_owned(), format!("{path}/"));
+    let strip = move |mut request: Request| {
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let inner = target.strip_prefix(&*prefix).filter(|inner| inner.starts_with('/'));
+        if let Some(inner) = inner.and_then(|inner| inner.parse().ok()) {
+            *request.uri_mut() = inner;
         }
-    })
+        request
+    };
+    Router::new()
+        // It may have segments that older routers took for patterns.
+        .without_v07_checks()
+        .route(path, get(async move || Redirect::permanent(&start)))
+        .fallback_service(MapRequestLayer::new(strip).layer(router))
 }

@@ -13,8 +13,12 @@ use crate::{REGISTER, Server, clients, registration};
 
 /// Where clients look for it: before the path of the issuer, where it has one (RFC 8414 §3.1).
 pub(crate) fn path(issuer: &str) -> String {
-    let issuer_path = Url::parse(issuer).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
-    format!("/.well-known/oauth-authorization-server{issuer_path}")
+    format!("/.well-known/oauth-authorization-server{}", issuer_path(issuer))
+}
+
+/// The path of the issuer without a slash at its end; empty where it has none.
+pub(crate) fn issuer_path(issuer: &str) -> String {
+    Url::parse(issuer).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }
 
 pub(crate) async fn document(State(server): State<Arc<Server>>) -> Json<Value> {

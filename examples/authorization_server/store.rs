@@ -1,6 +1,6 @@
 //! What the server remembers between requests: tickets, codes, refresh tokens.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,10 +9,14 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use subtle::ConstantTimeEq;
 use tower_oauth_client_validation::{CodeChallengeMethod, ValidatedRequest};
 
-/// Memory stays bounded whatever strangers send: the oldest entry goes first.
+/// Memory stays bounded whatever strangers send: what was used goes first, then the oldest.
 const CAPACITY: usize = 2_000;
+
+/// Between the two parts of a secret; neither holds one.
+const SEPARATOR: char = '.';
 
 /// 256 bits that nobody can guess, as text.
 pub(crate) fn secret() -> Result<String, NoEntropy> {
@@ -72,23 +76,20 @@ impl Code {
     }
 }
 
-/// Values that are handed out under a secret and taken back once.
+/// Values that are handed out under a secret and taken back once, or for another secret.
 #[derive(Debug)]
 pub(crate) struct OneTime<T> {
     life: Duration,
-    entries: Mutex<Entries<T>>,
+    entries: Mutex<HashMap<String, Entry<T>>>,
 }
 
-#[derive(Debug)]
-struct Entries<T> {
-    by_secret: HashMap<String, Entry<T>>,
-    by_age: VecDeque<(Instant, String)>,
-}
-
+/// All secrets for one value begin with one key, so that one entry knows them all, however often it was renewed.
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
-    taken: bool,
+    /// The one that is good now; `None` once it was taken.
+    secret: Option<String>,
+    end: Instant,
 }
 
 /// What is behind a secret.
@@ -102,45 +103,57 @@ pub(crate) enum Taken<T> {
 
 impl<T: Clone> OneTime<T> {
     pub(crate) fn new(life: Duration) -> Self {
-        Self { life, entries: Mutex::new(Entries { by_secret: HashMap::new(), by_age: VecDeque::new() }) }
+        Self { life, entries: Mutex::default() }
     }
 
     pub(crate) fn put(&self, value: T) -> Result<String, NoEntropy> {
-        let secret = secret()?;
+        self.put_under(secret()?, value)
+    }
+
+    /// A new secret for what was taken with this one.
+    pub(crate) fn renew(&self, taken: &str, value: T) -> Result<String, NoEntropy> {
+        self.put_under(key(taken).to_owned(), value)
+    }
+
+    fn put_under(&self, key: String, value: T) -> Result<String, NoEntropy> {
+        let secret = format!("{key}{SEPARATOR}{}", secret()?);
         let mut entries = self.entries();
-        while entries.by_age.len() >= CAPACITY {
-            entries.forget_oldest();
+        while entries.len() >= CAPACITY && !entries.contains_key(&key) {
+            // What was taken only tells thieves; what was not is still of use.
+            let least = entries.iter().min_by_key(|(_, entry)| (entry.secret.is_some(), entry.end));
+            let Some(least) = least.map(|(key, _)| key.clone()) else { break };
+            entries.remove(&least);
         }
-        entries.by_age.push_back((Instant::now() + self.life, secret.clone()));
-        entries.by_secret.insert(secret.clone(), Entry { value, taken: false });
+        let end = Instant::now() + self.life;
+        entries.insert(key, Entry { value, secret: Some(secret.clone()), end });
         Ok(secret)
     }
 
     /// A secret in the hands of somebody whom it does not belong to is as good as unknown, and stays good.
     pub(crate) fn take(&self, secret: &str, belongs: impl FnOnce(&T) -> bool) -> Taken<T> {
-        match self.entries().by_secret.get_mut(secret) {
+        match self.entries().get_mut(key(secret)) {
             Some(entry) if belongs(&entry.value) => {
                 let value = entry.value.clone();
-                if std::mem::replace(&mut entry.taken, true) { Taken::Again(value) } else { Taken::First(value) }
+                let is_good = entry.secret.as_ref().is_some_and(|good| good.as_bytes().ct_eq(secret.as_bytes()).into());
+                if is_good {
+                    entry.secret = None;
+                    Taken::First(value)
+                } else {
+                    Taken::Again(value)
+                }
             }
             _ => Taken::Unknown,
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, Entries<T>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry<T>>> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        while entries.by_age.front().is_some_and(|(end, _)| *end <= now) {
-            entries.forget_oldest();
-        }
+        entries.retain(|_, entry| entry.end > now);
         entries
     }
 }
 
-impl<T> Entries<T> {
-    fn forget_oldest(&mut self) {
-        if let Some((_, secret)) = self.by_age.pop_front() {
-            self.by_secret.remove(&secret);
-        }
-    }
+fn key(secret: &str) -> &str {
+    secret.split(SEPARATOR).next().unwrap_or(secret)
 }

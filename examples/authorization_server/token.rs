@@ -95,10 +95,10 @@ fn redeem_code(server: &Server, client: &Client, form: &Form) -> Result<Map<Stri
         (None, _) => {}
     }
     verify_pkce(code.challenge.as_ref(), form.get("code_verifier"))?;
-    issue(server, client, &code.grant, form)
+    issue(server, client, &code.grant, form, None)
 }
 
-/// Each refresh token is good for one use. A second use means that it was stolen, and ends them all
+/// Each refresh token is good for one use. A second use, however late, means that it was stolen, and ends them all
 /// (RFC 9700 §4.14.2).
 fn refresh(server: &Server, client: &Client, form: &Form) -> Result<Map<String, Value>, TokenError> {
     require_grant_type(client, GrantTypes::REFRESH_TOKEN)?;
@@ -111,7 +111,7 @@ fn refresh(server: &Server, client: &Client, form: &Form) -> Result<Map<String, 
         grant.client_id == client.id() && asks_too_much.is_none()
     };
     match server.refresh_tokens.take(presented, fits) {
-        Taken::First(grant) if !grant.is_revoked() => issue(server, client, &grant, form),
+        Taken::First(grant) if !grant.is_revoked() => issue(server, client, &grant, form, Some(presented)),
         Taken::First(_) => Err(TokenError::new("invalid_grant", "the refresh token was revoked")),
         Taken::Again(grant) => {
             grant.revoke();
@@ -138,7 +138,14 @@ fn judge_extent<'a>(grant: &'a Grant, form: &'a Form) -> Result<&'a str, TokenEr
     Ok(scope)
 }
 
-fn issue(server: &Server, client: &Client, grant: &Arc<Grant>, form: &Form) -> Result<Map<String, Value>, TokenError> {
+/// `renewed` is the refresh token that was presented, if one was.
+fn issue(
+    server: &Server,
+    client: &Client,
+    grant: &Arc<Grant>,
+    form: &Form,
+    renewed: Option<&str>,
+) -> Result<Map<String, Value>, TokenError> {
     let scope = judge_extent(grant, form)?;
     let mut tokens = Map::new();
     tokens.insert("access_token".to_owned(), secret()?.into());
@@ -148,7 +155,11 @@ fn issue(server: &Server, client: &Client, grant: &Arc<Grant>, form: &Form) -> R
         tokens.insert("scope".to_owned(), scope.into());
     }
     if client.grant_types().contains(GrantTypes::REFRESH_TOKEN) {
-        tokens.insert("refresh_token".to_owned(), server.refresh_tokens.put(Arc::clone(grant))?.into());
+        let refresh_token = match renewed {
+            Some(renewed) => server.refresh_tokens.renew(renewed, Arc::clone(grant)),
+            None => server.refresh_tokens.put(Arc::clone(grant)),
+        };
+        tokens.insert("refresh_token".to_owned(), refresh_token?.into());
     }
     Ok(tokens)
 }

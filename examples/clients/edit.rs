@@ -46,16 +46,19 @@ pub(crate) async fn one(
     let written = match action {
         Action::Revoke => store.revoke(id).await,
         Action::Remove => store.remove(id).await,
-        Action::Show | Action::Disable | Action::Enable => {
-            let record = store.record(id).await?.ok_or_else(|| about(id, StoreError::Missing))?;
-            if record.client.status() == ClientStatus::Revoked {
+        Action::Show | Action::Disable | Action::Enable => loop {
+            let known = store.record(id).await?.ok_or_else(|| about(id, StoreError::Missing))?.client;
+            if known.status() == ClientStatus::Revoked {
                 return Err(Failure::No(format!("client {id:?}: it is revoked, for good")));
             }
-            let disabled = matches!(action, Action::Disable);
-            let changed = record.client.to_builder().disabled(disabled).build();
+            let changed = known.to_builder().disabled(matches!(action, Action::Disable)).build();
             let changed = changed.map_err(|error| Failure::Broken(format!("client {id:?}: {error}")))?;
-            store.replace(changed).await.map(|_| ())
-        }
+            match store.replace_unchanged(&known, changed).await {
+                // The client itself did it: read it again.
+                Err(StoreError::Changed) => {}
+                replaced => break replaced.map(drop),
+            }
+        },
     };
     written.map_err(|error| about(id, error))?;
     report(&*store, id, done, out, format).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Form, Query, State};
 use axum::http::header::{ALLOW, LOCATION};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ use tower_oauth_client_validation::{AuthorizationError, ErrorCode, ValidatedRequ
 use crate::browser::Browser;
 use crate::store::{Code, Grant, NoEntropy, Taken, secret};
 use crate::upstream::Narrowed;
-use crate::{Server, pages};
+use crate::{Server, consent, pages};
 
 /// A person was asked whether this application may do this.
 #[derive(Clone)]
@@ -37,11 +37,16 @@ pub(crate) struct Forwarded {
 pub(crate) async fn authorize(
     State(server): State<Arc<Server>>,
     method: Method,
+    uri: Uri,
+    headers: HeaderMap,
     validated: Option<ValidatedRequest>,
 ) -> Response {
     let Some(request) = validated else {
         return (StatusCode::NO_CONTENT, [(ALLOW, "GET, HEAD, POST, OPTIONS")]).into_response();
     };
+    if let Some(elsewhere) = consent::at_the_issuers_name(&method, &uri, &headers, &server.issuer) {
+        return elsewhere;
+    }
     ask(&server, &request).unwrap_or_else(|NoEntropy| failed(&request, &method))
 }
 
@@ -71,13 +76,19 @@ pub(crate) async fn decide(
     headers: HeaderMap,
     Form(decided): Form<Decided>,
 ) -> Response {
+    if let Err(refused) = consent::refuse_other_sites(&headers, &server.issuer) {
+        return refused;
+    }
     let ticket = decided.ticket;
     let taken = server.asked.take(&ticket, |asked| server.browser.has(&headers, &ticket, &asked.mark));
     let Taken::First(Asked { request, .. }) = taken else {
         return start_again();
     };
     let mut response = match decided.decision {
-        Decision::Approve => forward(&server, &request).unwrap_or_else(|NoEntropy| failed(&request, &Method::POST)),
+        Decision::Approve => match consent::judge_again(&request, &server.clients.source, &server.validator).await {
+            Ok(()) => forward(&server, &request).unwrap_or_else(|NoEntropy| failed(&request, &Method::POST)),
+            Err(refused) => refused,
+        },
         Decision::Deny => denied(&request, &Method::POST),
     };
     server.browser.clear(&mut response, &ticket);

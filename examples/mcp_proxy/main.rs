@@ -12,7 +12,11 @@
 
 mod args;
 mod browser;
+#[path = "../shared/consent.rs"]
+mod consent;
 mod flow;
+#[path = "../shared/serve.rs"]
+mod serve;
 mod upstream;
 
 // As in the other example.
@@ -24,7 +28,6 @@ mod store;
 mod token;
 
 use std::error::Error;
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,12 +36,12 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tower::Layer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_oauth_client_validation::{
     BoxRegistry, BoxStore, ClientValidationLayer, DEFAULT_BODY_LIMIT, Environment, GrantTypes, Policy,
-    RegistrationPolicy, RegistrationService, RegistrySource, RegistryStore, UpstreamRegistration, server_metadata,
+    RegistrationPolicy, RegistrationService, RegistrySource, RegistryStore, UpstreamRegistration, Validator,
+    server_metadata,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -54,7 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// All that the handlers share.
 struct Server {
     issuer: String,
-    policy: Policy,
+    validator: Validator,
     clients: Clients,
     upstream: Upstream,
     browser: Browser,
@@ -109,14 +112,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let listener =
-        TcpListener::bind(&args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
-    let base = format!("http://{}", listener.local_addr()?);
-    let issuer = args.issuer.unwrap_or_else(|| base.clone());
+    let bound = serve::bind(&args.listen, args.issuer).await?;
+    let issuer = bound.issuer.clone();
     let upstream = Upstream::discover(&args.upstream, args.upstream_client, &format!("{issuer}/callback")).await?;
     let registry = Environment::from_process().into_registry();
     let server = Server {
-        policy: Policy::mcp().issuer(&issuer),
+        validator: Validator::new(Policy::mcp().issuer(&issuer)),
         browser: Browser::of(&issuer),
         issuer,
         clients: Clients { source: registry.clone().boxed(), store: registry.boxed_store() },
@@ -127,16 +128,12 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         refresh_tokens: OneTime::new(Duration::from_secs(30 * 24 * 3600)),
     };
     let app = router(Arc::new(server))?;
-
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on {base}")?;
-    stdout.flush()?;
-    axum::serve(listener, app).await?;
+    bound.serve(app).await?;
     Ok(())
 }
 
 fn router(server: Arc<Server>) -> Result<Router, Box<dyn Error>> {
-    let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source)).policy(server.policy.clone());
+    let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source)).validator(server.validator.clone());
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
     let router = Router::new()
         .route("/authorize", any(flow::authorize).layer(validation))
@@ -167,7 +164,7 @@ fn registration(server: &Server) -> Result<Router, Box<dyn Error>> {
 }
 
 async fn metadata(State(server): State<Arc<Server>>) -> Json<Value> {
-    let mut document = server_metadata(&server.policy)
+    let mut document = server_metadata(server.validator.policy())
         .authorization_endpoint(server.url("/authorize"))
         .token_endpoint(server.url("/token"))
         .registration_endpoint(server.url("/register"))

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use memchr::{memchr, memchr2, memchr3};
-
 /// A parameter that the crate reads (RFC 6749 §4.1.1, RFC 7636, RFC 8707, RFC 9101, OpenID Connect Core).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -75,6 +73,10 @@ impl Parameter {
         }
     }
 
+    fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
     fn from_name(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"client_id" => Self::ClientId,
@@ -132,24 +134,18 @@ pub enum ParameterFault {
 /// assert_eq!(request.get(Parameter::ClientId), None);
 /// assert_eq!(request.fault(Parameter::ClientId), Some(ParameterFault::Repeated));
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct AuthorizationRequest {
-    /// The decoded values, end to end.
+    /// Query and body, each value decoded where it stood; or just the values, end to end.
     text: String,
-    slots: [Slot; COUNT],
+    spans: [Span; COUNT],
+    faults: [Option<ParameterFault>; COUNT],
     resources: Vec<Span>,
-    any_fault: bool,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Slot {
-    span: Span,
-    seen: bool,
-    fault: Option<ParameterFault>,
+    seen: u16,
 }
 
 /// Where in the text a value is. 32 bits keep requests small while they are moved about.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Span {
     start: u32,
     end: u32,
@@ -158,6 +154,10 @@ pub(super) struct Span {
 impl Span {
     fn is_empty(self) -> bool {
         self.start == self.end
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
     }
 }
 
@@ -170,23 +170,15 @@ impl AuthorizationRequest {
         let length = query.len().saturating_add(body.len());
         let (query, body) = if u32::try_from(length).is_ok() { (query, body) } else { (&[][..], &[][..]) };
         let mut parser = Parser {
-            decoded: Vec::with_capacity(query.len() + body.len()),
-            slots: [Slot::default(); COUNT],
+            text: Vec::with_capacity(query.len() + body.len()),
+            spans: [Span::default(); COUNT],
+            faults: [None; COUNT],
             resources: Vec::new(),
-            any_fault: false,
+            seen: 0,
         };
         parser.read(query);
         parser.read(body);
-        // What was ignored is not kept for as long as the request is.
-        if parser.decoded.capacity() > 2 * parser.decoded.len() + 1024 {
-            parser.decoded.shrink_to_fit();
-        }
-        Self {
-            text: String::from_utf8(parser.decoded).expect("each value was kept only when it is UTF-8"),
-            slots: parser.slots,
-            resources: parser.resources,
-            any_fault: parser.any_fault,
-        }
+        parser.finish()
     }
 
     /// The value, where there is a usable one. For `resource` the first one, see
@@ -199,15 +191,12 @@ impl AuthorizationRequest {
     /// What is wrong with it.
     #[must_use]
     pub fn fault(&self, parameter: Parameter) -> Option<ParameterFault> {
-        self.slots[parameter as usize].fault
+        self.faults[parameter as usize]
     }
 
     /// The first parameter that something is wrong with.
     #[must_use]
     pub fn first_fault(&self) -> Option<(Parameter, ParameterFault)> {
-        if !self.any_fault {
-            return None;
-        }
         Parameter::ALL.iter().find_map(|parameter| Some((*parameter, self.fault(*parameter)?)))
     }
 
@@ -217,125 +206,213 @@ impl AuthorizationRequest {
     }
 
     pub(super) fn span(&self, parameter: Parameter) -> Option<Span> {
-        let slot = &self.slots[parameter as usize];
-        (slot.fault.is_none() && !slot.span.is_empty()).then_some(slot.span)
+        let span = self.spans[parameter as usize];
+        (self.fault(parameter).is_none() && !span.is_empty()).then_some(span)
     }
 
     pub(super) fn value(&self, span: Span) -> &str {
-        &self.text[span.start as usize..span.end as usize]
+        &self.text[span.range()]
     }
 }
+
+/// The same parameters; what is ignored makes no difference.
+impl PartialEq for AuthorizationRequest {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |parameter: &Parameter| self.get(*parameter) == other.get(*parameter);
+        self.faults == other.faults && Parameter::ALL.iter().all(same) && self.resources().eq(other.resources())
+    }
+}
+
+impl Eq for AuthorizationRequest {}
 
 /// Names only: values are not for logs.
 impl fmt::Debug for AuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let present = Parameter::ALL.iter().filter(|parameter| self.slots[**parameter as usize].seen);
+        let present = Parameter::ALL.iter().filter(|parameter| self.seen & parameter.bit() != 0);
         f.debug_tuple("AuthorizationRequest").field(&present.collect::<Vec<_>>()).finish()
     }
 }
 
 struct Parser {
-    decoded: Vec<u8>,
-    slots: [Slot; COUNT],
+    text: Vec<u8>,
+    spans: [Span; COUNT],
+    faults: [Option<ParameterFault>; COUNT],
     resources: Vec<Span>,
-    any_fault: bool,
+    seen: u16,
 }
 
 impl Parser {
-    fn read(&mut self, mut input: &[u8]) {
-        while !input.is_empty() {
-            let name_end = memchr2(b'=', b'&', input).unwrap_or(input.len());
-            let (name, rest) = input.split_at(name_end);
+    fn read(&mut self, input: &[u8]) {
+        let mut at = self.text.len();
+        self.text.extend_from_slice(input);
+        while at < self.text.len() {
+            let (parameter, name_length) = read_name(&self.text[at..]);
+            at += name_length;
             // What follows a `=` is the value; a name without one has an empty value.
-            let value = rest.strip_prefix(b"=").unwrap_or_default();
-            let after_value = match recognise(name) {
-                Some(parameter) => self.take(parameter, value),
-                None => skip_value(value),
+            if self.text.get(at) == Some(&b'=') {
+                at += 1;
+            }
+            at = match parameter {
+                Some(parameter) => self.take(parameter, at),
+                None => at + position(b'&', &self.text[at..]),
             };
-            input = if rest.first() == Some(&b'=') { after_value } else { rest.get(1..).unwrap_or_default() };
+            // The `&`.
+            at += 1;
         }
     }
 
-    /// Takes the value up to `&`, and returns what follows.
-    fn take<'i>(&mut self, parameter: Parameter, input: &'i [u8]) -> &'i [u8] {
-        let start = self.decoded.len();
-        let (rest, decoded) = self.decode(input);
-        let fault = decoded.and_then(|()| check_text(parameter, &self.decoded[start..])).err();
-        if fault.is_some() {
-            self.decoded.truncate(start);
-        }
-        let span = Span { start: offset(start), end: offset(self.decoded.len()) };
-        let slot = &mut self.slots[parameter as usize];
+    /// Takes the value from here up to `&`, and returns where it ends.
+    fn take(&mut self, parameter: Parameter, start: usize) -> usize {
+        let (end, decoded) = self.decode(start);
+        let (length, fault) = match decoded.and_then(|length| check_text(parameter, &self.text[start..start + length]))
+        {
+            Ok(value) => (value.len(), None),
+            Err(fault) => (0, Some(fault)),
+        };
+        let span = Span { start: offset(start), end: offset(start + length) };
+        let index = parameter as usize;
         if parameter == Parameter::Resource {
             if !span.is_empty() {
                 self.resources.push(span);
             }
-            slot.fault = slot.fault.or(fault);
-        } else if slot.seen {
-            slot.fault = Some(ParameterFault::Repeated);
+            self.faults[index] = self.faults[index].or(fault);
+        } else if self.seen & parameter.bit() != 0 {
+            self.faults[index] = Some(ParameterFault::Repeated);
         } else {
-            slot.fault = fault;
+            self.faults[index] = fault;
         }
-        if slot.span.is_empty() {
-            slot.span = span;
+        if self.spans[index].is_empty() {
+            self.spans[index] = span;
         }
-        slot.seen = true;
-        self.any_fault |= slot.fault.is_some();
-        rest
+        self.seen |= parameter.bit();
+        end
     }
 
-    /// Decodes up to `&`; what follows it is returned even where decoding fails.
-    fn decode<'i>(&mut self, mut input: &'i [u8]) -> (&'i [u8], Result<(), ParameterFault>) {
-        while let Some(at) = memchr3(b'&', b'%', b'+', input) {
-            self.decoded.extend_from_slice(&input[..at]);
-            let rest = &input[at + 1..];
-            match input[at] {
-                b'&' => return (rest, Ok(())),
-                b'+' => {
-                    self.decoded.push(b' ');
-                    input = rest;
-                }
-                _ => {
-                    let Some((byte, rest)) = unescape(rest) else {
-                        return (skip_value(rest), Err(ParameterFault::Undecodable));
-                    };
-                    self.decoded.push(byte);
-                    input = rest;
-                }
+    /// Decodes a value where it stands, which never gets longer: where it ends, and its length once decoded.
+    fn decode(&mut self, start: usize) -> (usize, Result<usize, ParameterFault>) {
+        let text = &mut self.text;
+        let (mut read, mut written, mut fault) = (start, start, None);
+        loop {
+            let plain = first_below(b',', &text[read..]);
+            if written != read && plain != 0 {
+                text.copy_within(read..read + plain, written);
             }
+            read += plain;
+            written += plain;
+            let (byte, width) = match text.get(read) {
+                None | Some(b'&') => return (read, fault.map_or(Ok(written - start), Err)),
+                Some(b'+') => (b' ', 1),
+                Some(b'%') => unescape(&text[read + 1..]).map_or_else(
+                    || {
+                        fault = Some(ParameterFault::Undecodable);
+                        (b'%', 1)
+                    },
+                    |byte| (byte, 3),
+                ),
+                Some(other) => (*other, 1),
+            };
+            text[written] = byte;
+            read += width;
+            written += 1;
         }
-        self.decoded.extend_from_slice(input);
-        (&[], Ok(()))
+    }
+
+    fn finish(mut self) -> AuthorizationRequest {
+        // What was ignored is not kept for as long as the request is, unless it is little.
+        let kept: usize = self.spans.iter().map(|span| span.range().len()).sum();
+        if self.text.len() > 2 * kept + 1024 {
+            self.keep_values();
+        }
+        let text = String::from_utf8(std::mem::take(&mut self.text)).unwrap_or_else(|error| {
+            self.text = error.into_bytes();
+            self.keep_values();
+            String::from_utf8(std::mem::take(&mut self.text)).expect("each value was kept only when it is UTF-8")
+        });
+        let Self { spans, faults, resources, seen, .. } = self;
+        AuthorizationRequest { text, spans, faults, resources, seen }
+    }
+
+    /// Drops what is in no value.
+    fn keep_values(&mut self) {
+        let mut values = Vec::new();
+        for span in self.spans.iter_mut().chain(&mut self.resources) {
+            let start = offset(values.len());
+            values.extend_from_slice(&self.text[span.range()]);
+            *span = Span { start, end: offset(values.len()) };
+        }
+        self.text = values;
     }
 }
 
-/// What follows the next `&`.
-fn skip_value(input: &[u8]) -> &[u8] {
-    memchr(b'&', input).map_or(&[], |end| &input[end + 1..])
+/// The parameter that is named here, and the length of the name as it stands.
+fn read_name(input: &[u8]) -> (Option<Parameter>, usize) {
+    // No byte of our names is below `>`, so that the first one below is mostly the `=`.
+    let plain = first_below(b'>', input);
+    match input.get(plain) {
+        None | Some(b'=' | b'&') => (Parameter::from_name(&input[..plain]), plain),
+        Some(_) => {
+            let end = input.iter().position(|byte| matches!(byte, b'=' | b'&')).unwrap_or(input.len());
+            (recognise_encoded(&input[..end]), end)
+        }
+    }
 }
 
-fn check_text(parameter: Parameter, decoded: &[u8]) -> Result<(), ParameterFault> {
+fn position(needle: u8, input: &[u8]) -> usize {
+    memchr::memchr(needle, input).unwrap_or(input.len())
+}
+
+/// Where the first byte below an ASCII character is, or the length where there is none.
+///
+/// Eight bytes at a time and inlined: most values are twenty bytes long, where a call costs more than a search.
+#[inline]
+fn first_below(limit: u8, input: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH_BITS: u64 = ONES << 7;
+    let mut rest = input;
+    while let Some((bytes, after)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*bytes);
+        // The high bit of each byte below the limit; only the lowest bit that is set is sure to be right.
+        let below = word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH_BITS;
+        if below != 0 {
+            return input.len() - rest.len() + below.trailing_zeros() as usize / 8;
+        }
+        rest = after;
+    }
+    let in_rest = rest.iter().position(|byte| *byte < limit).unwrap_or(rest.len());
+    input.len() - rest.len() + in_rest
+}
+
+/// The byte of the two hexadecimal digits that the input begins with.
+fn unescape(input: &[u8]) -> Option<u8> {
+    let &[high, low] = input.first_chunk()?;
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+fn check_text(parameter: Parameter, decoded: &[u8]) -> Result<&[u8], ParameterFault> {
     if !decoded.is_ascii() && std::str::from_utf8(decoded).is_err() {
         return Err(ParameterFault::Undecodable);
     }
     // RFC 6749 appendix A.5 allows less; any text but control characters is what clients send.
-    if matches!(parameter, Parameter::State | Parameter::Nonce) && decoded.iter().any(u8::is_ascii_control) {
+    let is_opaque = matches!(parameter, Parameter::State | Parameter::Nonce);
+    // Without a way out in the middle, which is faster for so few bytes.
+    if is_opaque && decoded.iter().fold(false, |any, byte| any | byte.is_ascii_control()) {
         return Err(ParameterFault::ControlCharacter);
     }
-    Ok(())
+    Ok(decoded)
 }
 
 fn offset(length: usize) -> u32 {
     u32::try_from(length).expect("decoding never lengthens, and longer input is not read")
 }
 
-fn recognise(name: &[u8]) -> Option<Parameter> {
-    if let Some(parameter) = Parameter::from_name(name) {
-        return Some(parameter);
-    }
-    if !name.contains(&b'%') {
-        return None;
-    }
+/// `None` too for a name without escapes.
+fn recognise_encoded(name: &[u8]) -> Option<Parameter> {
     // A broken escape stays as it is, and no recognised name holds a `%`.
     let mut decoded = [0; LONGEST_NAME];
     let mut length = 0;
@@ -348,16 +425,4 @@ fn recognise(name: &[u8]) -> Option<Parameter> {
         return None;
     }
     Parameter::from_name(&decoded[..length])
-}
-
-/// The byte of the two hexadecimal digits that the input begins with, and what follows them.
-fn unescape(input: &[u8]) -> Option<(u8, &[u8])> {
-    let (&[high, low], rest) = input.split_first_chunk()?;
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    };
-    Some((digit(high)? << 4 | digit(low)?, rest))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::client::{Client, ResponseType, Scope, tokens};
 
 use super::proven::ProvenRequest;
-use super::request::{Parameter, Span};
+use super::request::{AuthorizationRequest, Parameter, Span};
 use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode, SerializeParametersError};
 use super::{AuthorizationError, Reason, Rejection};
 
@@ -97,7 +97,7 @@ impl ValidatedRequest {
     #[must_use]
     pub fn scope(&self) -> &str {
         match &self.0.scope {
-            GrantedScope::Requested(span) => self.0.proven.request().value(*span),
+            GrantedScope::Requested(span) => self.request().value(*span),
             GrantedScope::Other(scope) => scope.as_str(),
         }
     }
@@ -140,13 +140,33 @@ impl ValidatedRequest {
 
     /// The resources that the token is for (RFC 8707).
     pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.0.proven.request().resources()
+        self.request().resources()
+    }
+
+    /// The request as it was read: for judging it again after a consent page, since a client may be disabled
+    /// meanwhile.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use tower_oauth_client_validation::{AuthorizationRequest, Client, Policy, Validator};
+    /// # let client = Client::builder("app").redirect_uri("https://app.example/cb").build()?;
+    /// # let validator = Validator::new(Policy::oauth2());
+    /// # let request = AuthorizationRequest::parse(b"client_id=app&response_type=code", b"");
+    /// let validated = validator.validate(request, Some(Arc::new(client.clone()))).unwrap();
+    ///
+    /// let found = client.to_builder().disabled(true).build()?;
+    /// assert!(validator.validate(validated.request().clone(), Some(Arc::new(found))).is_err());
+    /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
+    /// ```
+    #[must_use]
+    pub fn request(&self) -> &AuthorizationRequest {
+        self.0.proven.request()
     }
 
     /// Any parameter, as it was requested.
     #[must_use]
     pub fn parameter(&self, parameter: Parameter) -> Option<&str> {
-        self.0.proven.request().get(parameter)
+        self.request().get(parameter)
     }
 
     /// A success response: the parameters given, and `state` and `iss`.

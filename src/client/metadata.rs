@@ -189,9 +189,23 @@ pub(crate) fn holds_private_key(jwks: &Value) -> bool {
     keys.chain([jwks]).any(|key| PRIVATE_MEMBERS.iter().any(|member| key.get(member).is_some()))
 }
 
+/// Whether this is a URI that may be shown as a link: no script, and nothing that a browser reads another way than a
+/// person does (no userinfo, white space or backslash).
+#[cfg(any(feature = "registration", feature = "metadata-document"))]
+pub(crate) fn is_web_uri(value: &Value, schemes: &[&str]) -> bool {
+    let Some(uri) = value.as_str() else {
+        return false;
+    };
+    let is_plain = !uri.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
+    let scheme = uri.split_once("://").map(|(scheme, _)| scheme);
+    let has_scheme = scheme.is_some_and(|scheme| schemes.iter().any(|name| scheme.eq_ignore_ascii_case(name)));
+    let is_plain_url = |url: url::Url| url.has_host() && url.username().is_empty() && url.password().is_none();
+    is_plain && has_scheme && url::Url::parse(uri).is_ok_and(is_plain_url)
+}
+
 /// Members that only an operator or the server itself sets: from outside they would give privileges, and they
 /// are not for showing.
-#[cfg(any(feature = "registration", feature = "metadata-document"))]
+#[cfg(any(feature = "http-registry", feature = "metadata-document", feature = "registration"))]
 pub(crate) fn is_operator_member(name: &str) -> bool {
     matches!(name, "trusted" | "disabled" | "revoked" | "expires_at" | "default_scope") || name.ends_with("_sha256")
 }

@@ -13,8 +13,10 @@ use serde_json::{Map, Value};
 
 use self::metadata::AUTH_METHOD;
 pub use self::metadata::MetadataError;
+#[cfg(any(feature = "http-registry", feature = "metadata-document", feature = "registration"))]
+pub(crate) use self::metadata::is_operator_member;
 #[cfg(any(feature = "registration", feature = "metadata-document"))]
-pub(crate) use self::metadata::{holds_private_key, is_operator_member};
+pub(crate) use self::metadata::{holds_private_key, is_web_uri};
 use self::redirect_uri::LoopbackRule;
 #[cfg(feature = "metadata-document")]
 pub(crate) use self::redirect_uri::is_dot_segment;

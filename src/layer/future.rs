@@ -14,7 +14,8 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::body::{ReadBody, Reading, RequestBodies, ResponseBodies};
-use super::{ReportedOutcome, Settings, Shared, UnregisteredClient, log};
+use super::metrics::LookUp;
+use super::{ReportedOutcome, Settings, Shared, UnregisteredClient, log, metrics};
 use crate::authorization::response::{AnswerTo, reject};
 use crate::authorization::{AuthorizationRequest, Reason, Rejection, ValidatedRequest};
 use crate::client::Client;
@@ -28,37 +29,32 @@ pin_project! {
         R: RegistrySource,
         M: RequestBodies<ReqBody>,
     {
+        // Beside the stages, so that it stays where it is while they change.
+        waiting: Option<Waiting<S, R, M::Inner>>,
         #[pin]
-        stage: Stage<S, R, M, ReqBody>,
+        stage: Stage<S::Future, LookUp<R::Future>, ReqBody>,
     }
 }
 
 pin_project! {
     #[project = StageProjection]
-    pub(super) enum Stage<S, R, M, ReqBody>
-    where
-        S: Service<Request<M::Inner>>,
-        R: RegistrySource,
-        M: RequestBodies<ReqBody>,
-    {
-        Reading { reading: Reading<ReqBody>, waiting: Option<(Parts, Pending<S, R>)> },
-        LookingUp { #[pin] look_up: R::Future, waiting: Option<Waiting<S, R, M::Inner>> },
-        Inner { #[pin] future: S::Future },
+    enum Stage<F, L, ReqBody> {
+        Reading { reading: Reading<ReqBody> },
+        LookingUp { #[pin] look_up: L },
+        Inner { #[pin] future: F },
         Answer { response: Option<Response<Bytes>> },
     }
 }
 
-/// What is needed until the decision. Holds the inner service that was polled ready, and thereby its permits.
-pub(super) struct Pending<S, R> {
+/// A request that waits for the decision. Holds the inner service that was polled ready, and thereby its permits.
+pub(super) struct Waiting<S, R, B> {
     pub(super) inner: S,
     pub(super) shared: Arc<Shared<R>>,
-}
-
-/// A request whose client is being looked up.
-pub(super) struct Waiting<S, R, B> {
-    pending: Pending<S, R>,
-    asked: AuthorizationRequest,
-    request: Request<B>,
+    pub(super) parts: Parts,
+    /// `None` while it is read, and where it cannot be handed on.
+    pub(super) body: Option<B>,
+    /// Empty until it is read.
+    pub(super) asked: AuthorizationRequest,
 }
 
 impl<S, R, M, ReqBody> ResponseFuture<S, R, M, ReqBody>
@@ -67,152 +63,121 @@ where
     R: RegistrySource,
     M: RequestBodies<ReqBody>,
 {
-    pub(super) fn new(stage: Stage<S, R, M, ReqBody>) -> Self {
-        Self { stage }
+    /// Judges the query.
+    pub(super) fn judge(mut waiting: Waiting<S, R, M::Inner>) -> Self {
+        waiting.parse(b"");
+        match waiting.look_up() {
+            Ok(look_up) => Self { waiting: Some(waiting), stage: Stage::LookingUp { look_up } },
+            Err(rejection) => Self { stage: waiting.refuse(rejection), waiting: None },
+        }
     }
-}
 
-impl<S, R, M, ReqBody> Stage<S, R, M, ReqBody>
-where
-    S: Service<Request<M::Inner>>,
-    R: RegistrySource,
-    M: RequestBodies<ReqBody>,
-{
-    pub(super) fn reading(reading: Reading<ReqBody>, parts: Parts, pending: Pending<S, R>) -> Self {
-        Self::Reading { reading, waiting: Some((parts, pending)) }
+    /// Reads the body, and judges query and body.
+    pub(super) fn read(waiting: Waiting<S, R, M::Inner>, reading: Reading<ReqBody>) -> Self {
+        Self { waiting: Some(waiting), stage: Stage::Reading { reading } }
     }
-}
 
-impl<S, R> Pending<S, R> {
     /// Passes the request on.
-    pub(super) fn forward<M, ReqBody>(mut self, request: Request<M::Inner>) -> Stage<S, R, M, ReqBody>
-    where
-        S: Service<Request<M::Inner>>,
-        R: RegistrySource,
-        M: RequestBodies<ReqBody>,
-    {
-        Stage::Inner { future: self.inner.call(request) }
-    }
-
-    /// Answers the request. The inner service is dropped here, and its permits with it.
-    fn refuse<M, ReqBody>(self, rejection: Rejection, to: AnswerTo<'_>) -> Stage<S, R, M, ReqBody>
-    where
-        S: Service<Request<M::Inner>>,
-        R: RegistrySource,
-        M: RequestBodies<ReqBody>,
-    {
-        log::rejected(&rejection, self.shared.settings.report_only);
-        Stage::Answer { response: Some(reject(rejection, to, &self.shared.settings.answers)) }
+    pub(super) fn forward(waiting: Waiting<S, R, M::Inner>) -> Self {
+        Self { stage: waiting.forward(), waiting: None }
     }
 
     /// Answers the request, or passes it on where rejections are only reported.
-    pub(super) fn refuse_or_report<M, ReqBody>(
-        self,
-        rejection: Rejection,
-        mut request: Request<M::Inner>,
-    ) -> Stage<S, R, M, ReqBody>
-    where
-        S: Service<Request<M::Inner>>,
-        R: RegistrySource,
-        M: RequestBodies<ReqBody>,
-    {
-        if !self.shared.settings.report_only {
-            return self.refuse(rejection, AnswerTo { method: request.method(), headers: request.headers() });
-        }
-        log::rejected(&rejection, true);
-        let extensions = clear(request.extensions_mut());
-        extensions.insert(ReportedOutcome::Rejected(rejection));
-        self.forward(request)
+    pub(super) fn refuse(waiting: Waiting<S, R, M::Inner>, reason: Reason) -> Self {
+        let rejection = waiting.shared.settings.validator.direct(reason, None);
+        Self { stage: waiting.refuse(rejection), waiting: None }
+    }
+}
+
+impl<S, R, B> Waiting<S, R, B>
+where
+    S: Service<Request<B>>,
+    R: RegistrySource,
+{
+    fn forward<ReqBody>(mut self) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
+        let body = self.body.expect("only a request whose body can be handed on is forwarded");
+        Stage::Inner { future: self.inner.call(Request::from_parts(self.parts, body)) }
     }
 
-    /// Asks the registry for the client.
-    pub(super) fn look_up<M, ReqBody>(
-        self,
-        asked: AuthorizationRequest,
-        request: Request<M::Inner>,
-    ) -> Stage<S, R, M, ReqBody>
-    where
-        S: Service<Request<M::Inner>>,
-        R: RegistrySource,
-        M: RequestBodies<ReqBody>,
-    {
-        match self.shared.settings.validator.client_id(&asked) {
-            Ok(client_id) => {
-                let look_up = self.shared.registry.find_client(client_id);
-                Stage::LookingUp { look_up, waiting: Some(Waiting { pending: self, asked, request }) }
-            }
-            Err(rejection) => self.refuse_or_report(rejection, request),
+    /// Without `forward`, the inner service is dropped here, and its permits with it.
+    fn refuse<ReqBody>(mut self, rejection: Rejection) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
+        let Settings { report_only, answers, .. } = &self.shared.settings;
+        log::rejected(&rejection, *report_only);
+        metrics::rejected(&rejection, *report_only);
+        if *report_only && self.body.is_some() {
+            clear(&mut self.parts.extensions).insert(ReportedOutcome::Rejected(rejection));
+            return self.forward();
         }
+        let to = AnswerTo { method: &self.parts.method, headers: &self.parts.headers };
+        Stage::Answer { response: Some(reject(rejection, to, answers)) }
+    }
+
+    fn parse(&mut self, body: &[u8]) {
+        let query = self.parts.uri.query().unwrap_or_default();
+        self.asked = AuthorizationRequest::parse(query.as_bytes(), body);
     }
 
     fn after_reading<M, ReqBody>(
-        self,
+        &mut self,
         read: Result<ReadBody<ReqBody>, (ReadBody<ReqBody>, Reason)>,
-        parts: Parts,
-    ) -> Stage<S, R, M, ReqBody>
+    ) -> Result<LookUp<R::Future>, Rejection>
     where
-        S: Service<Request<M::Inner>>,
-        R: RegistrySource,
-        M: RequestBodies<ReqBody>,
+        M: RequestBodies<ReqBody, Inner = B>,
     {
         let (read, reason) = match read {
             Ok(read) => (read, None),
             Err((read, reason)) => (read, Some(reason)),
         };
-        let asked = AuthorizationRequest::parse(parts.uri.query().unwrap_or_default().as_bytes(), read.data());
-        let replayed = M::replayed(read);
-        let rejection = || self.shared.settings.validator.direct(reason.unwrap_or(Reason::BodyUnreadable), None);
-        match (reason, replayed) {
-            (None, Some(body)) => self.look_up(asked, Request::from_parts(parts, body)),
-            (Some(_), Some(body)) => {
-                let rejection = rejection();
-                self.refuse_or_report(rejection, Request::from_parts(parts, body))
-            }
-            (_, None) => {
-                let rejection = rejection();
-                self.refuse(rejection, AnswerTo { method: &parts.method, headers: &parts.headers })
-            }
+        self.parse(read.data());
+        self.body = M::replayed(read);
+        match reason.or(self.body.is_none().then_some(Reason::BodyUnreadable)) {
+            None => self.look_up(),
+            Some(reason) => Err(self.shared.settings.validator.direct(reason, None)),
         }
     }
-}
 
-impl<S, R, B> Waiting<S, R, B> {
-    fn decide<M, ReqBody>(self, found: Result<Option<Arc<Client>>, RegistryError>) -> Stage<S, R, M, ReqBody>
-    where
-        S: Service<Request<M::Inner>>,
-        R: RegistrySource,
-        M: RequestBodies<ReqBody, Inner = B>,
-    {
-        let Self { pending, asked, mut request } = self;
-        let Settings { validator, report_only, .. } = &pending.shared.settings;
+    /// Asks the registry for the client, where there is one to ask for.
+    fn look_up(&self) -> Result<LookUp<R::Future>, Rejection> {
+        let Shared { registry, settings } = &*self.shared;
+        settings.validator.client_id(&self.asked).map(|client_id| metrics::time(registry.find_client(client_id)))
+    }
+
+    fn decide<ReqBody>(
+        mut self,
+        found: Result<Option<Arc<Client>>, RegistryError>,
+    ) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
+        let Settings { validator, report_only, .. } = &self.shared.settings;
+        let asked = std::mem::take(&mut self.asked);
         let client = match found {
             Ok(client) => client,
             Err(error) => {
                 let reason = if error.is_transient() { Reason::RegistryUnavailable } else { Reason::RegistryFault };
                 log::registry_failed(&error, &asked, reason, *report_only);
                 let rejection = validator.direct(reason, Some(asked));
-                return pending.refuse_or_report(rejection, request);
+                return self.refuse(rejection);
             }
         };
-        let extensions = clear(request.extensions_mut());
+        let extensions = clear(&mut self.parts.extensions);
         if client.is_none() && validator.policy().forwards_unknown_clients() {
             log::forwarded(&asked, *report_only);
+            metrics::forwarded(*report_only);
             if *report_only {
                 extensions.insert(ReportedOutcome::Forwarded);
             }
             extensions.insert(UnregisteredClient::new(asked));
-            return pending.forward(request);
+            return self.forward();
         }
         match validator.validate(asked, client) {
             Ok(validated) => {
                 log::accepted(&validated, *report_only);
+                metrics::accepted(*report_only);
                 if *report_only {
                     extensions.insert(ReportedOutcome::Accepted);
                 }
                 extensions.insert(validated);
-                pending.forward(request)
+                self.forward()
             }
-            Err(rejection) => pending.refuse_or_report(rejection, request),
+            Err(rejection) => self.refuse(rejection),
         }
     }
 }
@@ -238,15 +203,19 @@ where
     type Output = Result<Response<<M as ResponseBodies<ResBody>>::Outer>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut stage = self.project().stage;
+        let this = self.project();
+        let (waiting, mut stage) = (this.waiting, this.stage);
         loop {
             let next = match stage.as_mut().project() {
-                StageProjection::Reading { reading, waiting } => {
+                StageProjection::Reading { reading } => {
                     let read = ready!(reading.poll(cx));
-                    let (parts, pending) = waiting.take().expect(POLLED_AGAIN);
-                    pending.after_reading(read, parts)
+                    let look_up = waiting.as_mut().expect(POLLED_AGAIN).after_reading::<M, _>(read);
+                    match look_up {
+                        Ok(look_up) => Stage::LookingUp { look_up },
+                        Err(rejection) => waiting.take().expect(POLLED_AGAIN).refuse(rejection),
+                    }
                 }
-                StageProjection::LookingUp { look_up, waiting } => {
+                StageProjection::LookingUp { look_up } => {
                     let found = ready!(look_up.poll(cx));
                     waiting.take().expect(POLLED_AGAIN).decide(found)
                 }

@@ -23,12 +23,21 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
         // Told by `registry_failed`, with its cause.
         Reason::RegistryUnavailable | Reason::RegistryFault => {}
         Reason::ClientIdMismatch => {
-            tracing::error!(outcome = "rejected", error, reason = reason.as_str(), client_id, report_only);
+            tracing::error!(
+                outcome = "rejected",
+                error,
+                "error.type" = reason.as_str(),
+                reason = reason.as_str(),
+                client_id,
+                report_only
+            );
         }
         _ => {
             tracing::info!(
                 outcome = "rejected",
                 error,
+                // What OpenTelemetry calls it.
+                "error.type" = reason.as_str(),
                 reason = reason.as_str(),
                 client_id,
                 // Formatted only where somebody listens.
@@ -53,6 +62,7 @@ pub(super) fn registry_failed(
     tracing::error!(
         outcome = "rejected",
         error = reason.error().as_str(),
+        "error.type" = reason.as_str(),
         reason = reason.as_str(),
         client_id = client_id(request),
         cause = display(Causes(error)),

@@ -5,6 +5,7 @@ mod axum;
 mod body;
 mod future;
 mod log;
+mod metrics;
 mod outcome;
 mod server_metadata;
 mod service;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use tower::Service;
 
 use super::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
-use super::future::{Pending, ResponseFuture, Stage};
+use super::future::{ResponseFuture, Waiting};
 use super::{Settings, Shared};
 use crate::authorization::{AuthorizationRequest, Reason};
 use crate::registry::{BoxError, RegistrySource};
@@ -65,13 +66,20 @@ where
         // The inner service that was polled ready goes with the request; its clone was not.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
-        let pending = Pending { inner, shared: Arc::clone(&self.shared) };
-        ResponseFuture::new(begin(pending, request))
+        let shared = Arc::clone(&self.shared);
+        let (parts, body) = request.into_parts();
+        let judged = shared.settings.filter.as_ref().is_none_or(|filter| filter(&parts));
+        let asked = AuthorizationRequest::default();
+        begin(Waiting { inner, shared, parts, body: None, asked }, body, judged)
     }
 }
 
 /// What becomes of a request before anything has to wait.
-fn begin<S, R, M, ReqBody>(pending: Pending<S, R>, request: Request<ReqBody>) -> Stage<S, R, M, ReqBody>
+fn begin<S, R, M, ReqBody>(
+    mut waiting: Waiting<S, R, M::Inner>,
+    body: ReqBody,
+    is_judged: bool,
+) -> ResponseFuture<S, R, M, ReqBody>
 where
     S: Service<Request<M::Inner>>,
     R: RegistrySource,
@@ -79,62 +87,46 @@ where
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
 {
-    let request = match &pending.shared.settings.filter {
-        None => request,
-        Some(filter) => {
-            let (parts, body) = request.into_parts();
-            let is_judged = filter(&parts);
-            let request = Request::from_parts(parts, body);
-            if !is_judged {
-                return pending.forward(request.map(M::untouched));
+    let reads_body = is_judged && waiting.parts.method == Method::POST;
+    if reads_body {
+        let settings = &waiting.shared.settings;
+        return match refuse_unread::<M, _>(&waiting.parts, &body, settings) {
+            None => {
+                let reading = Reading::new(body, settings.body_limit);
+                ResponseFuture::read(waiting, reading)
             }
-            request
-        }
-    };
-    match *request.method() {
-        Method::OPTIONS => pending.forward(request.map(M::untouched)),
-        Method::GET | Method::HEAD => {
-            let asked = AuthorizationRequest::parse(query(&request), b"");
-            pending.look_up(asked, request.map(M::untouched))
-        }
-        Method::POST => begin_post(pending, request),
-        _ => {
-            let rejection = pending.shared.settings.validator.direct(Reason::Method, None);
-            pending.refuse_or_report(rejection, request.map(M::untouched))
-        }
+            Some(reason) => {
+                waiting.body = Some(M::untouched(body));
+                ResponseFuture::refuse(waiting, reason)
+            }
+        };
+    }
+    waiting.body = Some(M::untouched(body));
+    match waiting.parts.method {
+        _ if !is_judged => ResponseFuture::forward(waiting),
+        Method::OPTIONS => ResponseFuture::forward(waiting),
+        Method::GET | Method::HEAD => ResponseFuture::judge(waiting),
+        _ => ResponseFuture::refuse(waiting, Reason::Method),
     }
 }
 
 /// The content type is judged first, then the size that is known beforehand.
-fn begin_post<S, R, M, ReqBody>(pending: Pending<S, R>, request: Request<ReqBody>) -> Stage<S, R, M, ReqBody>
+fn refuse_unread<M, ReqBody>(parts: &Parts, body: &ReqBody, settings: &Settings) -> Option<Reason>
 where
-    S: Service<Request<M::Inner>>,
-    R: RegistrySource,
     M: RequestBodies<ReqBody>,
     ReqBody: Body,
-    ReqBody::Error: Into<BoxError>,
 {
-    let limit = pending.shared.settings.body_limit;
-    let reason = if !is_form(request.headers()) {
+    let size = body.size_hint();
+    if !is_form(&parts.headers) {
         Some(Reason::ContentType)
-    } else if known_length(&request) > limit as u64 {
+    } else if known_length(&parts.headers).max(size.lower()) > settings.body_limit as u64 {
         Some(Reason::BodyTooLarge)
-    } else if pending.shared.settings.report_only && !M::RESUMES && request.body().size_hint().exact().is_none() {
+    } else if settings.report_only && !M::RESUMES && size.exact().is_none() {
         // Reading it could leave nothing to pass on.
         Some(Reason::BodyUnreadable)
     } else {
         None
-    };
-    if let Some(reason) = reason {
-        let rejection = pending.shared.settings.validator.direct(reason, None);
-        return pending.refuse_or_report(rejection, request.map(M::untouched));
     }
-    let (parts, body) = request.into_parts();
-    Stage::reading(Reading::new(body, limit), parts, pending)
-}
-
-fn query<B>(request: &Request<B>) -> &[u8] {
-    request.uri().query().unwrap_or_default().as_bytes()
 }
 
 /// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none, and so is a
@@ -151,9 +143,8 @@ fn is_form(headers: &HeaderMap) -> bool {
     media_type.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
-fn known_length(request: &Request<impl Body>) -> u64 {
-    let header = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    header.unwrap_or(0).max(request.body().size_hint().lower())
+fn known_length(headers: &HeaderMap) -> u64 {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 impl<S: Clone, R, M> Clone for ClientValidation<S, R, M> {

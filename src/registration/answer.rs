@@ -103,6 +103,7 @@ impl From<StoreError> for Refusal {
             StoreError::Registry(error) => error.into(),
             // Gone since it was looked up.
             StoreError::Missing => Self::token(),
+            StoreError::Changed => Self::unavailable("the client was changed at the same time"),
             StoreError::AlreadyExists => Self::fault(),
         }
     }

@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use super::members::is_internal;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
-use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key};
+use crate::client::{
+    AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key, is_web_uri,
+};
 
 /// Members that the server answers with and a client never sets.
 pub(super) const ANSWER_MEMBERS: [&str; 4] =
@@ -38,7 +40,7 @@ const PLAIN_MEMBERS: [(&str, Shape); 18] = [
     ("default_max_age", Shape::Number),
     ("require_auth_time", Shape::Bool),
     ("default_acr_values", Shape::Texts),
-    ("initiate_login_uri", Shape::HttpsUri),
+    ("initiate_login_uri", Shape::LoginUri),
     ("dpop_bound_access_tokens", Shape::Bool),
 ];
 
@@ -46,7 +48,7 @@ const PLAIN_MEMBERS: [(&str, Shape); 18] = [
 const HUMAN_READABLE: [&str; 5] = ["client_name", "client_uri", "logo_uri", "tos_uri", "policy_uri"];
 
 #[derive(Clone, Copy)]
-enum Shape {
+pub(super) enum Shape {
     Text,
     Texts,
     Bool,
@@ -55,23 +57,24 @@ enum Shape {
     HttpsUri,
     PublicKeys,
     RedirectUris,
+    LoginUri,
 }
 
 impl Shape {
     /// Says what a value that does not fit must be.
-    fn judge(self, value: &Value) -> Result<(), &'static str> {
+    pub(super) fn judge(self, value: &Value, policy: &RegistrationPolicy) -> Result<(), &'static str> {
         let fits = match self {
             Self::Text => value.is_string(),
             Self::Texts => texts(value).is_some(),
             Self::Bool => value.is_boolean(),
             Self::Number => value.is_u64(),
             // Shown as links: no javascript and the like.
-            Self::WebUri => value.as_str().is_some_and(|uri| is_web_uri(uri, &["https", "http"])),
-            Self::HttpsUri => value.as_str().is_some_and(|uri| is_web_uri(uri, &["https"])),
+            Self::WebUri => is_web_uri(value, &["https", "http"]),
+            Self::HttpsUri => is_web_uri(value, &["https"]),
             Self::PublicKeys => value.get("keys").is_some_and(Value::is_array) && !holds_private_key(value),
-            Self::RedirectUris => {
-                texts(value).is_some_and(|uris| uris.iter().all(|uri| parse_redirect_uri(uri).is_ok()))
-            }
+            // Users are sent there too.
+            Self::RedirectUris => texts(value).is_some_and(|uris| uris.iter().all(|uri| leads_within(uri, policy))),
+            Self::LoginUri => value.as_str().is_some_and(|uri| uri.starts_with("https:") && leads_within(uri, policy)),
         };
         if fits { Ok(()) } else { Err(self.expected()) }
     }
@@ -85,27 +88,14 @@ impl Shape {
             Self::WebUri => "an absolute https or http URI",
             Self::HttpsUri => "an absolute https URI",
             Self::PublicKeys => "a set of public keys",
-            Self::RedirectUris => "an array of redirect URIs",
+            Self::RedirectUris => "an array of redirect URIs that are allowed here",
+            Self::LoginUri => "an https URI that is allowed here",
         }
     }
 }
 
-/// What an upstream answered, cut to members that are understood here and have the right type.
-#[cfg(feature = "upstream-registration")]
-pub(super) fn understood(members: &Map<String, Value>, policy: &RegistrationPolicy) -> Map<String, Value> {
-    const JUDGED_LATER: [&str; 6] =
-        ["redirect_uris", "response_types", "grant_types", "scope", "token_endpoint_auth_method", "application_type"];
-    let is_understood = |(name, value): &(&String, &Value)| {
-        JUDGED_LATER.contains(&name.as_str())
-            || plain_member(name).is_some_and(|(_, shape)| shape.judge(value).is_ok())
-            || policy.extra_members.contains(*name)
-    };
-    let present = members.iter().filter(|(name, value)| !value.is_null() && !is_reserved(name));
-    present.filter(is_understood).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
 /// The member that a name, with or without a language tag, stands for.
-fn plain_member(name: &str) -> Option<(&'static str, Shape)> {
+pub(super) fn plain_member(name: &str) -> Option<(&'static str, Shape)> {
     let plain = name.split_once('#').map_or(name, |(plain, _)| plain);
     let may_have_tag = plain == name || HUMAN_READABLE.contains(&plain);
     PLAIN_MEMBERS.into_iter().find(|(member, _)| *member == plain && may_have_tag)
@@ -142,7 +132,9 @@ pub(super) fn judge(members: Map<String, Value>, policy: &RegistrationPolicy) ->
     let mut stored = Map::new();
     for (name, value) in &asked {
         if let Some((member, shape)) = plain_member(name) {
-            shape.judge(value).map_err(|expected| Refusal::metadata(format!("{member}: must be {expected}")))?;
+            shape
+                .judge(value, policy)
+                .map_err(|expected| Refusal::metadata(format!("{member}: must be {expected}")))?;
             stored.insert(name.clone(), value.clone());
         } else if policy.extra_members.contains(name) {
             stored.insert(name.clone(), value.clone());
@@ -182,6 +174,11 @@ pub(super) fn uses_secret(stored: &Map<String, Value>) -> bool {
     method.is_none_or(|method| method.starts_with("client_secret"))
 }
 
+pub(super) fn supported_grants(names: &[&str], policy: &RegistrationPolicy) -> GrantTypes {
+    let known = names.iter().filter_map(|name| GrantTypes::from_name(name));
+    known.filter(|grant| policy.grant_types.contains(*grant)).fold(GrantTypes::EMPTY, GrantTypes::with)
+}
+
 /// `grant_types` and `response_types` have to fit together (RFC 7591 §2.1).
 fn grants(
     asked: &Map<String, Value>,
@@ -190,11 +187,7 @@ fn grants(
 ) -> Result<GrantTypes, Refusal> {
     let grants = match member_texts(asked, "grant_types")? {
         None => GrantTypes::AUTHORIZATION_CODE,
-        Some(names) => names
-            .iter()
-            .filter_map(|name| GrantTypes::from_name(name))
-            .filter(|grant| policy.grant_types.contains(*grant))
-            .fold(GrantTypes::EMPTY, GrantTypes::with),
+        Some(names) => supported_grants(&names, policy),
     };
     if grants == GrantTypes::EMPTY || !policy.grant_types.contains(grants) {
         return Err(Refusal::metadata("grant_types: none of them is supported"));
@@ -248,7 +241,7 @@ fn redirect_uris(
     for (index, uri) in uris.iter().enumerate() {
         let broken = |rule: Cow<'static, str>| Refusal::redirect_uri(format!("redirect_uris[{index}]: {rule}"));
         let uri = parse_redirect_uri(uri).map_err(broken)?;
-        admitted(&uri, application_type, grants, policy).map_err(|rule| broken(rule.into()))?;
+        within(&uri, policy).and_then(|()| fits(&uri, application_type, grants)).map_err(|rule| broken(rule.into()))?;
     }
     stored.insert("redirect_uris".into(), uris.into_iter().collect());
     if let Some(application_type) = application_type {
@@ -265,37 +258,45 @@ pub(super) fn parse_redirect_uri(uri: &str) -> Result<RedirectUri, Cow<'static, 
     Ok(uri)
 }
 
-/// The operator's rules, and those of OpenID Connect Dynamic Client Registration §2 for clients that say what
-/// they are.
-fn admitted(
-    uri: &RedirectUri,
-    application_type: Option<ApplicationType>,
-    grants: GrantTypes,
-    policy: &RegistrationPolicy,
-) -> Result<(), &'static str> {
-    let (scheme, after_scheme) = uri.as_str().split_once(':').unwrap_or_default();
-    let scheme = scheme.to_ascii_lowercase();
-    let is_web = scheme == "http" || scheme == "https";
+fn leads_within(uri: &str, policy: &RegistrationPolicy) -> bool {
+    parse_redirect_uri(uri).is_ok_and(|uri| within(&uri, policy).is_ok())
+}
+
+/// The operator's rules.
+fn within(uri: &RedirectUri, policy: &RegistrationPolicy) -> Result<(), &'static str> {
+    let (scheme, host) = scheme_and_host(uri);
     if policy.redirect_schemes.as_ref().is_some_and(|allowed| !allowed.contains(&scheme)) {
         return Err("this scheme is not allowed here");
     }
-    if let (Some(allowed), true) = (&policy.redirect_hosts, is_web) {
-        if !allowed.contains(host(after_scheme)) {
-            return Err("this host is not allowed here");
-        }
+    match (&policy.redirect_hosts, host) {
+        (Some(allowed), Some(host)) if !allowed.contains(host) => Err("this host is not allowed here"),
+        _ => Ok(()),
     }
+}
+
+/// The rules of OpenID Connect Dynamic Client Registration §2, for clients that say what they are.
+fn fits(uri: &RedirectUri, application_type: Option<ApplicationType>, grants: GrantTypes) -> Result<(), &'static str> {
+    let (scheme, host) = scheme_and_host(uri);
     match application_type {
-        Some(ApplicationType::Native) if is_web && !uri.is_loopback() => {
+        Some(ApplicationType::Native) if host.is_some() && !uri.is_loopback() => {
             Err("native clients use private-use schemes or http on a loopback host")
         }
-        Some(ApplicationType::Web) if !is_web => Err("web clients use https or http"),
+        Some(ApplicationType::Web) if host.is_none() => Err("web clients use https or http"),
         Some(ApplicationType::Web)
-            if grants.contains(GrantTypes::IMPLICIT) && (scheme != "https" || host(after_scheme) == "localhost") =>
+            if grants.contains(GrantTypes::IMPLICIT) && (scheme != "https" || host == Some("localhost")) =>
         {
             Err("web clients of the implicit grant use https, and not localhost")
         }
         _ => Ok(()),
     }
+}
+
+/// The scheme in lower case, and the host where it is `http` or `https`.
+fn scheme_and_host(uri: &RedirectUri) -> (String, Option<&str>) {
+    let (scheme, after_scheme) = uri.as_str().split_once(':').unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    let host = matches!(&*scheme, "http" | "https").then(|| host(after_scheme));
+    (scheme, host)
 }
 
 /// The host of a judged `http` or `https` URI: there is no userinfo.
@@ -319,7 +320,15 @@ fn scopes(
             Some(bounded(&Scope::parse(value).map_err(|error| Refusal::metadata(format!("scope: {error}")))?, policy)?)
         }
     };
-    let own = named.or_else(|| policy.default_scopes.clone());
+    grant_scopes(named.or_else(|| policy.default_scopes.clone()), policy, stored)
+}
+
+/// Lets a client have its `own` scopes, or with [`RegistrationPolicy::grant_all_scopes`] all of them.
+pub(super) fn grant_scopes(
+    own: Option<Scope>,
+    policy: &RegistrationPolicy,
+    stored: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
     let all = policy.allowed_scopes.as_ref().filter(|_| policy.grant_all_scopes);
     match (all, own) {
         (None, None) => {}
@@ -327,7 +336,8 @@ fn scopes(
             stored.insert("scope".into(), own.as_str().into());
         }
         (Some(all), own) => {
-            let own = own.unwrap_or_default();
+            // `*` is no scope that could be granted.
+            let own = own.filter(|own| !own.contains("*")).unwrap_or_default();
             let scope = match all {
                 AllowedScopes::All => "*".to_owned(),
                 AllowedScopes::Listed(all) => {
@@ -365,10 +375,6 @@ fn member_texts<'a>(members: &'a Map<String, Value>, name: &'static str) -> Resu
     members.get(name).map(|value| texts(value).ok_or_else(wrong_type)).transpose()
 }
 
-fn texts(value: &Value) -> Option<Vec<&str>> {
+pub(super) fn texts(value: &Value) -> Option<Vec<&str>> {
     value.as_array()?.iter().map(Value::as_str).collect()
-}
-
-fn is_web_uri(uri: &str, schemes: &[&str]) -> bool {
-    url::Url::parse(uri).is_ok_and(|uri| schemes.contains(&uri.scheme()) && uri.has_host())
 }

@@ -2,14 +2,19 @@
 //! upstream identity provider.
 
 mod answer;
+mod bounds;
 mod credential;
 mod members;
 mod metadata;
+#[cfg(feature = "upstream-registration")]
+mod narrow;
 mod policy;
 mod request;
 mod service;
 #[cfg(feature = "upstream-registration")]
 mod upstream;
+#[cfg(feature = "upstream-registration")]
+mod withdrawal;
 
 pub use self::credential::verify_client_secret;
 pub use self::policy::{RegistrationPolicy, SoftwareStatementError};

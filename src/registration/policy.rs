@@ -116,6 +116,7 @@ impl RegistrationPolicy {
     }
 
     /// The schemes that redirect URIs may have, in lower case (default: any that the rules admit).
+    /// `post_logout_redirect_uris` and `initiate_login_uri`, where users are sent too, are held to it as well.
     pub fn redirect_schemes<T: Into<String>>(mut self, schemes: impl IntoIterator<Item = T>) -> Self {
         self.redirect_schemes = Some(schemes.into_iter().map(Into::into).collect());
         self
@@ -123,6 +124,7 @@ impl RegistrationPolicy {
 
     /// The hosts that `http` and `https` redirect URIs may have, compared as strings (default: any that the
     /// rules admit). Loopback hosts are let in by naming them: `localhost`, `127.0.0.1`, `[::1]`.
+    /// `post_logout_redirect_uris` and `initiate_login_uri`, where users are sent too, are held to it as well.
     pub fn redirect_hosts<T: Into<String>>(mut self, hosts: impl IntoIterator<Item = T>) -> Self {
         self.redirect_hosts = Some(hosts.into_iter().map(Into::into).collect());
         self
@@ -197,8 +199,9 @@ impl RegistrationPolicy {
 
     /// How long a registration stays that was never used (default: for ever).
     ///
-    /// Enforced by [`RegistrationService::clean_up`](super::RegistrationService::clean_up), which also runs
-    /// by itself at times when a client registers. Use is what the token endpoint records with
+    /// Enforced by `clean_up` of the service, such as
+    /// [`RegistrationService::clean_up`](super::RegistrationService::clean_up), which also runs by itself at times
+    /// when a client registers. Use is what the token endpoint records with
     /// [`RegistryStore::touch`](crate::RegistryStore::touch): without that, no client counts as used.
     pub fn unused_lifetime(mut self, lifetime: Duration) -> Self {
         self.unused_lifetime = Some(lifetime);
@@ -206,8 +209,11 @@ impl RegistrationPolicy {
     }
 
     /// How many registrations there may be (default: 10,000). One more takes the place of the oldest one that
-    /// was never used; a hard refusal would let anyone lock all others out. A client that was used is never
-    /// taken away: when all were, the answer is 503 `temporarily_unavailable`.
+    /// was never used; a hard refusal would let anyone lock all others out. A client that was used, or that an
+    /// operator disabled, is never taken away: when all were, the answer is 503 `temporarily_unavailable`.
+    ///
+    /// Each server that shares the store may count just before another one registers, so the bound is this number
+    /// and one for each further server.
     pub fn most_registrations(mut self, most: impl Into<Option<u64>>) -> Self {
         self.most_registrations = most.into();
         self

@@ -6,14 +6,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::lock::Mutex;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
@@ -21,6 +19,7 @@ use serde_json::{Map, Value};
 use tower::Service;
 
 use super::answer::{Answer, Refusal, client_answer, empty_answer, visible};
+use super::bounds::{Bounds, seconds};
 use super::credential::{self, ACCESS_TOKEN, CLIENT_SECRET, digest, has_digest, is_digest_of};
 use super::members::SHARED;
 use super::metadata::{ANSWER_MEMBERS, judge, uses_secret, with_software_statement};
@@ -29,8 +28,8 @@ use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
 use crate::client::{Client, ClientError, ClientStatus, MetadataError};
 use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, StoreError};
 
-/// How often registrations that were never used are looked for, beside [`RegistrationService::clean_up`].
-const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
+/// How often a client is read again because somebody else changed it meanwhile.
+const ROUNDS: usize = 8;
 
 /// Registers clients and lets them look after their registration, as a plain `tower` service.
 ///
@@ -57,6 +56,13 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 ///
 /// A registration always gets a new id, or, with [`RegistrationPolicy::reuse_identical`], one that a registration
 /// with the same metadata got. It never touches a client that it did not create.
+///
+/// # At the same time
+///
+/// A client is changed only while it still is what the change was judged by
+/// ([`RegistryStore::replace_unchanged`]). Whoever comes second is judged once more by what the first one left: a
+/// client that an operator switched off meanwhile stays off, and what one granted stays granted; of two changes with
+/// one access token the second is answered with 401, since the first one took the token along.
 ///
 /// # Where to mount it
 ///
@@ -96,11 +102,7 @@ struct Shared<S> {
     store: S,
     endpoint: Endpoint,
     policy: RegistrationPolicy,
-    /// Held from counting to inserting, so that registrations at the same time do not go past the cap.
-    /// Holds when the store last failed for the time being.
-    registering: Mutex<Option<Instant>>,
-    /// Seconds since the epoch.
-    cleaned_up_at: AtomicU64,
+    bounds: Bounds,
 }
 
 impl<S: RegistryStore> RegistrationService<S> {
@@ -112,8 +114,8 @@ impl<S: RegistryStore> RegistrationService<S> {
     /// When the address is no absolute `https` or `http` URL, or has a query or fragment.
     pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, EndpointError> {
         let endpoint = Endpoint::parse(endpoint)?;
-        let registering = Mutex::new(None);
-        let shared = Shared { store, endpoint, policy, registering, cleaned_up_at: AtomicU64::new(0) };
+        let bounds = Bounds::new(Origin::Registered, &policy);
+        let shared = Shared { store, endpoint, policy, bounds };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -124,7 +126,9 @@ impl<S: RegistryStore> RegistrationService<S> {
     ///
     /// When the store fails.
     pub async fn clean_up(&self) -> Result<u64, RegistryError> {
-        self.shared.clean_up(SystemTime::now()).await
+        let mut removed = Vec::new();
+        self.shared.bounds.clean_up(&self.shared.store, &mut removed).await?;
+        Ok(removed.len() as u64)
     }
 }
 
@@ -184,17 +188,7 @@ impl<S: RegistryStore> Shared<S> {
 
     /// Puts the client into the store, and says when that was.
     async fn enter(&self, registration: &Registration) -> Result<(Arc<Client>, SystemTime), Refusal> {
-        let arrived = Instant::now();
-        let mut last_outage = self.registering.lock().await;
-        // Or all that wait would find it out one after the other, each for as long as the store takes to fail.
-        if last_outage.is_some_and(|at| at >= arrived) {
-            return Err(Refusal::outage());
-        }
-        let entered = self.enter_alone(registration).await;
-        if entered.as_ref().is_err_and(|refusal| refusal.is_outage) {
-            *last_outage = Some(Instant::now());
-        }
-        entered
+        self.bounds.alone(self.enter_alone(registration)).await
     }
 
     async fn enter_alone(&self, registration: &Registration) -> Result<(Arc<Client>, SystemTime), Refusal> {
@@ -206,14 +200,15 @@ impl<S: RegistryStore> Shared<S> {
 
     /// Under an id of its own, unless it shares one.
     async fn insert(&self, registration: &Registration) -> Result<Arc<Client>, Refusal> {
-        self.clean_up_by_the_way().await?;
+        let mut removed = Vec::new();
+        self.bounds.clean_up_by_the_way(&self.store, &mut removed).await;
         let shared_id = registration.shared_id().filter(|_| self.policy.reuse_identical);
         if let Some(id) = &shared_id {
             if let Some(client) = self.reuse(id, registration).await? {
                 return Ok(client);
             }
         }
-        self.make_room().await?;
+        self.bounds.make_room(&self.store, &mut removed).await?;
         if let Some(id) = &shared_id {
             match self.store.insert(registration.client(id, true)?, Origin::Registered).await {
                 // Somebody else's, or switched off: this client gets an id of its own.
@@ -232,46 +227,20 @@ impl<S: RegistryStore> Shared<S> {
 
     /// The earlier client with the same metadata, with the new access token.
     async fn reuse(&self, id: &str, registration: &Registration) -> Result<Option<Arc<Client>>, Refusal> {
-        let record = self.store.record(id).await?.filter(is_live);
-        let Some(record) = record.filter(|record| is_shared(&record.client)) else {
-            return Ok(None);
-        };
-        let client = with_access_token(&record.client, &digest(&registration.access_token))?;
-        Ok(Some(self.store.replace(client).await?))
-    }
-
-    async fn make_room(&self) -> Result<(), Refusal> {
-        let Some(most) = self.policy.most_registrations else {
-            return Ok(());
-        };
-        let too_many = (self.store.count_registered().await? + 1).saturating_sub(most);
-        if too_many > 0 {
-            // Stores keep whole seconds: those of this very second count too.
-            let just_now = SystemTime::now() + Duration::from_secs(2);
-            let removed = self.store.remove_unused(just_now, too_many).await?;
-            tracing::info!(removed, "unused registrations made room for a new one");
-            if removed < too_many {
-                return Err(Refusal::unavailable("no more clients can be registered for now"));
+        let access_token = digest(&registration.access_token);
+        for _ in 0..ROUNDS {
+            let record = self.store.record(id).await?.filter(is_live);
+            let Some(record) = record.filter(|record| is_shared(&record.client)) else {
+                return Ok(None);
+            };
+            let client = with_access_token(&record.client, &access_token)?;
+            match self.store.replace_unchanged(&record.client, client).await {
+                Err(StoreError::Changed) => {}
+                Err(StoreError::Missing) => return Ok(None),
+                replaced => return Ok(Some(replaced?)),
             }
         }
-        Ok(())
-    }
-
-    async fn clean_up(&self, now: SystemTime) -> Result<u64, RegistryError> {
-        let Some(created_before) = self.policy.unused_lifetime.and_then(|lifetime| now.checked_sub(lifetime)) else {
-            return Ok(0);
-        };
-        self.cleaned_up_at.store(seconds(now), Ordering::Relaxed);
-        self.store.remove_unused(created_before, u64::MAX).await
-    }
-
-    async fn clean_up_by_the_way(&self) -> Result<(), RegistryError> {
-        let now = SystemTime::now();
-        let since_last = seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
-        if since_last >= CLEAN_UP_EVERY.as_secs() {
-            self.clean_up(now).await?;
-        }
-        Ok(())
+        Ok(None)
     }
 
     async fn read(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
@@ -287,37 +256,47 @@ impl<S: RegistryStore> Shared<S> {
         self.authorized(headers, id).await?;
         let asked = read_members(headers, body, self.policy.body_limit).await?;
         let statement = with_software_statement(asked.clone(), &self.policy).await?;
-        // Once more: while the body came, slowly perhaps, the operator may have decided otherwise.
-        let (record, _) = self.authorized(headers, id).await?;
-        let old = &record.client;
-        let secret = presented_secret(&asked, old)?;
-        let asked = statement;
-        let mut registration = Registration::new(judge(asked, &self.policy)?)?;
-        registration.keep_secret(old, secret);
-        let new = registration.client(id, is_shared(old))?;
-        if is_shared(old) && visible(new.to_metadata()) != visible(old.to_metadata()) {
-            let description = "other clients share this registration, so it cannot be changed";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "access_denied", description));
+        let judged = judge(statement, &self.policy)?;
+        for _ in 0..ROUNDS {
+            // Once more: while the body came, slowly perhaps, the operator may have decided otherwise.
+            let (record, _) = self.authorized(headers, id).await?;
+            let old = &record.client;
+            let secret = presented_secret(&asked, old)?;
+            let mut registration = Registration::new(judged.clone())?;
+            registration.keep_secret(old, secret);
+            let new = changed(old, &registration)?;
+            // Whoever changed it in between took the access token along, or is the operator, who is obeyed.
+            let client = match self.store.replace_unchanged(old, new).await {
+                Err(StoreError::Changed) => continue,
+                replaced => replaced?,
+            };
+            tracing::info!(outcome = "updated", client_id = client.id(), "client registration");
+            let mut members = self.members(&client, record.created_at, &registration.access_token);
+            registration.tell_secret(&mut members);
+            return Ok(client_answer(StatusCode::OK, members));
         }
-        // What the operator decided about the client stays; but trust was in these redirect URIs.
-        let is_trusted = old.is_trusted() && old.redirect_uris() == new.redirect_uris();
-        let new = new.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build().map_err(refused)?;
-        let client = self.store.replace(new).await?;
-        tracing::info!(outcome = "updated", client_id = client.id(), "client registration");
-        let mut members = self.members(&client, record.created_at, &registration.access_token);
-        registration.tell_secret(&mut members);
-        Ok(client_answer(StatusCode::OK, members))
+        Err(StoreError::Changed.into())
     }
 
     async fn delete(&self, headers: &HeaderMap, id: &str) -> Result<Answer, Refusal> {
-        let (record, _) = self.authorized(headers, id).await?;
-        if is_shared(&record.client) {
-            self.store.replace(with_access_token(&record.client, "")?).await?;
-        } else {
-            self.store.remove(id).await?;
+        for _ in 0..ROUNDS {
+            let (record, _) = self.authorized(headers, id).await?;
+            let client = &record.client;
+            let deleted = if is_shared(client) {
+                self.store.replace_unchanged(client, with_access_token(client, "")?).await.map(drop)
+            } else {
+                self.store.remove_unchanged(client).await
+            };
+            match deleted {
+                Err(StoreError::Changed) => {}
+                deleted => {
+                    deleted?;
+                    tracing::info!(outcome = "deleted", client_id = id, "client registration");
+                    return Ok(empty_answer(StatusCode::NO_CONTENT));
+                }
+            }
         }
-        tracing::info!(outcome = "deleted", client_id = id, "client registration");
-        Ok(empty_answer(StatusCode::NO_CONTENT))
+        Err(StoreError::Changed.into())
     }
 
     /// The client, when the access token is its own.
@@ -425,6 +404,18 @@ fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Optio
     }
 }
 
+/// What a client becomes by a `PUT`.
+fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal> {
+    let new = registration.client(old.id(), is_shared(old))?;
+    if is_shared(old) && visible(new.to_metadata()) != visible(old.to_metadata()) {
+        let description = "other clients share this registration, so it cannot be changed";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "access_denied", description));
+    }
+    // What the operator decided about the client stays; but trust was in these redirect URIs.
+    let is_trusted = old.is_trusted() && old.redirect_uris() == new.redirect_uris();
+    new.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build().map_err(refused)
+}
+
 fn with_access_token(client: &Client, digest: &str) -> Result<Client, Refusal> {
     client.to_builder().metadata(ACCESS_TOKEN, digest).build().map_err(refused)
 }
@@ -439,10 +430,6 @@ fn is_live(record: &Record) -> bool {
     record.origin == Origin::Registered
         && client.status() == ClientStatus::Active
         && !client.is_expired_at(SystemTime::now())
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl<S, B> Service<Request<B>> for RegistrationService<S>

@@ -51,12 +51,24 @@ where
         self.0.replace(client)
     }
 
+    fn replace_unchanged<'a>(
+        &'a self,
+        known: &'a Client,
+        client: Client,
+    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+        self.0.replace_unchanged(known, client)
+    }
+
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         self.0.revoke(client_id)
     }
 
     fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         self.0.remove(client_id)
+    }
+
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.remove_unchanged(known)
     }
 
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -71,12 +83,17 @@ where
         self.0.list(after, limit)
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        self.0.count_registered()
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        self.0.count(origin)
     }
 
-    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        self.0.remove_unused(created_before, most)
+    fn remove_unused(
+        &self,
+        origin: Origin,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        self.0.remove_unused(origin, created_before, most)
     }
 }
 

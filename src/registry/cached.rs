@@ -156,7 +156,6 @@ impl CacheOptions {
 ///
 /// In front of a [`RegistryStore`] it is one, which invalidates what it changes. Writes run in a task of their
 /// own, so that the cache hears of each that was done, and need a Tokio runtime.
-/// [`remove_unused`](RegistryStore::remove_unused) does not know what it removed, and invalidates everything.
 /// Changes by other nodes come through [`CachedRegistry::follow`].
 pub struct CachedRegistry<S> {
     shared: Arc<Shared<S>>,
@@ -552,6 +551,19 @@ where
         })
     }
 
+    fn replace_unchanged<'a>(
+        &'a self,
+        known: &'a Client,
+        client: Client,
+    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+        let (shared, known) = (Arc::clone(&self.shared), known.clone());
+        in_own_task(async move {
+            let replaced = shared.source.replace_unchanged(&known, client).await;
+            shared.invalidate(known.id());
+            replaced
+        })
+    }
+
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         let (shared, id) = (Arc::clone(&self.shared), client_id.to_owned());
         in_own_task(async move {
@@ -570,6 +582,15 @@ where
         })
     }
 
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+        let (shared, known) = (Arc::clone(&self.shared), known.clone());
+        in_own_task(async move {
+            let removed = shared.source.remove_unchanged(&known).await;
+            shared.invalidate(known.id());
+            removed
+        })
+    }
+
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
         self.shared.source.touch(client_id, at)
     }
@@ -582,16 +603,23 @@ where
         self.shared.source.list(after, limit)
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        self.shared.source.count_registered()
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        self.shared.source.count(origin)
     }
 
-    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn remove_unused(
+        &self,
+        origin: Origin,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
         let shared = Arc::clone(&self.shared);
         in_own_task(async move {
-            let removed = shared.source.remove_unused(created_before, most).await;
-            if !matches!(removed, Ok(0)) {
-                shared.invalidate_all();
+            let removed = shared.source.remove_unused(origin, created_before, most).await;
+            match &removed {
+                Ok(ids) => ids.iter().for_each(|id| shared.invalidate(id)),
+                // It may have been done, and nobody knows to whom.
+                Err(_) => shared.invalidate_all(),
             }
             removed
         })

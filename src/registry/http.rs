@@ -12,11 +12,11 @@ use futures::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::{BoxError, RegistryError, RegistrySource};
-use crate::client::{Client, is_client_id};
+use crate::client::{Client, is_client_id, is_operator_member, tokens};
 
 /// All but the unreserved characters of RFC 3986 §2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -37,6 +37,10 @@ const MAX_ID: usize = 2048;
 ///
 /// Redirects are not followed, since the `Authorization` header would go with them. Put a `CachedRegistry`
 /// (feature `cache`) in front of it.
+///
+/// At many servers clients write their own metadata. So what gives privileges is not taken from there: `trusted`,
+/// `default_scope`, digests of secrets (`…_sha256`), and the scope `*`, which allows all. `disabled`, `revoked` and
+/// `expires_at`, which only narrow, are. See [`operator_members`](HttpRegistryBuilder::operator_members).
 ///
 /// ```
 /// use http::HeaderValue;
@@ -60,7 +64,9 @@ struct Shared {
     http: reqwest::Client,
     address: Address,
     authorization: Option<Authorization>,
-    mapping: Mapping,
+    mapping: Option<Mapping>,
+    operator_members: bool,
+    timeout: Duration,
     max_body: usize,
 }
 
@@ -74,7 +80,8 @@ impl HttpRegistry {
             base: base.into(),
             parameter: None,
             authorization: None,
-            mapping: Box::new(|_, document| rfc7591(document)),
+            mapping: None,
+            operator_members: false,
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             max_body: 64 * 1024,
@@ -97,16 +104,34 @@ impl HttpRegistry {
     }
 }
 
-/// Ory Hydra writes what was left out as empty lists, and takes the defaults of RFC 7591 §2 for them.
-fn rfc7591(mut document: Value) -> Result<Option<Client>, BoxError> {
+fn rfc7591(mut document: Value, operator_members: bool) -> Result<Client, BoxError> {
     if let Value::Object(members) = &mut document {
+        // Ory Hydra writes what was left out as empty lists, and takes the defaults of RFC 7591 §2 for them.
         for name in ["grant_types", "response_types"] {
             if members.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty) {
                 members.remove(name);
             }
         }
+        if !operator_members {
+            drop_privileges(members);
+        }
     }
-    Ok(Some(Client::from_metadata(document)?))
+    Ok(Client::from_metadata(document)?)
+}
+
+/// A client may have written this itself, so it can only narrow.
+fn drop_privileges(members: &mut Map<String, Value>) {
+    members.retain(|name, _| matches!(&**name, "disabled" | "revoked" | "expires_at") || !is_operator_member(name));
+    let Some(scope) = members.get("scope").and_then(Value::as_str).filter(|scope| scope.contains('*')) else {
+        return;
+    };
+    let listed: Vec<_> = tokens(scope).filter(|token| *token != "*").collect();
+    if listed.is_empty() {
+        members.remove("scope");
+    } else {
+        let listed = listed.join(" ");
+        members.insert("scope".into(), listed.into());
+    }
 }
 
 /// Builds an [`HttpRegistry`].
@@ -117,7 +142,8 @@ pub struct HttpRegistryBuilder {
     base: String,
     parameter: Option<&'static str>,
     authorization: Option<Authorization>,
-    mapping: Mapping,
+    mapping: Option<Mapping>,
+    operator_members: bool,
     timeout: Duration,
     connect_timeout: Duration,
     max_body: usize,
@@ -134,12 +160,20 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// Makes the client from what the server answered; `None`: there is none. An error is a permanent failure.
+    /// Makes the client from what the server answered; `None`: there is none. An error is a permanent failure. Its
+    /// word is taken as it is: which members clients write themselves is for the mapping to know.
     pub fn mapping(
         mut self,
         mapping: impl Fn(&str, Value) -> Result<Option<Client>, BoxError> + Send + Sync + 'static,
     ) -> Self {
-        self.mapping = Box::new(mapping);
+        self.mapping = Some(Box::new(mapping));
+        self
+    }
+
+    /// Takes `trusted`, `default_scope`, `…_sha256` and the scope `*` from the server too (default: no). Only for
+    /// servers where no client writes its own metadata. Without effect beside a [`mapping`](Self::mapping).
+    pub fn operator_members(mut self, taken: bool) -> Self {
+        self.operator_members = taken;
         self
     }
 
@@ -150,7 +184,8 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// How long a look-up may take, to the last byte (default: 5 s).
+    /// How long a look-up may take, from asking for the [authorization](Self::authorization) to the last byte
+    /// (default: 5 s).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -187,7 +222,6 @@ impl HttpRegistryBuilder {
         }
         let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(self.timeout)
             .connect_timeout(self.connect_timeout);
         if !self.system_proxy {
             http = http.no_proxy();
@@ -197,6 +231,8 @@ impl HttpRegistryBuilder {
             address: Address { base, parameter: self.parameter },
             authorization: self.authorization,
             mapping: self.mapping,
+            operator_members: self.operator_members,
+            timeout: self.timeout,
             max_body: self.max_body,
         };
         Ok(HttpRegistry { shared: Arc::new(shared) })
@@ -234,7 +270,11 @@ impl RegistrySource for HttpRegistry {
 
     fn find_client(&self, client_id: &str) -> Self::Future {
         let (shared, client_id) = (Arc::clone(&self.shared), client_id.to_owned());
-        async move { shared.find(&client_id).await }.boxed()
+        async move {
+            let found = tokio::time::timeout(shared.timeout, shared.find(&client_id)).await;
+            found.unwrap_or_else(|elapsed| Err(RegistryError::transient(elapsed)))
+        }
+        .boxed()
     }
 }
 
@@ -267,7 +307,11 @@ impl Shared {
             RegistryError::permanent(format!("the document of client {client_id:?} cannot be used: {source}"))
         };
         let document = serde_json::from_slice(&body).map_err(|error| unreadable(error.into()))?;
-        match (self.mapping)(client_id, document).map_err(unreadable)? {
+        let client = match &self.mapping {
+            Some(mapping) => mapping(client_id, document),
+            None => rfc7591(document, self.operator_members).map(Some),
+        };
+        match client.map_err(unreadable)? {
             Some(client) if client.id() != client_id => Err(unreadable("it is that of another client".into())),
             client => Ok(client.map(Arc::new)),
         }

@@ -36,6 +36,26 @@ use crate::client::{
 /// assert!(registry.revoke("photo-app").is_some());
 /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
 /// ```
+///
+/// # As a store
+///
+/// The methods here wait for nothing, and add what is configured. Those of [`RegistryStore`] that have the same
+/// names are called by the name of the trait, in code that is generic over stores, or through
+/// [`boxed_store`](RegistryStore::boxed_store):
+///
+/// ```
+/// use tower_oauth_client_validation::{Client, MemoryRegistry, Origin, RegistryStore};
+///
+/// # futures::executor::block_on(async {
+/// let registry = MemoryRegistry::new();
+/// registry.insert(Client::builder("configured").build()?)?;
+/// RegistryStore::insert(&registry, Client::builder("registered").build()?, Origin::Registered).await?;
+///
+/// let store = registry.clone().boxed_store();
+/// assert_eq!(store.list(None, 10).await?.len(), registry.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryRegistry {
     shared: Arc<Shared>,
@@ -116,8 +136,10 @@ impl MemoryRegistry {
         self.write().insert(client, Origin::Configured)
     }
 
-    /// Puts a client in the place of the one with its id, and returns the old one; `None`, and nothing done,
-    /// when there is none, or it is revoked. Its origin stays.
+    /// Puts a client in the place of the one with its id, whatever that became meanwhile, and returns the old one;
+    /// `None`, and nothing done, when there is none, or it is revoked. Its origin stays.
+    ///
+    /// [`RegistryStore::replace_unchanged`] is for changes that were decided by looking at the client.
     #[allow(clippy::must_use_candidate)]
     pub fn replace(&self, client: Client) -> Option<Arc<Client>> {
         self.write().replace_live(client).map(|replaced| replaced.old)
@@ -182,7 +204,8 @@ impl MemoryRegistry {
     ///
     /// # Errors
     ///
-    /// When a redirect URI breaks a rule, or the id belongs to a client that is revoked or did not come this way.
+    /// When a redirect URI breaks a rule, or the id belongs to a client that is switched off or did not come this
+    /// way.
     pub fn register_for_upstream<U: AsRef<str>>(
         &self,
         client_id: &str,
@@ -201,13 +224,18 @@ impl MemoryRegistry {
         };
         let client = builder.build().map_err(RegisterError::Client)?;
         let mut writer = self.write();
-        match self.origin(client_id) {
-            None => writer.insert(client, Origin::Upstream),
-            Some(Origin::Upstream) => {
-                writer.replace_live(client).map(|replaced| replaced.new).ok_or(RegisterError::AlreadyExists)
-            }
-            Some(Origin::Configured | Origin::Registered) => Err(RegisterError::AlreadyExists),
+        let Some(old) = self.get(client_id) else {
+            return writer.insert(client, Origin::Upstream);
+        };
+        let is_live = old.status() == ClientStatus::Active && !old.is_expired_at(SystemTime::now());
+        if !is_live || self.origin(client_id) != Some(Origin::Upstream) {
+            return Err(RegisterError::AlreadyExists);
         }
+        // What the operator decided stays; but trust was in these redirect URIs.
+        let is_trusted = old.is_trusted() && old.redirect_uris() == client.redirect_uris();
+        let client = client.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build();
+        let replaced = writer.replace(client.map_err(RegisterError::Client)?);
+        replaced.map(|replaced| replaced.new).ok_or(RegisterError::AlreadyExists)
     }
 
     /// Whether a client may use this redirect URI and these scopes, outside of any request.
@@ -267,12 +295,34 @@ impl RegistryStore for MemoryRegistry {
         ready(replaced.ok_or(StoreError::Missing)).boxed()
     }
 
+    fn replace_unchanged<'a>(
+        &'a self,
+        known: &'a Client,
+        client: Client,
+    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+        let mut writer = self.write();
+        let replaced = match writer.compare(known) {
+            Ok(()) if client.id() != known.id() => Err(StoreError::Changed),
+            Ok(()) => writer.replace(client).map(|replaced| replaced.new).ok_or(StoreError::Missing),
+            Err(error) => Err(error),
+        };
+        ready(replaced).boxed()
+    }
+
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         ready(Self::revoke(self, client_id).map(drop).ok_or(StoreError::Missing)).boxed()
     }
 
     fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         ready(Self::remove(self, client_id).map(drop).ok_or(StoreError::Missing)).boxed()
+    }
+
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+        let writer = self.write();
+        let removed = writer.compare(known).map(|()| {
+            writer.clients.pin().remove(known.id());
+        });
+        ready(removed).boxed()
     }
 
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -301,31 +351,37 @@ impl RegistryStore for MemoryRegistry {
         ready(Ok(page.into_iter().map(Held::record).collect())).boxed()
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        let clients = self.shared.clients.load();
-        let registered = clients.pin().values().filter(|held| held.is_live_registration()).count();
-        ready(Ok(registered as u64)).boxed()
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        // As a writer: a count while one comes and another goes may miss both, and the cap depends on it.
+        let writer = self.write();
+        let is_counted = |held: &&Held| held.origin == origin && held.client.status() != ClientStatus::Revoked;
+        let counted = writer.clients.pin().values().filter(is_counted).count();
+        drop(writer);
+        ready(Ok(counted as u64)).boxed()
     }
 
-    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn remove_unused(
+        &self,
+        origin: Origin,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
         let writer = self.write();
         let clients = writer.clients.pin();
         let before = seconds(created_before);
-        let mut unused: Vec<_> = clients
-            .values()
-            .filter(|held| {
-                held.is_live_registration()
-                    && held.created_at < before
-                    && held.last_used_at.load(Ordering::Relaxed) == 0
-            })
-            .map(|held| (held.created_at, Arc::clone(&held.client)))
-            .collect();
-        unused.sort_unstable_by(|(a, first), (b, second)| (a, first.id()).cmp(&(b, second.id())));
-        unused.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-        for (_, client) in &unused {
-            clients.remove(client.id());
+        let is_unused = |held: &&Held| held.origin == origin && held.is_unused() && held.created_at < before;
+        let mut unused: Vec<&Held> = clients.values().filter(is_unused).collect();
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if most < unused.len() {
+            // Without sorting them all: a flood of registrations comes along here.
+            unused.select_nth_unstable_by_key(most, |held| held.created_at);
+            unused.truncate(most);
         }
-        ready(Ok(unused.len() as u64)).boxed()
+        let remove = |held: &Held| {
+            clients.remove(held.client.id());
+            held.client.id().to_owned()
+        };
+        ready(Ok(unused.into_iter().map(remove).collect())).boxed()
     }
 }
 
@@ -354,6 +410,16 @@ impl Writer<'_> {
         match self.clients.pin().try_insert(held.id(), held) {
             Ok(_) => Ok(client),
             Err(_) => Err(RegisterError::AlreadyExists),
+        }
+    }
+
+    /// Whether the client is still what somebody read.
+    fn compare(&self, known: &Client) -> Result<(), StoreError> {
+        match self.clients.pin().get(known.id()) {
+            Some(held) if held.client.status() == ClientStatus::Revoked => Err(StoreError::Missing),
+            Some(held) if *held.client == *known => Ok(()),
+            Some(_) => Err(StoreError::Changed),
+            None => Err(StoreError::Missing),
         }
     }
 
@@ -424,8 +490,8 @@ impl Held {
         Id(Arc::clone(&self.client))
     }
 
-    fn is_live_registration(&self) -> bool {
-        self.origin == Origin::Registered && self.client.status() != ClientStatus::Revoked
+    fn is_unused(&self) -> bool {
+        self.client.status() == ClientStatus::Active && self.last_used_at.load(Ordering::Relaxed) == 0
     }
 
     fn record(&self) -> Record {

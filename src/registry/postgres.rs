@@ -186,6 +186,14 @@ impl sql::sealed::Sealed for Postgres {}
 impl Backend for Postgres {
     sql::statements!();
 
+    /// A row that another node removes, or that is being used, is passed over: waiting for it would end in fewer rows
+    /// than there are. As an array the rows are selected once, whatever the plan.
+    const REMOVE_UNUSED: &'static str = concat!(
+        "DELETE FROM oauth_clients WHERE client_id = ANY(ARRAY(",
+        sql::unused!(),
+        " FOR UPDATE SKIP LOCKED)) RETURNING client_id"
+    );
+
     /// Classes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>: connection, rollback,
     /// resources, operator (cancelled, shut down, starting), system; a lock not to be had; a server that only
     /// reads, as during a fail-over.

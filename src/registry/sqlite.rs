@@ -89,6 +89,9 @@ impl sql::sealed::Sealed for Sqlite {}
 impl Backend for Sqlite {
     sql::statements!();
 
+    const REMOVE_UNUSED: &'static str =
+        concat!("DELETE FROM oauth_clients WHERE client_id IN (", sql::unused!(), ") RETURNING client_id");
+
     /// <https://sqlite.org/rescode.html>: busy, locked, interrupted, full, locking protocol.
     fn is_transient(code: &str) -> bool {
         code.parse::<u32>().is_ok_and(|code| matches!(code & 0xFF, 5 | 6 | 9 | 13 | 15))

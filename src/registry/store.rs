@@ -34,10 +34,47 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     /// Fails with [`StoreError::AlreadyExists`] when the id is taken, be it by a revoked client.
     fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>>;
 
-    /// Puts a client in the place of the one with its id. Origin, creation and last use stay.
+    /// Puts a client in the place of the one with its id, whatever that became meanwhile: for clients that are
+    /// configured somewhere else. Origin, creation and last use stay.
     ///
     /// Fails with [`StoreError::Missing`] when there is none, or it is revoked.
     fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>>;
+
+    /// [Replaces](Self::replace) a client that still is what [`record`](Self::record) answered, in one step: for
+    /// changes that were decided by looking at it, so that nobody else's change gets lost.
+    ///
+    /// Fails with [`StoreError::Changed`] when it is something else now, and with [`StoreError::Missing`] when there
+    /// is none, or it is revoked. A use is no change.
+    ///
+    /// ```
+    /// use futures::executor::block_on;
+    /// use tower_oauth_client_validation::{BoxStore, Client, MemoryRegistry, Origin, RegistryStore, StoreError};
+    ///
+    /// async fn disable(store: &BoxStore, id: &str) -> Result<(), StoreError> {
+    ///     loop {
+    ///         let known = store.record(id).await?.ok_or(StoreError::Missing)?.client;
+    ///         let disabled = known.to_builder().disabled(true).build().expect("it was built before");
+    ///         match store.replace_unchanged(&known, disabled).await {
+    ///             Err(StoreError::Changed) => {}
+    ///             replaced => return replaced.map(drop),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # block_on(async {
+    /// let store = MemoryRegistry::new().boxed_store();
+    /// let first = store.insert(Client::builder("app").build()?, Origin::Registered).await?;
+    /// disable(&store, "app").await?;
+    /// let late = first.to_builder().name("App").build()?;
+    /// assert!(matches!(store.replace_unchanged(&first, late).await, Err(StoreError::Changed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    fn replace_unchanged<'a>(
+        &'a self,
+        known: &'a Client,
+        client: Client,
+    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>>;
 
     /// Revokes a client for good. It stays, so that its id never comes back as another client; revoking it
     /// again changes nothing.
@@ -49,6 +86,12 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     ///
     /// Fails with [`StoreError::Missing`] when there is none.
     fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// [Removes](Self::remove) a client that still is what [`record`](Self::record) answered, in one step.
+    ///
+    /// Fails with [`StoreError::Changed`] when it is something else now, and with [`StoreError::Missing`] when there
+    /// is none, or it is revoked.
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Records that a client was used; the token endpoint calls it. An earlier time than the recorded one
     /// changes nothing.
@@ -62,12 +105,19 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     /// A page of clients, ordered by the bytes of their ids: at most `limit`, beginning behind the id `after`.
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>>;
 
-    /// How many clients are there that registered themselves and are not revoked.
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>>;
+    /// How many clients of this origin there are that are not revoked.
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>>;
 
-    /// Removes clients that registered themselves before `created_before`, were never used and are not
-    /// revoked: the oldest first, `most` at the most. Answers how many.
-    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>>;
+    /// Removes clients of this origin that were added before `created_before`, were never used and are neither
+    /// disabled nor revoked: the oldest first, `most` at the most. Answers their ids.
+    ///
+    /// A SQL store does it in one statement, so ask for a number that it gets done in its time, and again.
+    fn remove_unused(
+        &self,
+        origin: Origin,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>>;
 
     /// Hides the type, for stores chosen at run time.
     ///
@@ -96,12 +146,24 @@ impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
         (**self).replace(client)
     }
 
+    fn replace_unchanged<'a>(
+        &'a self,
+        known: &'a Client,
+        client: Client,
+    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+        (**self).replace_unchanged(known, client)
+    }
+
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         (**self).revoke(client_id)
     }
 
     fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         (**self).remove(client_id)
+    }
+
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+        (**self).remove_unchanged(known)
     }
 
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -116,12 +178,17 @@ impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
         (**self).list(after, limit)
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        (**self).count_registered()
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        (**self).count(origin)
     }
 
-    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        (**self).remove_unused(created_before, most)
+    fn remove_unused(
+        &self,
+        origin: Origin,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        (**self).remove_unused(origin, created_before, most)
     }
 }
 
@@ -171,6 +238,8 @@ pub enum StoreError {
     AlreadyExists,
     /// There is no such client.
     Missing,
+    /// The client is no longer what was read: read it again, and decide again.
+    Changed,
     /// The store failed.
     Registry(RegistryError),
 }
@@ -180,6 +249,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::AlreadyExists => f.write_str("a client with this id exists"),
             Self::Missing => f.write_str("there is no client with this id"),
+            Self::Changed => f.write_str("the client was changed meanwhile"),
             Self::Registry(error) => error.fmt(f),
         }
     }
@@ -188,7 +258,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::AlreadyExists | Self::Missing => None,
+            Self::AlreadyExists | Self::Missing | Self::Changed => None,
             Self::Registry(error) => error.source(),
         }
     }

@@ -12,8 +12,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::clients::{clients, sqlite};
 use super::http::{Answer, browse, form, get, post, post_with, send, unescape};
-use super::process::{Running, run};
+use super::process::{Running, eventually, run};
 
 /// RFC 7636 appendix B
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -141,6 +142,41 @@ mod tokens {
         let second = refresh_token(&server.refresh("demo-app", &first).await);
         assert_refused(&server.refresh("demo-app", &first).await, StatusCode::BAD_REQUEST, "invalid_grant");
         assert_refused(&server.refresh("demo-app", &second).await, StatusCode::BAD_REQUEST, "invalid_grant");
+    }
+
+    #[tokio::test]
+    async fn refresh_tokens_of_one_client_push_nobody_elses_out_however_often_they_are_renewed() {
+        let server = start(&["--auto-approve"]).await;
+        let quiet = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
+        let first = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
+        let mut busy = first.clone();
+        for _ in 0..2_100 {
+            busy = refresh_token(&server.refresh("demo-app", &busy).await);
+        }
+        assert_eq!(server.refresh("demo-app", &quiet).await.status, StatusCode::OK);
+        // Nor is forgotten what was used long ago: whoever brings it has stolen it.
+        assert_refused(&server.refresh("demo-app", &first).await, StatusCode::BAD_REQUEST, "invalid_grant");
+        assert_refused(&server.refresh("demo-app", &busy).await, StatusCode::BAD_REQUEST, "invalid_grant");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_switched_off_gets_no_more_tokens() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let registry = sqlite(folder.path());
+        let server = start(&["--registry", &registry, "--auto-approve"]).await;
+        let callback = server.callback();
+        let member = r#"{"grant_types": ["authorization_code", "refresh_token"]}"#;
+        let scope = "profile photos:read";
+        let add = ["add", "--id", "app", "--redirect-uri", &*callback, "--scope", scope, "--metadata", member];
+        assert_eq!(clients(&registry, &add).await.code, Some(0));
+        let token = refresh_token(&server.redeem("app", &server.code("app").await).await);
+        let code = server.code("app").await;
+        assert_eq!(clients(&registry, &["disable", "app"]).await.code, Some(0));
+        assert_refused(&server.redeem("app", &code).await, StatusCode::UNAUTHORIZED, "invalid_client");
+        assert_refused(&server.refresh("app", &token).await, StatusCode::UNAUTHORIZED, "invalid_client");
+        // It was not used up by that.
+        assert_eq!(clients(&registry, &["enable", "app"]).await.code, Some(0));
+        assert_eq!(server.refresh("app", &token).await.status, StatusCode::OK);
     }
 
     #[tokio::test]
@@ -381,24 +417,88 @@ mod consent {
         let server = start(&[]).await;
         let ticket = page(&server, &[]).await.fields()["ticket"].clone();
         let parameters = [("ticket", &*ticket), ("decision", "approve")];
-        let foreign = [
-            ("sec-fetch-site", "cross-site"),
-            ("sec-fetch-site", "same-site"),
-            (ORIGIN.as_str(), "https://evil.example"),
-            (ORIGIN.as_str(), "null"),
+        let site = "sec-fetch-site";
+        let foreign: [&[(&str, &str)]; 6] = [
+            &[(site, "cross-site")],
+            &[(site, "same-site"), (ORIGIN.as_str(), "http://127.0.0.1:1")],
+            // A browser says more than that.
+            &[(site, "same-origin")],
+            &[(site, "same-origin"), (ORIGIN.as_str(), "null")],
+            &[(ORIGIN.as_str(), "https://evil.example")],
+            &[(ORIGIN.as_str(), "null")],
         ];
-        for header in foreign {
-            let answer = post_with(&server.url("/consent"), &[header], &parameters).await;
-            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""));
+        for headers in foreign {
+            let answer = post_with(&server.url("/consent"), headers, &parameters).await;
+            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{headers:?}");
+            assert!(answer.body.contains("Another site"), "{}", answer.body);
         }
-        for header in [("sec-fetch-site", "same-origin"), (ORIGIN.as_str(), &*server.base)] {
+        let own: [&[(&str, &str)]; 2] =
+            [&[(site, "same-origin"), (ORIGIN.as_str(), &server.base)], &[(ORIGIN.as_str(), &server.base)]];
+        for headers in own {
             let ticket = page(&server, &[]).await.fields()["ticket"].clone();
             let parameters = [("ticket", &*ticket), ("decision", "approve")];
-            let answer = post_with(&server.url("/consent"), &[header], &parameters).await;
+            let answer = post_with(&server.url("/consent"), headers, &parameters).await;
             assert_eq!(answer.status, StatusCode::SEE_OTHER);
         }
         let unknown = decide(&server, "guess", "approve").await;
         assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+    }
+
+    /// To the server, `localhost` is here any name that was made to lead to it (DNS rebinding).
+    #[tokio::test]
+    async fn a_site_that_goes_by_another_name_of_this_server_cannot_decide() {
+        let server = start(&[]).await;
+        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let parameters = [("ticket", &*ticket), ("decision", "approve")];
+        let elsewhere = server.base.replace("127.0.0.1", "localhost");
+        for headers in
+            [&[(ORIGIN.as_str(), &*elsewhere), ("sec-fetch-site", "same-origin")][..], &[(ORIGIN.as_str(), &elsewhere)]]
+        {
+            let answer = post_with(&format!("{elsewhere}/consent"), headers, &parameters).await;
+            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{headers:?}");
+            assert!(answer.body.contains(&server.base), "it says where to go: {}", answer.body);
+        }
+        assert_eq!(decide(&server, &ticket, "approve").await.status, StatusCode::SEE_OTHER, "nothing was used up");
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_by_localhost_goes_on_at_the_issuer() {
+        let server = start(&[]).await;
+        let url = server.authorize(&[("response_type", "code"), ("client_id", "demo-app"), ("state", "s t&a")]);
+        let answer = browse(&url.replace("127.0.0.1", "localhost")).await;
+        assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::TEMPORARY_REDIRECT, &*url));
+        assert!(browse(&url).await.fields().contains_key("ticket"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_changed_since_the_page_was_shown_gets_nothing() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let registry = sqlite(folder.path());
+        let server = start(&["--registry", &registry]).await;
+        let add = async |scope: &str| {
+            let add = ["add", "--id", "app", "--redirect-uri", "https://app.example/cb", "--scope", scope];
+            assert_eq!(clients(&registry, &add).await.code, Some(0));
+        };
+        add("read write").await;
+        for changes in [&["disable", "enable"][..], &["remove"]] {
+            let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
+            assert_eq!(clients(&registry, &[changes[0], "app"]).await.code, Some(0));
+            let answer = decide(&server, &page.fields()["ticket"], "approve").await;
+            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{changes:?}");
+            assert!(answer.body.contains("cannot be let in any more"), "{}", answer.body);
+            for change in &changes[1..] {
+                assert_eq!(clients(&registry, &[change, "app"]).await.code, Some(0));
+            }
+        }
+        // What the user agreed to is what the page said, also where the default is another one by now.
+        add("read write").await;
+        let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
+        assert_eq!(clients(&registry, &["remove", "app"]).await.code, Some(0));
+        add("read write admin").await;
+        let answer = decide(&server, &page.fields()["ticket"], "approve").await;
+        assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
+        let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
+        assert!(decide(&server, &page.fields()["ticket"], "approve").await.redirect().contains_key("code"));
     }
 
     #[tokio::test]
@@ -575,8 +675,8 @@ mod serving {
         assert_eq!(document["code_challenge_methods_supported"], json!(["S256"]));
         assert_eq!(document["authorization_response_iss_parameter_supported"], true);
         assert_eq!(document["scopes_supported"], json!(["photos:read", "photos:write", "profile"]));
-        let methods = document["token_endpoint_auth_methods_supported"].as_array().expect("a list");
-        assert!(methods.contains(&json!("none")));
+        let methods = json!(["none", "client_secret_basic", "client_secret_post"]);
+        assert_eq!(document["token_endpoint_auth_methods_supported"], methods);
     }
 
     #[tokio::test]
@@ -588,6 +688,83 @@ mod serving {
         let answer = get(&server.authorize(&[("response_type", "code"), ("client_id", "demo-app")])).await;
         assert_eq!(answer.redirect()["iss"], "https://login.example/:tenant");
         assert!(answer.header(LOCATION).starts_with("https://login.example/:tenant/demo/callback?"));
+    }
+
+    /// Whatever the document announces is there.
+    #[tokio::test]
+    async fn all_is_under_the_path_of_the_issuer() {
+        let issuer = "https://login.example/tenants/:a";
+        for issuer in [issuer.to_owned(), format!("{issuer}/")] {
+            let server = start(&["--issuer", &issuer, "--registration", "open"]).await;
+            let here = |url: &str| server.url(url.strip_prefix("https://login.example").expect("it is of the issuer"));
+            let document = get(&server.url("/.well-known/oauth-authorization-server/tenants/:a")).await.json();
+            assert_eq!(document["issuer"], *issuer);
+            let announced = |member: &str| here(document[member].as_str().expect("a URL"));
+            let metadata = json!({
+                "redirect_uris": ["http://127.0.0.1/cb"], "token_endpoint_auth_method": "none", "client_name": "Tool",
+            });
+            let headers = [(CONTENT_TYPE.as_str(), "application/json")];
+            let client =
+                send(Method::POST, &announced("registration_endpoint"), &headers, metadata.to_string()).await.json();
+            let id = client["client_id"].as_str().expect("an id");
+            let uri = here(client["registration_client_uri"].as_str().expect("a URL"));
+            let bearer = format!("Bearer {}", client["registration_access_token"].as_str().expect("a token"));
+            let known = send(Method::GET, &uri, &[(AUTHORIZATION.as_str(), &*bearer)], String::new()).await;
+            assert_eq!(known.json()["client_id"], id);
+
+            let query =
+                form(&[("response_type", "code"), ("client_id", id), ("redirect_uri", "http://127.0.0.1:1/cb")]);
+            let page = browse(&format!("{}?{query}", announced("authorization_endpoint"))).await;
+            assert!(page.body.contains("action=\"consent\""), "beside the page: {}", page.body);
+            let ticket = page.fields()["ticket"].clone();
+            let approved = [("ticket", &*ticket), ("decision", "approve")];
+            let origin = [(ORIGIN.as_str(), "https://login.example")];
+            let answer = post_with(&here("https://login.example/tenants/:a/consent"), &origin, &approved).await;
+            let sent = answer.redirect();
+            assert_eq!(sent["iss"], issuer);
+            let parameters = [
+                ("grant_type", "authorization_code"),
+                ("client_id", id),
+                ("code", &*sent["code"]),
+                ("redirect_uri", "http://127.0.0.1:1/cb"),
+            ];
+            let tokens = post(&announced("token_endpoint"), &parameters).await;
+            assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
+
+            let start = get(&server.url("/tenants/:a")).await;
+            assert_eq!(start.header(LOCATION), "/tenants/:a/");
+            assert_eq!(browse(&server.url("/tenants/:a/")).await.status, StatusCode::OK);
+            assert_eq!(get(&server.url("/tenants/:ab/authorize")).await.status, StatusCode::NOT_FOUND);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_edit_of_the_file_counts_without_a_restart() {
+        let file_of = |name: &str, id: &str| match name {
+            "clients.json" => json!([{ "client_id": id, "redirect_uris": ["https://a.example/cb"] }]).to_string(),
+            _ => format!("[[clients]]\nclient_id = \"{id}\"\nredirect_uris = [\"https://a.example/cb\"]\n"),
+        };
+        for name in ["clients.json", "clients.toml"] {
+            let folder = tempfile::tempdir().expect("a directory");
+            let path = folder.path().join(name);
+            std::fs::write(&path, file_of(name, "first")).expect("it can be written");
+            let server = start(&["--registry", path.to_str().expect("a path"), "--auto-approve"]).await;
+            let status =
+                async |id: &str| get(&server.authorize(&[("response_type", "code"), ("client_id", id)])).await.status;
+            assert_eq!(status("first").await, StatusCode::FOUND, "{name}");
+            assert_eq!(status("second").await, StatusCode::BAD_REQUEST, "{name}");
+            std::fs::write(&path, file_of(name, "second")).expect("it can be written");
+            eventually(async || status("second").await == StatusCode::FOUND).await;
+            assert_eq!(status("first").await, StatusCode::BAD_REQUEST, "{name}");
+            // A broken one changes nothing, and the next good one counts, as does one that takes its place.
+            std::fs::write(&path, "{").expect("it can be written");
+            let new = folder.path().join("new");
+            std::fs::write(&new, file_of(name, "third")).expect("it can be written");
+            assert_eq!(status("second").await, StatusCode::FOUND, "{name}");
+            std::fs::rename(&new, &path).expect("it can be renamed");
+            eventually(async || status("third").await == StatusCode::FOUND).await;
+            assert_eq!(status("second").await, StatusCode::BAD_REQUEST, "{name}");
+        }
     }
 
     #[tokio::test]

@@ -321,3 +321,24 @@ async fn both_have_the_same_default() {
     let demo = clients(&url, &["show", "demo-app", "--json"]).await.json();
     assert_eq!(demo["metadata"]["redirect_uris"][0], server.url("/demo/callback"), "its page is where the server is");
 }
+
+/// The README's commands, as they stand there, print what it shows.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_readme_shows_what_is_printed() {
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let commands: Vec<&str> = readme.lines().filter(|line| line.starts_with("clients ")).collect();
+    let (_, shown) = readme.split_once("```text\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+
+    let program = command("clients", &[]);
+    let programs = Path::new(program.as_std().get_program()).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = tokio::process::Command::new("sh");
+    shell.arg("-c").arg(commands.join("\n")).env("PATH", path).current_dir(folder.path()).kill_on_drop(true);
+    let output = tokio::time::timeout(BOUND, shell.output()).await.unwrap().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.ends_with(shown), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+}

@@ -1,6 +1,6 @@
 //! The example `mcp_proxy`, in front of the example `authorization_server`.
 
-use axum::http::header::{COOKIE, LOCATION, SET_COOKIE};
+use axum::http::header::{AUTHORIZATION, COOKIE, LOCATION, ORIGIN, SET_COOKIE};
 use axum::http::{Method, StatusCode};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -170,6 +170,7 @@ async fn a_no_goes_to_the_client_and_never_to_the_upstream() {
     assert_eq!((again.status, again.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
 }
 
+/// CVE-2026-27124.
 #[tokio::test]
 async fn a_yes_counts_only_in_the_browser_that_was_asked() {
     let upstream = upstream(&["--registration", "open"]).await;
@@ -183,6 +184,45 @@ async fn a_yes_counts_only_in_the_browser_that_was_asked() {
     // Nothing was lost by that.
     let answer = decide(&server, &consent, &consent.cookie, "approve").await;
     assert!(answer.header(LOCATION).starts_with(&upstream.url("/authorize?")));
+}
+
+#[tokio::test]
+async fn another_site_cannot_say_yes() {
+    let upstream = upstream(&["--registration", "open"]).await;
+    let server = proxy(&upstream, &[]).await;
+    let consent = ask(&server, "other-app").await;
+    let elsewhere = server.base.replace("127.0.0.1", "localhost");
+    for origin in ["https://evil.example", "null", &elsewhere] {
+        let parameters = [("ticket", &*consent.ticket), ("decision", "approve")];
+        let headers = [(COOKIE.as_str(), &*consent.cookie), (ORIGIN.as_str(), origin)];
+        let answer = post_with(&format!("{elsewhere}/consent"), &headers, &parameters).await;
+        assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{origin}");
+    }
+    let here = authorize_url(&server, "other-app");
+    let answer = get(&here.replacen("127.0.0.1", "localhost", 1)).await;
+    assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::TEMPORARY_REDIRECT, &*here));
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_is_not_sent_to_the_upstream() {
+    let closed = upstream(&[]).await;
+    let server = proxy(&closed, &["--upstream-client", "demo-any-port"]).await;
+    let client = register(&server).await;
+    let consent = ask(&server, client["client_id"].as_str().expect("an id")).await;
+    let uri = client["registration_client_uri"].as_str().expect("a URI");
+    let bearer = format!("Bearer {}", client["registration_access_token"].as_str().expect("a token"));
+    let deleted = send(Method::DELETE, uri, &[(AUTHORIZATION.as_str(), &*bearer)], String::new()).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    let answer = decide(&server, &consent, &consent.cookie, "approve").await;
+    assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_ends_it_in_order() {
+    let upstream = upstream(&["--registration", "open"]).await;
+    let server = proxy(&upstream, &[]).await;
+    assert_eq!(server.stop("TERM").await, Some(0));
 }
 
 #[tokio::test]

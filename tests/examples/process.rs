@@ -62,6 +62,16 @@ impl Running {
     }
 }
 
+/// Asks over and over until the answer is yes.
+pub(super) async fn eventually(is_so: impl AsyncFn() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(BOUND, asking).await.expect("it comes to be so");
+}
+
 /// Runs an example that is expected to end by itself.
 pub(super) async fn run(example: &str, args: &[&str]) -> Output {
     tokio::time::timeout(BOUND, command(example, args).output()).await.expect("it ends").expect("it starts")

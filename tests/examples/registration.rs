@@ -12,8 +12,10 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::clients::sqlite;
 use super::http::{Answer, browse, form, get, post, post_with, send};
 use super::process::{Running, run};
+use crate::postgres_cluster::Cluster;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const CALLBACK: &str = "http://127.0.0.1:57470/callback";
@@ -143,7 +145,11 @@ async fn a_deleted_client_learns_that_it_is_gone() {
     let uri = text(&client, "registration_client_uri");
     assert!(uri.starts_with(&server.url("/register/")), "{uri}");
     let manage = async |method| send(method, uri, &[(AUTHORIZATION.as_str(), &*bearer)], String::new()).await;
-    assert_eq!(manage(Method::GET).await.json()["client_name"], "Native");
+    let read = manage(Method::GET).await.json();
+    assert_eq!(
+        (&read["client_name"], &read["registration_access_token"]),
+        (&json!("Native"), &client["registration_access_token"])
+    );
     assert_eq!(manage(Method::DELETE).await.status, StatusCode::NO_CONTENT);
     assert_eq!(manage(Method::GET).await.status, StatusCode::UNAUTHORIZED);
 
@@ -177,6 +183,24 @@ async fn scopes_are_those_that_the_server_announces() {
     let mut metadata = native();
     metadata["scope"] = json!("everything");
     assert_eq!(error(&register_with(&server, &[], metadata).await).1, "invalid_client_metadata");
+}
+
+/// The MCP specification has clients send it, and most others never do.
+#[tokio::test]
+async fn a_resource_is_taken_from_everyone_and_asked_of_nobody() {
+    for profile in ["oauth2", "oauth21", "mcp"] {
+        let server = start(&["--registration", "open", "--auto-approve", "--profile", profile]).await;
+        let client = register(&server, native()).await;
+        let id = text(&client, "client_id");
+        for resources in [
+            &[][..],
+            &[("resource", "https://mcp.example/api")],
+            &[("resource", "https://a.example/"), ("resource", "https://b.example/")],
+        ] {
+            let answer = authorize(&server, id, resources).await;
+            assert!(answer.redirect().contains_key("code"), "{profile}: {resources:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -229,23 +253,40 @@ async fn registered_clients_stand_beside_those_of_a_file() {
 }
 
 #[cfg(unix)]
-#[tokio::test]
-async fn registered_clients_outlive_the_program_in_sqlite() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let url = format!("sqlite://{}", directory.path().join("clients.sqlite").display());
-    let args = ["--registry", &*url, "--registration", "open", "--auto-approve"];
+async fn registered_clients_outlive_the_program(registry: &str) {
+    let args = ["--registry", registry, "--registration", "open", "--auto-approve"];
     let server = start(&args).await;
     let client = register(&server, json!({ "redirect_uris": [CALLBACK] })).await;
+    let (id, secret) = (text(&client, "client_id"), text(&client, "client_secret"));
+    let redeem =
+        async |server: &Running| redeem(server, id, &[], &[("client_id", id), ("client_secret", secret)]).await;
+    let tokens = redeem(&server).await;
+    assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
     assert_eq!(server.stop("TERM").await, Some(0));
 
     let server = start(&args).await;
-    let (id, secret) = (text(&client, "client_id"), text(&client, "client_secret"));
-    let tokens = redeem(&server, id, &[], &[("client_id", id), ("client_secret", secret)]).await;
+    let tokens = redeem(&server).await;
     assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
     let bearer = format!("Bearer {}", text(&client, "registration_access_token"));
     let uri = server.url(&format!("/register/{id}"));
-    let known = send(Method::GET, &uri, &[(AUTHORIZATION.as_str(), &*bearer)], String::new()).await;
-    assert_eq!(known.json()["client_id"], id);
+    let manage = async |method| send(method, &uri, &[(AUTHORIZATION.as_str(), &*bearer)], String::new()).await;
+    assert_eq!(manage(Method::GET).await.json()["client_id"], id);
+    assert_eq!(manage(Method::DELETE).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(error(&authorize(&server, id, &[]).await).1, "invalid_client");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn registered_clients_outlive_the_program_in_sqlite() {
+    let directory = tempfile::tempdir().expect("a directory");
+    registered_clients_outlive_the_program(&sqlite(directory.path())).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn registered_clients_outlive_the_program_in_postgres() {
+    let Some(cluster) = Cluster::shared() else { return };
+    registered_clients_outlive_the_program(&cluster.database().await).await;
 }
 
 #[tokio::test]
@@ -357,8 +398,13 @@ async fn a_document_that_is_unusable_differs_from_one_that_cannot_be_had() {
     let server = start(&["--insecure-loopback-documents", "--auto-approve"]).await;
     let missing = authorize(&server, &format!("{}/missing", documents.base), &[]).await;
     assert_eq!(error(&missing), (StatusCode::BAD_REQUEST, "invalid_client".to_owned()));
-    let broken = authorize(&server, &format!("{}/broken", documents.base), &[]).await;
-    assert_eq!(error(&broken), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable".to_owned()));
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let nobody_listens = format!("http://{}/client.json", closed.local_addr().expect("an address"));
+    drop(closed);
+    for id in [format!("{}/broken", documents.base), nobody_listens] {
+        let answer = authorize(&server, &id, &[]).await;
+        assert_eq!(error(&answer), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable".to_owned()), "{id}");
+    }
     let unknown = authorize(&server, "nobody", &[]).await;
     assert_eq!(error(&unknown).1, "invalid_client");
 }

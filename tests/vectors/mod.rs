@@ -89,7 +89,7 @@ fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
         .collect()
 }
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "http.json",
     "parameters.json",
     "client.json",
@@ -103,6 +103,7 @@ const FILES: [&str; 13] = [
     "accepted.json",
     "report_only.json",
     "presets.json",
+    "vulnerabilities.json",
 ];
 
 fn all_cases() -> Vec<Case<Vector>> {

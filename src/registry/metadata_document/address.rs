@@ -1,12 +1,15 @@
 //! Addresses that may be connected to: public ones, and nothing that leads into a private network.
 
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use super::flights;
 
 /// Looks the addresses of a host up.
 pub(super) type Resolver = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
@@ -33,10 +36,19 @@ pub(super) struct FilteringResolver {
 
 impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let Some(place) = flights::place() else {
+            return Box::pin(ready(Err(io::Error::other("a look-up outside of a fetch").into())));
+        };
         let addresses = (self.resolver)(name.as_str().to_owned());
+        // `getaddrinfo` goes on in its thread when nobody waits any more. So its end gives the place back: slow
+        // name servers must not pile threads up.
+        let look_up = tokio::spawn(async move {
+            let _place = place;
+            addresses.await
+        });
         let filter = self.filter;
         Box::pin(async move {
-            let addresses = addresses.await?;
+            let addresses = look_up.await??;
             // One forbidden address is enough: no honest host has both kinds.
             if !addresses.iter().all(|address| filter.admits(*address)) {
                 return Err(ForbiddenAddress.into());

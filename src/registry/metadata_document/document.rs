@@ -1,11 +1,11 @@
 //! What a document must and must not say.
 
 use serde_json::{Map, Value};
-use url::Url;
 
 use super::rule::Rule;
 use crate::client::{
     AllowedScopes, Client, ClientError, MetadataError, RedirectUri, Scope, holds_private_key, is_operator_member,
+    is_web_uri,
 };
 
 /// What the operator adds to the rules.
@@ -126,6 +126,31 @@ fn is_link(name: &str) -> bool {
     LINKS.contains(&name.split('#').next().unwrap_or(name))
 }
 
-fn is_web_uri(uri: &Value, schemes: &[&str]) -> bool {
-    uri.as_str().is_some_and(|uri| Url::parse(uri).is_ok_and(|uri| schemes.contains(&uri.scheme()) && uri.has_host()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests have no server at a default port.
+    #[test]
+    fn ids_are_compared_as_strings() {
+        let judge = |id: &str, said: &str| {
+            let document = format!(r#"{{"client_id": "{said}", "redirect_uris": ["https://app.example/cb"]}}"#);
+            read(id, document.as_bytes(), &DocumentPolicy::default()).map(|client| client.id().to_owned())
+        };
+        let ids = [
+            "https://app.example/client",
+            "https://app.example:443/client",
+            "https://app.example/client/",
+            "https://app.example/Client",
+            "https://app.example/%63lient",
+            "https://app.example/client?",
+            "http://app.example/client",
+        ];
+        for id in ids {
+            for said in ids {
+                let expected = if id == said { Ok(id.to_owned()) } else { Err(Rule::IdMismatch) };
+                assert_eq!(judge(id, said), expected);
+            }
+        }
+    }
 }

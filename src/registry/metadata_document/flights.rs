@@ -13,6 +13,15 @@ use crate::client::Client;
 /// A fetch that any number of look-ups wait for. It ends when none of them does any more.
 pub(super) type SharedFetch = Shared<BoxFuture<'static, Found>>;
 
+tokio::task_local! {
+    static PLACE: Arc<Place>;
+}
+
+/// The place of the fetch that is being polled; `None` outside of one.
+pub(super) fn place() -> Option<Arc<Place>> {
+    PLACE.try_with(Arc::clone).ok()
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) all: usize,
@@ -45,14 +54,14 @@ impl Flights {
         Self { bounds, air: Arc::default() }
     }
 
-    /// The fetch that is under way for this document, or else a new one. `landed` is asked once more, since a
-    /// fetch may have ended since it was asked last.
+    /// The fetch that is under way for this document, or else a new one, which `begin` gives a number to land
+    /// with. `landed` is asked once more, since a fetch may have ended since it was asked last.
     pub(super) fn join<F>(
         &self,
         client_id: &str,
         host: &str,
         landed: impl FnOnce() -> Option<Arc<Client>>,
-        begin: impl FnOnce() -> F,
+        begin: impl FnOnce(u64) -> F,
     ) -> Flight
     where
         F: Future<Output = Found> + Send + 'static,
@@ -73,16 +82,26 @@ impl Flights {
         *air.by_host.entry(host.into()).or_default() += 1;
         let number = air.last_number;
         let place = Place { air: Arc::clone(&self.air), number, client_id: client_id.into(), host: host.into() };
-        let fetch = begin();
-        let flight = async move {
-            let _place = place;
-            fetch.await
-        };
-        let flight = flight.boxed().shared();
+        let flight = PLACE.scope(Arc::new(place), begin(number)).boxed().shared();
         if let Some(weak) = flight.downgrade() {
             air.by_id.insert(client_id.into(), (number, weak));
         }
         Flight::UnderWay(flight)
+    }
+
+    /// Runs `keep`, unless the document was [forgotten](Self::forget) since the fetch of this number began.
+    pub(super) fn land(&self, client_id: &str, number: u64, keep: impl FnOnce()) {
+        let air = lock(&self.air);
+        if air.by_id.get(client_id).is_some_and(|(current, _)| *current == number) {
+            keep();
+        }
+    }
+
+    /// Runs `remove`, and lets no fetch land that began before.
+    pub(super) fn forget(&self, client_id: &str, remove: impl FnOnce()) {
+        let mut air = lock(&self.air);
+        air.by_id.remove(client_id);
+        remove();
     }
 }
 
@@ -91,8 +110,8 @@ fn lock(air: &Mutex<Air>) -> MutexGuard<'_, Air> {
     air.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A place in the air, given back when the fetch ends or nobody waits for it any more.
-struct Place {
+/// A place in the air, given back when the fetch ends or nobody waits for it any more, and its look-up has ended.
+pub(super) struct Place {
     air: Arc<Mutex<Air>>,
     number: u64,
     client_id: Box<str>,

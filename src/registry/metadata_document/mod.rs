@@ -126,9 +126,9 @@ impl MetadataDocumentRegistry {
         }
     }
 
-    /// Fetches the document anew when it is next asked for.
+    /// Fetches the document anew when it is next asked for, even if a fetch is under way now.
     pub fn invalidate(&self, client_id: &str) {
-        self.shared.cache.remove(client_id);
+        self.shared.flights.forget(client_id, || self.shared.cache.remove(client_id));
     }
 }
 
@@ -167,7 +167,7 @@ impl Shared {
         let host = address.host_str().unwrap_or_default().to_owned();
         let begin = {
             let (shared, client_id) = (Arc::clone(shared), client_id.to_owned());
-            move || async move { shared.load(&client_id, address).await }
+            move |number| async move { shared.load(&client_id, number, address).await }
         };
         let landed = || shared.cache.fresh(client_id);
         match shared.flights.join(client_id, &host, landed, begin) {
@@ -177,15 +177,15 @@ impl Shared {
         }
     }
 
-    async fn load(&self, client_id: &str, address: Url) -> Found {
+    async fn load(&self, client_id: &str, number: u64, address: Url) -> Found {
         match self.fetch(client_id, address).await {
             Ok((client, lifetime)) => {
                 let client = Arc::new(client);
-                self.cache.put(client_id, &client, lifetime);
+                self.flights.land(client_id, number, || self.cache.put(client_id, &client, lifetime));
                 Ok(Some(client))
             }
             Err(Failure::Unusable(rule)) => {
-                self.cache.remove(client_id);
+                self.flights.land(client_id, number, || self.cache.remove(client_id));
                 log_unusable(client_id, rule);
                 Ok(None)
             }
@@ -383,6 +383,9 @@ impl MetadataDocumentBuilder {
 
     /// Looks the addresses of a host up (default: the system does). What it answers is filtered.
     ///
+    /// A look-up runs to its end, also when nobody waits for it any more, and counts as a fetch for so long: what
+    /// the system does in a thread cannot be called off.
+    ///
     /// ```
     /// use std::io;
     /// use tower_oauth_client_validation::MetadataDocumentRegistry;
@@ -430,8 +433,8 @@ impl MetadataDocumentBuilder {
         self
     }
 
-    /// How many fetches may be under way, in all and for one host (default: 32 and 4). Look-ups beyond are
-    /// answered at once with a transient error.
+    /// How many fetches may be under way, in all and for one host (default: 32 and 4). Those beyond are refused at
+    /// once with a transient error.
     pub fn most_fetches(mut self, all: usize, per_host: usize) -> Self {
         self.flights = Bounds { all, per_host };
         self

@@ -10,11 +10,12 @@ CREATE TABLE IF NOT EXISTS oauth_clients (
     last_used_at BIGINT,
     -- The client is revoked when this is set, whatever the document says.
     revoked_at BIGINT,
-    -- A copy of what the document says, for queries.
-    expires_at BIGINT
+    -- Copies of what the document says, for queries.
+    expires_at BIGINT,
+    disabled BIGINT NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1))
 );
 
--- Counting registrations, and removing the unused ones, oldest first.
-CREATE INDEX IF NOT EXISTS oauth_clients_registered
-    ON oauth_clients (created_at, client_id)
-    WHERE origin = 'registered' AND revoked_at IS NULL;
+-- Counting the clients of an origin, and removing the unused ones, oldest first.
+CREATE INDEX IF NOT EXISTS oauth_clients_origin
+    ON oauth_clients (origin, created_at, client_id)
+    WHERE revoked_at IS NULL;

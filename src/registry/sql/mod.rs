@@ -31,28 +31,42 @@ macro_rules! select {
     };
 }
 
+macro_rules! replace {
+    () => {
+        "UPDATE oauth_clients \
+        SET metadata = $2, updated_at = $3, revoked_at = $4, expires_at = $5, disabled = $6 \
+        WHERE client_id = $1 AND revoked_at IS NULL"
+    };
+}
+
 const FIND: &str = select!("WHERE client_id = $1");
 const LIST: &str = select!("WHERE client_id > $1 ORDER BY client_id LIMIT $2");
 const INSERT: &str = "INSERT INTO oauth_clients \
-    (client_id, metadata, origin, created_at, updated_at, revoked_at, expires_at) \
-    VALUES ($1, $2, $3, $4, $4, $5, $6) ON CONFLICT (client_id) DO NOTHING";
-const REPLACE: &str = "UPDATE oauth_clients \
-    SET metadata = $2, updated_at = $3, revoked_at = $4, expires_at = $5 \
-    WHERE client_id = $1 AND revoked_at IS NULL";
+    (client_id, metadata, origin, created_at, updated_at, revoked_at, expires_at, disabled) \
+    VALUES ($1, $2, $7, $3, $3, $4, $5, $6) ON CONFLICT (client_id) DO NOTHING";
+const REPLACE: &str = replace!();
+const REPLACE_UNCHANGED: &str = concat!(replace!(), " AND metadata = $7");
 const REVOKE: &str = "UPDATE oauth_clients \
     SET updated_at = CASE WHEN revoked_at IS NULL THEN $2 ELSE updated_at END, revoked_at = COALESCE(revoked_at, $2) \
     WHERE client_id = $1";
 const REMOVE: &str = "DELETE FROM oauth_clients WHERE client_id = $1";
+const REMOVE_UNCHANGED: &str =
+    "DELETE FROM oauth_clients WHERE client_id = $1 AND revoked_at IS NULL AND metadata = $2";
 const TOUCH: &str = "UPDATE oauth_clients \
     SET last_used_at = CASE WHEN last_used_at >= $2 THEN last_used_at ELSE $2 END \
     WHERE client_id = $1";
-const COUNT_REGISTERED: &str = "SELECT COUNT(*) FROM oauth_clients WHERE origin = 'registered' AND revoked_at IS NULL";
-/// The conditions stand twice: what changed while the statement waited for a row is judged by the outer ones.
-const REMOVE_UNUSED: &str = "DELETE FROM oauth_clients \
-    WHERE last_used_at IS NULL AND revoked_at IS NULL AND client_id IN ( \
-        SELECT client_id FROM oauth_clients \
-        WHERE origin = 'registered' AND revoked_at IS NULL AND last_used_at IS NULL AND created_at < $1 \
-        ORDER BY created_at, client_id LIMIT $2)";
+const COUNT: &str = "SELECT COUNT(*) FROM oauth_clients WHERE origin = $1 AND revoked_at IS NULL";
+
+/// What [`RegistryStore::remove_unused`] removes, oldest first.
+macro_rules! unused {
+    () => {
+        "SELECT client_id FROM oauth_clients \
+        WHERE origin = $1 AND revoked_at IS NULL \
+            AND last_used_at IS NULL AND disabled = 0 AND created_at < $2 \
+        ORDER BY created_at, client_id LIMIT $3"
+    };
+}
+pub(super) use unused;
 
 /// Bounds of a SQL store.
 ///
@@ -215,16 +229,8 @@ impl<B: Backend> RegistrySource for SqlRegistry<B> {
 impl<B: Backend> RegistryStore for SqlRegistry<B> {
     fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         async move {
-            let metadata = document(&client)?;
-            let now = seconds(SystemTime::now());
-            let arguments = vec![
-                Argument::Text(client.id().to_owned()),
-                Argument::Text(metadata),
-                Argument::Text(origin_name(origin).to_owned()),
-                Argument::Number(Some(now)),
-                Argument::Number((client.status() == ClientStatus::Revoked).then_some(now)),
-                Argument::Number(client.expires_at().map(seconds)),
-            ];
+            let mut arguments = columns(&client)?;
+            arguments.push(Argument::Text(origin_name(origin).to_owned()));
             let inserted = self.change(INSERT, arguments).await?;
             inserted.then(|| Arc::new(client)).ok_or(StoreError::AlreadyExists)
         }
@@ -233,17 +239,25 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
 
     fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         async move {
-            let metadata = document(&client)?;
-            let now = seconds(SystemTime::now());
-            let arguments = vec![
-                Argument::Text(client.id().to_owned()),
-                Argument::Text(metadata),
-                Argument::Number(Some(now)),
-                Argument::Number((client.status() == ClientStatus::Revoked).then_some(now)),
-                Argument::Number(client.expires_at().map(seconds)),
-            ];
-            let replaced = self.change(REPLACE, arguments).await?;
+            let replaced = self.change(REPLACE, columns(&client)?).await?;
             replaced.then(|| Arc::new(client)).ok_or(StoreError::Missing)
+        }
+        .boxed()
+    }
+
+    fn replace_unchanged<'a>(
+        &'a self,
+        known: &'a Client,
+        client: Client,
+    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+        async move {
+            if client.id() != known.id() {
+                return Err(StoreError::Changed);
+            }
+            let mut arguments = columns(&client)?;
+            arguments.push(Argument::Text(self.unchanged(known).await?));
+            let replaced = self.change(REPLACE_UNCHANGED, arguments).await?;
+            replaced.then(|| Arc::new(client)).ok_or(StoreError::Changed)
         }
         .boxed()
     }
@@ -254,6 +268,15 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
 
     fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         self.change_one(REMOVE, client_id, None)
+    }
+
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let document = self.unchanged(known).await?;
+            let arguments = vec![Argument::Text(known.id().to_owned()), Argument::Text(document)];
+            if self.change(REMOVE_UNCHANGED, arguments).await? { Ok(()) } else { Err(StoreError::Changed) }
+        }
+        .boxed()
     }
 
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -275,22 +298,43 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
         .boxed()
     }
 
-    fn count_registered(&self) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         async move {
-            let count = self.run(B::count, COUNT_REGISTERED, Vec::new()).await?;
+            let count = self.run(B::count, COUNT, vec![Argument::Text(origin_name(origin).to_owned())]).await?;
             Ok(u64::try_from(count).unwrap_or_default())
         }
         .boxed()
     }
 
-    fn remove_unused(&self, created_before: SystemTime, most: u64) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn remove_unused(
+        &self,
+        origin: Origin,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let arguments = vec![Argument::Number(Some(seconds(created_before))), Argument::Number(Some(most))];
-        self.run(B::execute, REMOVE_UNUSED, arguments).boxed()
+        let arguments = vec![
+            Argument::Text(origin_name(origin).to_owned()),
+            Argument::Number(Some(seconds(created_before))),
+            Argument::Number(Some(most)),
+        ];
+        self.run(B::ids, B::REMOVE_UNUSED, arguments).boxed()
     }
 }
 
 impl<B: Backend> SqlRegistry<B> {
+    /// The stored document of a client that is still what somebody read. Whoever wrote it may have written the same
+    /// client another way than this library would.
+    async fn unchanged(&self, known: &Client) -> Result<String, StoreError> {
+        let row = self.row(known.id().to_owned()).await?.filter(|row| row.revoked_at.is_none());
+        let row = row.ok_or(StoreError::Missing)?;
+        match row.client()? {
+            client if client.status() == ClientStatus::Revoked => Err(StoreError::Missing),
+            client if client == *known => Ok(row.metadata),
+            _ => Err(StoreError::Changed),
+        }
+    }
+
     fn change_one<'a>(
         &'a self,
         sql: &'static str,
@@ -340,6 +384,18 @@ pub trait Backend: Database<Connection: Migrate> + sealed::Sealed {
         arguments: Vec<Argument>,
     ) -> BoxFuture<'c, Result<Vec<Row>, sqlx::Error>>;
 
+    /// Removes what `unused!` selects, and answers the ids.
+    #[doc(hidden)]
+    const REMOVE_UNUSED: &'static str;
+
+    /// The first column of the rows that a statement answers.
+    #[doc(hidden)]
+    fn ids<'c>(
+        connection: &'c mut Self::Connection,
+        sql: &'static str,
+        arguments: Vec<Argument>,
+    ) -> BoxFuture<'c, Result<Vec<String>, sqlx::Error>>;
+
     #[doc(hidden)]
     fn count<'c>(
         connection: &'c mut Self::Connection,
@@ -387,6 +443,17 @@ macro_rules! statements {
                     })
                 };
                 rows.iter().map(read).collect()
+            })
+        }
+
+        fn ids<'c>(
+            connection: &'c mut Self::Connection,
+            sql: &'static str,
+            arguments: Vec<$crate::registry::sql::Argument>,
+        ) -> BoxFuture<'c, Result<Vec<String>, sqlx::Error>> {
+            Box::pin(async move {
+                let rows = bind(sqlx::query(sql), arguments).fetch_all(connection).await?;
+                rows.iter().map(|row| row.try_get(0)).collect()
             })
         }
 
@@ -476,6 +543,20 @@ impl std::error::Error for UnreadableRow {
 fn read_document(client_id: &str, metadata: &str) -> Result<Client, BoxError> {
     let client = Client::from_metadata(serde_json::from_str::<serde_json::Value>(metadata)?)?;
     if client.id() == client_id { Ok(client) } else { Err("its metadata is that of another client".into()) }
+}
+
+/// What `INSERT` and `REPLACE` begin with: `$1` to `$6`.
+fn columns(client: &Client) -> Result<Vec<Argument>, RegistryError> {
+    let metadata = document(client)?;
+    let now = seconds(SystemTime::now());
+    Ok(vec![
+        Argument::Text(client.id().to_owned()),
+        Argument::Text(metadata),
+        Argument::Number(Some(now)),
+        Argument::Number((client.status() == ClientStatus::Revoked).then_some(now)),
+        Argument::Number(client.expires_at().map(seconds)),
+        Argument::Number(Some(i64::from(client.status() == ClientStatus::Disabled))),
+    ])
 }
 
 /// The metadata document of a client that can be read back as the same client.

@@ -1,0 +1,11 @@
+//! What is counted and timed, where the feature `metrics` is on; nothing elsewhere.
+
+#[cfg(not(feature = "metrics"))]
+mod off;
+#[cfg(feature = "metrics")]
+mod on;
+
+#[cfg(not(feature = "metrics"))]
+pub(super) use self::off::{LookUp, accepted, forwarded, rejected, time};
+#[cfg(feature = "metrics")]
+pub(super) use self::on::{LookUp, accepted, forwarded, rejected, time};
