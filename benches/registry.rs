@@ -2,17 +2,28 @@
 //!
 //! `cargo bench --bench registry --features full`
 
+#[allow(dead_code, reason = "each bench uses a part of it")]
 mod measure;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::ready;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tower_oauth_client_validation::{CachedRegistry, Client, FileRegistry, MemoryRegistry, RegistrySource};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use tower::{ServiceExt, service_fn};
+use tower_layer::Layer;
+use tower_oauth_client_validation::{
+    CachedRegistry, Client, ClientValidationLayer, FileRegistry, MemoryRegistry, RegistrySource,
+};
 
-use self::measure::{INSTRUMENTED_SYSTEM, StatsAlloc, Subject, System, Table};
+use self::measure::{INSTRUMENTED_SYSTEM, StatsAlloc, Subject, System};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -47,27 +58,50 @@ fn plain_client(number: usize) -> (String, Arc<PlainClient>) {
 }
 
 fn main() {
-    let quick = std::env::var_os("BENCH_QUICK").is_some();
+    let quick = measure::is_quick();
     let count = if quick { 20_000 } else { 1_000_000 };
     measure::describe_machine();
-    look_ups(quick);
+    look_ups();
     weights(count);
     load(count);
     swap(count, quick);
 }
 
-fn look_ups(quick: bool) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+/// A hit, alone and as part of a request.
+fn look_ups() {
     let memory: MemoryRegistry = (0..10_000).map(client).collect();
     let cached = CachedRegistry::new(memory.clone());
     let boxed = memory.clone().boxed();
-    runtime.block_on(cached.find_client("client-0000005")).expect("found").expect("known");
-    let mut table = Table::new("a look-up among 10000 clients", quick);
-    table.add(Subject::new("memory", || runtime.block_on(memory.find_client(black_box("client-0000005")))));
-    table.add(Subject::new("cached, a hit", || runtime.block_on(cached.find_client(black_box("client-0000005")))));
-    table.add(Subject::new("memory, boxed", || runtime.block_on(boxed.find_client(black_box("client-0000005")))));
-    table.add(Subject::new("memory, unknown", || runtime.block_on(memory.find_client(black_box("client-x")))));
-    table.run();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(cached.find_client(ID)).expect("found").expect("known");
+    let subjects = vec![
+        Subject::new("memory", || memory.find_client(black_box(ID)).now_or_never()),
+        Subject::new("cached, a hit", || cached.find_client(black_box(ID)).now_or_never()),
+        Subject::new("memory, boxed", || boxed.find_client(black_box(ID)).now_or_never()),
+        Subject::new("memory, unknown", || memory.find_client(black_box("client-x")).now_or_never()),
+    ];
+    measure::print_table("a look-up among 10,000 clients", subjects);
+    let subjects = vec![
+        Subject::new("memory", request(memory)),
+        Subject::new("cached, a hit", request(cached)),
+        Subject::new("memory, boxed", request(boxed)),
+    ];
+    measure::print_table("an accepted request, with the layer and a service that does nothing", subjects);
+}
+
+const ID: &str = "client-0000005";
+
+fn request<R: RegistrySource>(registry: R) -> impl FnMut() {
+    let inner = |_: Request<Full<Bytes>>| ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
+    let service = ClientValidationLayer::new(registry).layer(service_fn(inner));
+    let uri = format!("/authorize?response_type=code&client_id={ID}&redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback");
+    let uri: Uri = uri.parse().expect("a legal URI");
+    move || {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = uri.clone();
+        let answer = service.clone().oneshot(request).now_or_never();
+        assert!(matches!(answer, Some(Ok(response)) if response.status().is_success()));
+    }
 }
 
 fn live_bytes() -> usize {
@@ -77,7 +111,7 @@ fn live_bytes() -> usize {
 }
 
 fn weights(count: usize) {
-    println!("\nlive bytes a client, of {count}\n| | bytes |\n|---|---:|");
+    println!("\nlive bytes a client, of {count}\n\n| | bytes |\n|---|---:|");
     let before = live_bytes();
     let registry: MemoryRegistry = (0..count).map(client).collect();
     println!("| memory registry | {} |", (live_bytes() - before) / count);
@@ -104,7 +138,7 @@ fn load(count: usize) {
 fn swap(count: usize, quick: bool) {
     let registry: MemoryRegistry = (0..count).map(client).collect();
     let spell = if quick { Duration::from_millis(200) } else { Duration::from_secs(10) };
-    println!("\na look-up among {count} clients, in microseconds\n| | p50 | p99 | p99.9 |\n|---|---:|---:|---:|");
+    println!("\na look-up among {count} clients, in microseconds\n\n| | p50 | p99 | p99.9 |\n|---|---:|---:|---:|");
     print_quantiles("at rest", &look_up_for(&registry, spell, count));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

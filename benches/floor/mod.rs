@@ -62,18 +62,36 @@ impl StreamingFloor {
         let Some(client) = self.clients.get(client_id) else {
             return false;
         };
-        fine && client.redirect_uris().iter().any(|uri| decode(redirect_uri).eq(uri.as_str().bytes()))
+        fine && client.redirect_uris().iter().any(|uri| matches(uri.as_str(), decode(redirect_uri)))
             && scope.is_none_or(|scope| {
                 scope.split('+').all(|token| client.allowed_scopes().is_some_and(|allowed| allowed.contains(token)))
             })
     }
 }
 
+/// Equal, or equal but for the port of an address of this host.
+fn matches(registered: &str, requested: impl Iterator<Item = u8> + Clone) -> bool {
+    requested.clone().eq(registered.bytes())
+        || loopback_prefix(registered).is_some_and(|prefix| {
+            let mut requested = requested;
+            let is_there = prefix.bytes().all(|byte| requested.next() == Some(byte));
+            let mut rest = requested.peekable();
+            if rest.next_if_eq(&b':').is_some() {
+                while rest.next_if(u8::is_ascii_digit).is_some() {}
+            }
+            is_there && rest.eq(registered[prefix.len()..].bytes())
+        })
+}
+
+fn loopback_prefix(uri: &str) -> Option<&'static str> {
+    ["http://127.0.0.1", "http://[::1]", "http://localhost"].into_iter().find(|prefix| uri.starts_with(prefix))
+}
+
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-fn decode(value: &str) -> impl Iterator<Item = u8> {
+fn decode(value: &str) -> impl Iterator<Item = u8> + Clone {
     let mut bytes = value.bytes();
     std::iter::from_fn(move || match bytes.next()? {
         b'+' => Some(b' '),
@@ -111,10 +129,12 @@ impl FormFloor {
         let Some(client) = parameters.get("client_id").and_then(|id| self.clients.get(&**id)) else {
             return false;
         };
-        let redirect_uri = parameters.get("redirect_uri").map(|uri| &**uri);
+        let Some(redirect_uri) = parameters.get("redirect_uri") else {
+            return false;
+        };
         let scope = parameters.get("scope").map_or("", |scope| &**scope);
         parameters.get("response_type").is_some_and(|value| value == "code")
-            && client.redirect_uris().iter().any(|uri| Some(uri.as_str()) == redirect_uri)
+            && client.redirect_uris().iter().any(|uri| matches(uri.as_str(), redirect_uri.bytes()))
             && scope.split(' ').all(|token| client.allowed_scopes().is_some_and(|allowed| allowed.contains(token)))
     }
 }
