@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use triomphe::{Arc, HeaderSlice};
+
 /// A parameter that the crate reads (RFC 6749 §4.1.1, RFC 7636, RFC 8707, RFC 9101, OpenID Connect Core).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -36,6 +38,9 @@ const COUNT: usize = Parameter::RequestUri as usize + 1;
 
 /// `code_challenge_method`; a longer name is not one of ours.
 const LONGEST_NAME: usize = 21;
+
+/// Up to here, a request is decoded on the stack.
+const SHORT: usize = 1024;
 
 impl Parameter {
     /// Every parameter.
@@ -134,17 +139,19 @@ pub enum ParameterFault {
 /// assert_eq!(request.get(Parameter::ClientId), None);
 /// assert_eq!(request.fault(Parameter::ClientId), Some(ParameterFault::Repeated));
 /// ```
-#[derive(Clone, Default)]
-pub struct AuthorizationRequest {
-    /// Query and body, each value decoded where it stood; or just the values, end to end.
-    text: String,
+#[derive(Clone)]
+pub struct AuthorizationRequest(Arc<HeaderSlice<Index, str>>);
+
+/// Where each value is in the text, which has the decoded values end to end.
+#[derive(Default)]
+struct Index {
     spans: [Span; COUNT],
     faults: [Option<ParameterFault>; COUNT],
     resources: Vec<Span>,
     seen: u16,
 }
 
-/// Where in the text a value is. 32 bits keep requests small while they are moved about.
+/// Where in the text a value is.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Span {
     start: u32,
@@ -154,10 +161,6 @@ pub(super) struct Span {
 impl Span {
     fn is_empty(self) -> bool {
         self.start == self.end
-    }
-
-    fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
     }
 }
 
@@ -169,16 +172,20 @@ impl AuthorizationRequest {
     pub fn parse(query: &[u8], body: &[u8]) -> Self {
         let length = query.len().saturating_add(body.len());
         let (query, body) = if u32::try_from(length).is_ok() { (query, body) } else { (&[][..], &[][..]) };
-        let mut parser = Parser {
-            text: Vec::with_capacity(query.len() + body.len()),
-            spans: [Span::default(); COUNT],
-            faults: [None; COUNT],
-            resources: Vec::new(),
-            seen: 0,
-        };
-        parser.read(query);
-        parser.read(body);
-        parser.finish()
+        let (mut short, mut long) = ([0; SHORT], Vec::new());
+        let length = query.len() + body.len();
+        let buffer = short.get_mut(..length).unwrap_or_else(|| {
+            long.resize(length, 0);
+            &mut long
+        });
+        buffer[..query.len()].copy_from_slice(query);
+        buffer[query.len()..].copy_from_slice(body);
+        let mut parser = Parser { buffer, kept: 0, index: Index::default() };
+        parser.read(0, query.len());
+        parser.read(query.len(), length);
+        let Parser { buffer, kept, index } = parser;
+        let text = std::str::from_utf8(&buffer[..kept]).expect("each value was kept only when it is UTF-8");
+        Self(Arc::from_header_and_str(index, text))
     }
 
     /// The value, where there is a usable one. For `resource` the first one, see
@@ -191,7 +198,7 @@ impl AuthorizationRequest {
     /// What is wrong with it.
     #[must_use]
     pub fn fault(&self, parameter: Parameter) -> Option<ParameterFault> {
-        self.faults[parameter as usize]
+        self.0.header.faults[parameter as usize]
     }
 
     /// The first parameter that something is wrong with.
@@ -202,16 +209,16 @@ impl AuthorizationRequest {
 
     /// All values of `resource`.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.resources.iter().map(|span| self.value(*span))
+        self.0.header.resources.iter().map(|span| self.value(*span))
     }
 
     pub(super) fn span(&self, parameter: Parameter) -> Option<Span> {
-        let span = self.spans[parameter as usize];
+        let span = self.0.header.spans[parameter as usize];
         (self.fault(parameter).is_none() && !span.is_empty()).then_some(span)
     }
 
     pub(super) fn value(&self, span: Span) -> &str {
-        &self.text[span.range()]
+        &self.0.slice[span.start as usize..span.end as usize]
     }
 }
 
@@ -219,7 +226,8 @@ impl AuthorizationRequest {
 impl PartialEq for AuthorizationRequest {
     fn eq(&self, other: &Self) -> bool {
         let same = |parameter: &Parameter| self.get(*parameter) == other.get(*parameter);
-        self.faults == other.faults && Parameter::ALL.iter().all(same) && self.resources().eq(other.resources())
+        let faults = self.0.header.faults == other.0.header.faults;
+        faults && Parameter::ALL.iter().all(same) && self.resources().eq(other.resources())
     }
 }
 
@@ -228,119 +236,91 @@ impl Eq for AuthorizationRequest {}
 /// Names only: values are not for logs.
 impl fmt::Debug for AuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let present = Parameter::ALL.iter().filter(|parameter| self.seen & parameter.bit() != 0);
+        let present = Parameter::ALL.iter().filter(|parameter| self.0.header.seen & parameter.bit() != 0);
         f.debug_tuple("AuthorizationRequest").field(&present.collect::<Vec<_>>()).finish()
     }
 }
 
-struct Parser {
-    text: Vec<u8>,
-    spans: [Span; COUNT],
-    faults: [Option<ParameterFault>; COUNT],
-    resources: Vec<Span>,
-    seen: u16,
+struct Parser<'b> {
+    /// What is read, and in front of it, as far as it was read, what is kept of it.
+    buffer: &'b mut [u8],
+    kept: usize,
+    index: Index,
 }
 
-impl Parser {
-    fn read(&mut self, input: &[u8]) {
-        let mut at = self.text.len();
-        self.text.extend_from_slice(input);
-        while at < self.text.len() {
-            let (parameter, name_length) = read_name(&self.text[at..]);
+impl Parser<'_> {
+    fn read(&mut self, mut at: usize, end: usize) {
+        while at < end {
+            let (parameter, name_length) = read_name(&self.buffer[at..end]);
             at += name_length;
             // What follows a `=` is the value; a name without one has an empty value.
-            if self.text.get(at) == Some(&b'=') {
+            if at < end && self.buffer[at] == b'=' {
                 at += 1;
             }
             at = match parameter {
-                Some(parameter) => self.take(parameter, at),
-                None => at + position(b'&', &self.text[at..]),
+                Some(parameter) => self.take(parameter, at, end),
+                None => at + position(b'&', &self.buffer[at..end]),
             };
             // The `&`.
             at += 1;
         }
     }
 
-    /// Takes the value from here up to `&`, and returns where it ends.
-    fn take(&mut self, parameter: Parameter, start: usize) -> usize {
-        let (end, decoded) = self.decode(start);
-        let (length, fault) = match decoded.and_then(|length| check_text(parameter, &self.text[start..start + length]))
-        {
-            Ok(value) => (value.len(), None),
-            Err(fault) => (0, Some(fault)),
-        };
-        let span = Span { start: offset(start), end: offset(start + length) };
-        let index = parameter as usize;
+    /// Takes the value from here up to `&`, and returns where that is.
+    fn take(&mut self, parameter: Parameter, at: usize, end: usize) -> usize {
+        let start = self.kept;
+        let (at, decoded) = self.decode(at, end);
+        let fault = decoded.and_then(|()| check_text(parameter, &self.buffer[start..self.kept])).err();
+        if fault.is_some() {
+            self.kept = start;
+        }
+        let span = Span { start: offset(start), end: offset(self.kept) };
+        let Index { spans, faults, resources, seen } = &mut self.index;
+        let (span_of, fault_of) = (&mut spans[parameter as usize], &mut faults[parameter as usize]);
         if parameter == Parameter::Resource {
             if !span.is_empty() {
-                self.resources.push(span);
+                resources.push(span);
             }
-            self.faults[index] = self.faults[index].or(fault);
-        } else if self.seen & parameter.bit() != 0 {
-            self.faults[index] = Some(ParameterFault::Repeated);
+            *fault_of = fault_of.or(fault);
+        } else if *seen & parameter.bit() != 0 {
+            *fault_of = Some(ParameterFault::Repeated);
         } else {
-            self.faults[index] = fault;
+            *fault_of = fault;
         }
-        if self.spans[index].is_empty() {
-            self.spans[index] = span;
+        if span_of.is_empty() {
+            *span_of = span;
         }
-        self.seen |= parameter.bit();
-        end
+        *seen |= parameter.bit();
+        at
     }
 
-    /// Decodes a value where it stands, which never gets longer: where it ends, and its length once decoded.
-    fn decode(&mut self, start: usize) -> (usize, Result<usize, ParameterFault>) {
-        let text = &mut self.text;
-        let (mut read, mut written, mut fault) = (start, start, None);
+    /// Decodes a value, which never makes it longer. Where it ends is returned even where decoding fails.
+    fn decode(&mut self, mut at: usize, end: usize) -> (usize, Result<(), ParameterFault>) {
+        let mut result = Ok(());
         loop {
-            let plain = first_below(b',', &text[read..]);
-            if written != read && plain != 0 {
-                text.copy_within(read..read + plain, written);
+            let plain = first_below(b',', &self.buffer[at..end]);
+            if plain > 0 {
+                self.buffer.copy_within(at..at + plain, self.kept);
+                at += plain;
+                self.kept += plain;
             }
-            read += plain;
-            written += plain;
-            let (byte, width) = match text.get(read) {
-                None | Some(b'&') => return (read, fault.map_or(Ok(written - start), Err)),
+            let rest = &self.buffer[at..end];
+            let (byte, width) = match rest.first() {
+                None | Some(b'&') => return (at, result),
                 Some(b'+') => (b' ', 1),
-                Some(b'%') => unescape(&text[read + 1..]).map_or_else(
+                Some(b'%') => unescape(&rest[1..]).map_or_else(
                     || {
-                        fault = Some(ParameterFault::Undecodable);
+                        result = Err(ParameterFault::Undecodable);
                         (b'%', 1)
                     },
                     |byte| (byte, 3),
                 ),
                 Some(other) => (*other, 1),
             };
-            text[written] = byte;
-            read += width;
-            written += 1;
+            self.buffer[self.kept] = byte;
+            at += width;
+            self.kept += 1;
         }
-    }
-
-    fn finish(mut self) -> AuthorizationRequest {
-        // What was ignored is not kept for as long as the request is, unless it is little.
-        let kept: usize = self.spans.iter().map(|span| span.range().len()).sum();
-        if self.text.len() > 2 * kept + 1024 {
-            self.keep_values();
-        }
-        let text = String::from_utf8(std::mem::take(&mut self.text)).unwrap_or_else(|error| {
-            self.text = error.into_bytes();
-            self.keep_values();
-            String::from_utf8(std::mem::take(&mut self.text)).expect("each value was kept only when it is UTF-8")
-        });
-        let Self { spans, faults, resources, seen, .. } = self;
-        AuthorizationRequest { text, spans, faults, resources, seen }
-    }
-
-    /// Drops what is in no value.
-    fn keep_values(&mut self) {
-        let mut values = Vec::new();
-        for span in self.spans.iter_mut().chain(&mut self.resources) {
-            let start = offset(values.len());
-            values.extend_from_slice(&self.text[span.range()]);
-            *span = Span { start, end: offset(values.len()) };
-        }
-        self.text = values;
     }
 }
 

@@ -34,10 +34,7 @@ use super::{AuthorizationError, Reason, Rejection};
 /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
 /// ```
 #[derive(Clone)]
-pub struct ValidatedRequest(Arc<Accepted>);
-
-#[derive(Clone)]
-struct Accepted {
+pub struct ValidatedRequest {
     proven: ProvenRequest,
     response_type: ResponseType,
     response_mode: ResponseMode,
@@ -60,13 +57,13 @@ impl ValidatedRequest {
         response_mode: ResponseMode,
         scope: GrantedScope,
     ) -> Self {
-        Self(Arc::new(Accepted { proven, response_type, response_mode, scope }))
+        Self { proven, response_type, response_mode, scope }
     }
 
     /// The client.
     #[must_use]
     pub fn client(&self) -> &Arc<Client> {
-        self.0.proven.client()
+        self.proven.client()
     }
 
     /// The id of the client.
@@ -79,13 +76,13 @@ impl ValidatedRequest {
     /// the client's.
     #[must_use]
     pub fn redirect_uri(&self) -> &str {
-        self.0.proven.redirect_uri()
+        self.proven.redirect_uri()
     }
 
     /// Whether `redirect_uri` was in the request. If so, the token request must repeat it (RFC 6749 §4.1.3).
     #[must_use]
     pub fn redirect_uri_is_explicit(&self) -> bool {
-        self.0.proven.redirect_uri_is_explicit()
+        self.proven.redirect_uri_is_explicit()
     }
 
     /// The granted scopes, in the order of the request, without repeats.
@@ -96,7 +93,7 @@ impl ValidatedRequest {
     /// The granted scopes as a scope value; empty where none is granted.
     #[must_use]
     pub fn scope(&self) -> &str {
-        match &self.0.scope {
+        match &self.scope {
             GrantedScope::Requested(span) => self.request().value(*span),
             GrantedScope::Other(scope) => scope.as_str(),
         }
@@ -105,13 +102,13 @@ impl ValidatedRequest {
     /// The response type.
     #[must_use]
     pub fn response_type(&self) -> ResponseType {
-        self.0.response_type
+        self.response_type
     }
 
     /// How the response goes back: as asked for, or as the response type has it.
     #[must_use]
     pub fn response_mode(&self) -> ResponseMode {
-        self.0.response_mode
+        self.response_mode
     }
 
     /// `state`. The answers that this value builds carry it by themselves.
@@ -160,7 +157,7 @@ impl ValidatedRequest {
     /// ```
     #[must_use]
     pub fn request(&self) -> &AuthorizationRequest {
-        self.0.proven.request()
+        self.proven.request()
     }
 
     /// Any parameter, as it was requested.
@@ -206,13 +203,12 @@ impl ValidatedRequest {
     }
 
     fn target(&self) -> RedirectTarget<'_> {
-        self.0.proven.target(self.0.response_mode)
+        self.proven.target(self.response_mode)
     }
 
     /// What a validator of the user's says.
     pub(super) fn refuse(self, error: AuthorizationError) -> Rejection {
-        let Accepted { proven, response_mode, .. } = Arc::unwrap_or_clone(self.0);
-        proven.refuse(Reason::Validator, error, response_mode)
+        self.proven.refuse(Reason::Validator, error, self.response_mode)
     }
 }
 

@@ -123,8 +123,8 @@ pub struct ReadBody<B> {
 }
 
 impl<B> ReadBody<B> {
-    pub(super) fn data(&self) -> &[u8] {
-        &self.data
+    pub(super) fn data(&self) -> Bytes {
+        self.data.clone()
     }
 }
 

@@ -53,8 +53,8 @@ pub(super) struct Waiting<S, R, B> {
     pub(super) parts: Parts,
     /// `None` while it is read, and where it cannot be handed on.
     pub(super) body: Option<B>,
-    /// Empty until it is read.
-    pub(super) asked: AuthorizationRequest,
+    /// `None` until it is read.
+    pub(super) asked: Option<AuthorizationRequest>,
 }
 
 impl<S, R, M, ReqBody> ResponseFuture<S, R, M, ReqBody>
@@ -65,8 +65,7 @@ where
 {
     /// Judges the query.
     pub(super) fn judge(mut waiting: Waiting<S, R, M::Inner>) -> Self {
-        waiting.parse(b"");
-        match waiting.look_up() {
+        match waiting.look_up(b"") {
             Ok(look_up) => Self { waiting: Some(waiting), stage: Stage::LookingUp { look_up } },
             Err(rejection) => Self { stage: waiting.refuse(rejection), waiting: None },
         }
@@ -112,11 +111,6 @@ where
         Stage::Answer { response: Some(reject(rejection, to, answers)) }
     }
 
-    fn parse(&mut self, body: &[u8]) {
-        let query = self.parts.uri.query().unwrap_or_default();
-        self.asked = AuthorizationRequest::parse(query.as_bytes(), body);
-    }
-
     fn after_reading<M, ReqBody>(
         &mut self,
         read: Result<ReadBody<ReqBody>, (ReadBody<ReqBody>, Reason)>,
@@ -128,18 +122,20 @@ where
             Ok(read) => (read, None),
             Err((read, reason)) => (read, Some(reason)),
         };
-        self.parse(read.data());
+        let data = read.data();
         self.body = M::replayed(read);
         match reason.or(self.body.is_none().then_some(Reason::BodyUnreadable)) {
-            None => self.look_up(),
+            None => self.look_up(&data),
             Some(reason) => Err(self.shared.settings.validator.direct(reason, None)),
         }
     }
 
     /// Asks the registry for the client, where there is one to ask for.
-    fn look_up(&self) -> Result<LookUp<R::Future>, Rejection> {
+    fn look_up(&mut self, body: &[u8]) -> Result<LookUp<R::Future>, Rejection> {
+        let query = self.parts.uri.query().unwrap_or_default();
+        let asked = self.asked.insert(AuthorizationRequest::parse(query.as_bytes(), body));
         let Shared { registry, settings } = &*self.shared;
-        settings.validator.client_id(&self.asked).map(|client_id| metrics::time(registry.find_client(client_id)))
+        settings.validator.client_id(asked).map(|client_id| metrics::time(registry.find_client(client_id)))
     }
 
     fn decide<ReqBody>(
@@ -147,7 +143,7 @@ where
         found: Result<Option<Arc<Client>>, RegistryError>,
     ) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
         let Settings { validator, report_only, .. } = &self.shared.settings;
-        let asked = std::mem::take(&mut self.asked);
+        let asked = self.asked.take().expect("the registry was asked for the client of a request that was read");
         let client = match found {
             Ok(client) => client,
             Err(error) => {

@@ -14,7 +14,7 @@ use tower::Service;
 use super::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
 use super::future::{ResponseFuture, Waiting};
 use super::{Settings, Shared};
-use crate::authorization::{AuthorizationRequest, Reason};
+use crate::authorization::Reason;
 use crate::registry::{BoxError, RegistrySource};
 
 /// Validates authorization requests before the inner service sees them, see
@@ -69,8 +69,7 @@ where
         let shared = Arc::clone(&self.shared);
         let (parts, body) = request.into_parts();
         let judged = shared.settings.filter.as_ref().is_none_or(|filter| filter(&parts));
-        let asked = AuthorizationRequest::default();
-        begin(Waiting { inner, shared, parts, body: None, asked }, body, judged)
+        begin(Waiting { inner, shared, parts, body: None, asked: None }, body, judged)
     }
 }
 
