@@ -5,26 +5,39 @@
 
 mod answers;
 mod bodies;
+#[cfg(feature = "axum")]
 mod composition;
+#[cfg(feature = "full")]
 mod contract;
 mod documents;
+#[cfg(feature = "full")]
 mod examples;
 mod faults;
 mod fixture;
 mod log;
+#[cfg(feature = "full")]
 mod metadata_document;
+#[cfg(all(feature = "cache", feature = "metrics"))]
 mod metrics;
 mod mock;
+#[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
 mod reference;
+#[cfg(feature = "full")]
 mod registration;
+#[cfg(feature = "full")]
 mod registry_cache;
+#[cfg(feature = "full")]
 mod registry_file;
+#[cfg(feature = "full")]
 mod registry_http;
+#[cfg(feature = "full")]
 mod registry_sql;
 mod server_metadata;
+#[cfg(feature = "axum")]
 mod socket;
 mod sources;
+#[cfg(feature = "full")]
 mod upstream_registration;
 mod vectors;

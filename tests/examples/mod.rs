@@ -1,5 +1,4 @@
 //! The examples, run as programs and driven from outside.
-#![cfg(feature = "full")]
 
 mod authorization_server;
 mod clients;
