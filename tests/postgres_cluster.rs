@@ -76,11 +76,16 @@ impl Cluster {
         *self.supervisor.lock().unwrap() = Some(supervisor.spawn().unwrap());
     }
 
-    /// Ends the server as a crash does (SIGKILL), and waits until it is gone.
+    /// Ends the server as a crash does, and waits until it is gone.
     pub(crate) fn kill(&self) {
+        self.stop("-KILL");
+    }
+
+    /// Ends the server by a signal, and waits until it is gone.
+    pub(crate) fn stop(&self, by: &str) {
         let postmaster = self.postmaster();
         let children = children(&postmaster);
-        signal("-KILL", &postmaster);
+        signal(by, &postmaster);
         let mut supervisor = self.supervisor.lock().unwrap().take().unwrap();
         supervisor.stdin.take().unwrap().write_all(b"gone\n").unwrap();
         supervisor.wait().unwrap();

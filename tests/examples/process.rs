@@ -46,10 +46,14 @@ impl Running {
         format!("{}{path}", self.base)
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Sends the signal and gives the exit code, `None` where the signal itself ended it.
     #[cfg(unix)]
     pub(super) async fn stop(mut self, signal: &str) -> Option<i32> {
-        let pid = self.child.id().expect("it runs").to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", signal, &pid]).status().await.expect("kill is there");
         assert!(sent.success());
         tokio::time::timeout(BOUND, self.child.wait()).await.expect("it ends").expect("it can be waited for").code()
