@@ -1,6 +1,6 @@
 //! What a request costs: this layer beside two floors, and beside axum and hyper without any validation.
 //!
-//! `cargo bench --features full --bench authorize` measures all subjects of a table in turn in one run, so that the
+//! `cargo bench --features axum --bench authorize` measures all subjects of a table in turn in one run, so that the
 //! ratios hold although the machine drifts. `-- 10000` measures with that number of clients only. `benches/compare` is
 //! the same with other crates beside it.
 
