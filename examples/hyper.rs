@@ -2,18 +2,21 @@
 //!
 //! `cargo run --example hyper -- 127.0.0.1:8080`
 
-use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tower::ServiceBuilder;
+use tower::{BoxError, ServiceBuilder};
 use tower_oauth_client_validation::{Client, ClientValidationLayer, MemoryRegistry, RequestBody, ValidatedRequest};
+
+/// With clients that send slowly, or not at all.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,16 +24,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .redirect_uri("https://photos.example/callback")
         .scope("profile photos:read")
         .build()?]);
-    let service = ServiceBuilder::new().layer(ClientValidationLayer::new(clients).wrap_bodies()).service_fn(authorize);
+    let service = ServiceBuilder::new()
+        // A body that never ends ends here; the layer waits for it.
+        .timeout(PATIENCE)
+        .layer(ClientValidationLayer::new(clients).wrap_bodies())
+        .service_fn(authorize);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
 
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
     loop {
         let (stream, _) = listener.accept().await?;
-        let service = TowerToHyperService::new(service.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
         tokio::spawn(async move {
-            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+            if let Err(error) = connection.await {
                 eprintln!("connection: {error}");
             }
         });
@@ -38,7 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// The client exists, the redirect URI is its own, and it may have these scopes.
-async fn authorize(request: Request<RequestBody<Incoming>>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn authorize(request: Request<RequestBody<Incoming>>) -> Result<Response<Full<Bytes>>, BoxError> {
     // `OPTIONS` comes through unjudged, for CORS.
     let Some(validated) = request.extensions().get::<ValidatedRequest>() else {
         return Ok(Response::default());

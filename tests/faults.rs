@@ -453,3 +453,49 @@ mod input {
         assert_eq!(registry.len(), 1);
     }
 }
+
+mod clock {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use tower_oauth_client_validation::{AuthorizationRequest, Policy, Reason, RegistryStore, Validator};
+
+    use crate::fixture::{ACCEPTED, client, registry};
+
+    /// Nothing remembers an earlier verdict: each request is judged by the clock as it stands.
+    #[test]
+    fn that_jumps_back_and_forth_decides_each_time_anew() {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let expiring = Arc::new(client().to_builder().expires_at(end).build().unwrap());
+        let validator = Validator::new(Policy::oauth2());
+        let judge = |now| {
+            let request = AuthorizationRequest::parse(ACCEPTED.as_bytes(), b"");
+            validator.validate_at(request, Some(Arc::clone(&expiring)), now).map_err(|refused| refused.reason().clone())
+        };
+        let second = Duration::from_secs(1);
+        for (now, is_accepted) in [
+            (end - second, true),
+            (end, false),
+            (end + 1_000 * second, false),
+            (SystemTime::UNIX_EPOCH, true),
+            (SystemTime::UNIX_EPOCH - 1_000 * second, true),
+            (end + second, false),
+            (end - second, true),
+        ] {
+            match judge(now) {
+                Ok(_) => assert!(is_accepted, "{now:?}"),
+                Err(reason) => assert!(!is_accepted && matches!(reason, Reason::ClientExpired), "{now:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn that_jumps_back_takes_no_use_of_a_client_back() {
+        let (store, day) = (registry(), Duration::from_secs(86_400));
+        let now = SystemTime::UNIX_EPOCH + 20_000 * day;
+        for at in [now, now - day, SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH - day] {
+            store.touch("app", at).await.unwrap();
+            assert_eq!(store.record("app").await.unwrap().unwrap().last_used_at, Some(now));
+        }
+    }
+}
