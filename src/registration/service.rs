@@ -29,7 +29,7 @@ use crate::client::{Client, ClientError, ClientStatus, MetadataError};
 use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, StoreError};
 
 /// How often a client is read again because somebody else changed it meanwhile.
-const ROUNDS: usize = 8;
+pub(super) const ROUNDS: usize = 8;
 
 /// Registers clients and lets them look after their registration, as a plain `tower` service.
 ///

@@ -30,7 +30,7 @@ use super::metadata::{ANSWER_MEMBERS, is_reserved, judge, texts, uses_secret};
 use super::narrow::{understood, within};
 use super::policy::RegistrationPolicy;
 use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
-use super::service::RegistrationFuture;
+use super::service::{ROUNDS, RegistrationFuture};
 use super::withdrawal::{Withdrawal, Withdrawals};
 use crate::client::{Client, ClientKind, ClientStatus, LoopbackPorts, Scope};
 use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, StoreError};
@@ -694,14 +694,17 @@ impl<S: RegistryStore + 'static> Shared<S> {
     /// Removes a client that is gone at the upstream, unless the operator has switched it off meanwhile: then the
     /// operator decides what becomes of it.
     async fn remove(&self, id: &str) -> Result<(), Refusal> {
-        while let Some(record) = self.store.record(id).await?.filter(is_registered) {
+        for _ in 0..ROUNDS {
+            let Some(record) = self.store.record(id).await?.filter(is_registered) else {
+                return Ok(());
+            };
             match self.store.remove_unchanged(&record.client).await {
                 Err(StoreError::Changed) => {}
-                Ok(()) | Err(StoreError::Missing) => break,
+                Ok(()) | Err(StoreError::Missing) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Err(StoreError::Changed.into())
     }
 
     /// The client, when the access token is its own.
@@ -744,7 +747,7 @@ impl<S: RegistryStore + 'static> Managed<S> {
     async fn keep(&self, judged: Option<&Map<String, Value>>, answered: Map<String, Value>) -> Result<Answer, Refusal> {
         let Self { shared, id, token, uri } = self;
         let endpoint = shared.upstream_endpoint().await?;
-        loop {
+        for _ in 0..ROUNDS {
             // Once more: while the upstream was asked, the operator may have decided otherwise.
             let record = shared.authorized(token, id).await?;
             let old = &*record.client;
@@ -768,6 +771,7 @@ impl<S: RegistryStore + 'static> Managed<S> {
             }
             return Ok(client_answer(StatusCode::OK, members));
         }
+        Err(StoreError::Changed.into())
     }
 }
 
