@@ -470,7 +470,7 @@ mod clock {
         let validator = Validator::new(Policy::oauth2());
         let judge = |now| {
             let request = AuthorizationRequest::parse(ACCEPTED.as_bytes(), b"");
-            validator.validate_at(request, Some(Arc::clone(&expiring)), now).map_err(|refused| refused.reason().clone())
+            validator.validate_at(request, Some(Arc::clone(&expiring)), now).map_err(|refused| *refused.reason())
         };
         let second = Duration::from_secs(1);
         for (now, is_accepted) in [

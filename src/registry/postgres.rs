@@ -186,6 +186,9 @@ impl sql::sealed::Sealed for Postgres {}
 impl Backend for Postgres {
     sql::statements!();
 
+    /// The pool is the bound.
+    const WRITERS: usize = tokio::sync::Semaphore::MAX_PERMITS;
+
     /// A row that another node removes, or that is being used, is passed over: waiting for it would end in fewer rows
     /// than there are. As an array the rows are selected once, whatever the plan.
     const REMOVE_UNUSED: &'static str = concat!(

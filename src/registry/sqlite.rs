@@ -89,6 +89,10 @@ impl sql::sealed::Sealed for Sqlite {}
 impl Backend for Sqlite {
     sql::statements!();
 
+    /// A file has one writer. The others wait here in their order: SQLite lets them try again and again, and whoever
+    /// has no luck too often fails.
+    const WRITERS: usize = 1;
+
     const REMOVE_UNUSED: &'static str =
         concat!("DELETE FROM oauth_clients WHERE client_id IN (", sql::unused!(), ") RETURNING client_id");
 

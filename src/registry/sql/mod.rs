@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Database, Pool, SqlSafeStr};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -143,11 +144,18 @@ impl SqlOptions {
 pub struct SqlRegistry<B: Backend> {
     pool: Pool<B>,
     options: SqlOptions,
+    writers: Arc<Semaphore>,
+}
+
+/// What a statement does.
+enum Access {
+    Read,
+    Write,
 }
 
 impl<B: Backend> SqlRegistry<B> {
     pub(super) fn new(pool: Pool<B>, options: SqlOptions) -> Self {
-        Self { pool, options }
+        Self { pool, options, writers: Arc::new(Semaphore::new(B::WRITERS)) }
     }
 
     /// The connections, for queries of your own. The table is `oauth_clients`.
@@ -165,16 +173,25 @@ impl<B: Backend> SqlRegistry<B> {
     /// middle of an answer.
     async fn run<T: Send + 'static>(
         &self,
+        access: Access,
         statement: Statement<B, T>,
         sql: &'static str,
         arguments: Vec<Argument>,
     ) -> Result<T, RegistryError> {
         let patience = self.options.acquire_timeout.saturating_add(self.options.statement_timeout);
         let deadline = Instant::now() + patience.min(LONGEST_PATIENCE);
+        let writer = match access {
+            Access::Read => None,
+            Access::Write => {
+                let writer = tokio::time::timeout_at(deadline, Arc::clone(&self.writers).acquire_owned());
+                Some(writer.await.map_err(|_| too_late())?.map_err(RegistryError::transient)?)
+            }
+        };
         let acquired = tokio::time::timeout_at(deadline, self.pool.acquire()).await.map_err(|_| too_late())?;
         let mut connection = acquired.map_err(registry_error::<B>)?;
         let patience = self.options.statement_timeout;
         let work = async move {
+            let _writer = writer;
             let Ok(answer) = tokio::time::timeout_at(deadline, statement(&mut connection, sql, arguments)).await else {
                 // Not back into the pool, which would wait for it.
                 drop(connection.detach());
@@ -191,20 +208,20 @@ impl<B: Backend> SqlRegistry<B> {
     }
 
     async fn change(&self, sql: &'static str, arguments: Vec<Argument>) -> Result<bool, RegistryError> {
-        Ok(self.run(B::execute, sql, arguments).await? > 0)
+        Ok(self.run(Access::Write, B::execute, sql, arguments).await? > 0)
     }
 
     async fn row(&self, client_id: String) -> Result<Option<Row>, RegistryError> {
         if !can_be_stored(&client_id) {
             return Ok(None);
         }
-        Ok(self.run(B::fetch, FIND, vec![Argument::Text(client_id)]).await?.pop())
+        Ok(self.run(Access::Read, B::fetch, FIND, vec![Argument::Text(client_id)]).await?.pop())
     }
 }
 
 impl<B: Backend> Clone for SqlRegistry<B> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), options: self.options.clone() }
+        Self { pool: self.pool.clone(), options: self.options.clone(), writers: Arc::clone(&self.writers) }
     }
 }
 
@@ -292,7 +309,9 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             // No id is empty. A NUL ends no id, and PostgreSQL takes none.
             let after = after.unwrap_or_default().replace('\0', "");
-            let rows = self.run(B::fetch, LIST, vec![Argument::Text(after), Argument::Number(Some(limit))]).await?;
+            let rows = self
+                .run(Access::Read, B::fetch, LIST, vec![Argument::Text(after), Argument::Number(Some(limit))])
+                .await?;
             rows.iter().map(Row::record).collect()
         }
         .boxed()
@@ -300,7 +319,8 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
 
     fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         async move {
-            let count = self.run(B::count, COUNT, vec![Argument::Text(origin_name(origin).to_owned())]).await?;
+            let count =
+                self.run(Access::Read, B::count, COUNT, vec![Argument::Text(origin_name(origin).to_owned())]).await?;
             Ok(u64::try_from(count).unwrap_or_default())
         }
         .boxed()
@@ -318,7 +338,7 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
             Argument::Number(Some(seconds(created_before))),
             Argument::Number(Some(most)),
         ];
-        self.run(B::ids, B::REMOVE_UNUSED, arguments).boxed()
+        self.run(Access::Write, B::ids, B::REMOVE_UNUSED, arguments).boxed()
     }
 }
 
@@ -369,6 +389,10 @@ type Statement<B, T> = for<'c> fn(
 
 /// A database that [`SqlRegistry`] knows. Sealed: the methods are no part of the interface.
 pub trait Backend: Database<Connection: Migrate> + sealed::Sealed {
+    /// How many may write at once.
+    #[doc(hidden)]
+    const WRITERS: usize;
+
     /// Answers how many rows it changed.
     #[doc(hidden)]
     fn execute<'c>(
