@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::lock::Mutex;
+use tokio::sync::Mutex;
 
 use super::answer::Refusal;
 use super::policy::RegistrationPolicy;
@@ -21,7 +21,7 @@ pub(super) struct Bounds {
     most: Option<u64>,
     unused_lifetime: Option<Duration>,
     /// Held from counting to inserting, so that registrations at the same time do not go past the cap.
-    /// Holds when the store last failed for the time being.
+    /// Holds when the store last failed for the time being. First come, first served: nobody waits for ever.
     entering: Mutex<Option<Instant>>,
     /// Seconds since the epoch.
     cleaned_up_at: AtomicU64,
