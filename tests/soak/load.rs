@@ -173,8 +173,11 @@ pub(crate) async fn work(run: Arc<Run>, stage: Arc<Stage>, number: usize) -> Res
     let mut random = Random::new();
     let mut connection = Connection::open(&stage).await?;
     while !run.is_over() {
+        // To the cap soon, so that the rest of the run is about what happens at it.
+        let is_filling = stage.tally.registrations.load(Ordering::Relaxed) < CAP;
         match random.below(1000) {
             0 => connection = Connection::open(&stage).await?,
+            1..150 if is_filling => life(&mut connection, &mut random, number).await?,
             1..30 => life(&mut connection, &mut random, number).await?,
             30..80 => tokens(&mut connection, &mut random).await?,
             _ => {
@@ -381,25 +384,15 @@ async fn redeem(
     }
     stage.tally.tokens.fetch_add(1, Ordering::Relaxed);
     let refresh_token = answer.json()["refresh_token"].as_str().unwrap_or_default().to_owned();
-    let steal = random.percent(20);
-    if steal {
+    if random.percent(20) {
         let (again, from, to) = connection.send("POST", "/token", &[FORM], &params(VERIFIER)).await?;
-        judge_token(&stage, id, own, &again, (from, to), Wanted::Refused)?;
-        // Where the server could not look the client up, nothing was taken back.
-        if again.status != StatusCode::BAD_REQUEST {
-            return Ok(());
-        }
+        // Used codes are the first to be pushed out, so that the tokens may stay good all the same.
+        return judge_token(&stage, id, own, &again, (from, to), Wanted::Refused);
     }
     let form = form(&[("grant_type", "refresh_token"), ("client_id", id), ("refresh_token", &refresh_token)]);
     let (answer, from, to) = connection.send("POST", "/token", &[FORM], &form).await?;
     let may_be_gone = may_be_gone || stage.tally.codes.load(Ordering::Relaxed) >= issued + CODES / 2;
-    // A code that was pushed out cannot take anything back.
-    let wanted = match steal {
-        true if !may_be_gone => Wanted::Refused,
-        true => return Ok(()),
-        false => Wanted::Tokens { may_be_gone },
-    };
-    judge_token(&stage, id, own, &answer, (from, to), wanted)
+    judge_token(&stage, id, own, &answer, (from, to), Wanted::Tokens { may_be_gone })
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -47,12 +47,14 @@ pub(crate) struct Report {
     begin: Instant,
     length: Duration,
     last: Instant,
+    /// When, on what, and of which commit; as it was at the begin.
+    caption: String,
     series: BTreeMap<&'static str, Series>,
 }
 
 impl Report {
     pub(crate) fn new(begin: Instant, length: Duration) -> Self {
-        Self { begin, length, last: begin, series: BTreeMap::new() }
+        Self { begin, length, last: begin, caption: caption(length), series: BTreeMap::new() }
     }
 
     /// As many points as fit into the picture.
@@ -125,7 +127,7 @@ impl Report {
     /// Prints what was seen, writes it down, and judges it.
     pub(crate) fn finish(&self, folder: Option<&Path>) -> Result<(), String> {
         let mut growth = Vec::new();
-        let mut story = vec![self.caption()];
+        let mut story = vec![self.caption.clone()];
         for (name, series) in &self.series {
             let total: u64 = series.statuses.values().sum();
             let statuses: Vec<String> =
@@ -153,25 +155,6 @@ impl Report {
             write("soak.svg", self.picture(&story))?;
         }
         if growth.is_empty() { Ok(()) } else { Err(growth.join("\n")) }
-    }
-
-    fn caption(&self) -> String {
-        let output = |program: &str, args: &[&str]| {
-            let output = Command::new(program).args(args).output().ok();
-            output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-        };
-        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-        format!(
-            "{}, {} s, {} build, commit {}, {} × {}, Linux {}: no wrong answer",
-            jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
-            self.length.as_secs(),
-            if cfg!(debug_assertions) { "debug" } else { "release" },
-            output("git", &["describe", "--always", "--dirty"]),
-            std::thread::available_parallelism().map_or(0, usize::from),
-            cpu.map_or("CPU", |(_, name)| name.trim()),
-            output("uname", &["-r"]),
-        )
     }
 
     fn table(&self) -> String {
@@ -267,6 +250,24 @@ impl Report {
 
 const COLORS: [&str; 3] = ["#0b6e99", "#b3541e", "#4a7c2c"];
 const OUTAGE: &str = "#f6dede";
+
+fn caption(length: Duration) -> String {
+    let output = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().ok();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    format!(
+        "{}, {} s, {} build, commit {}, {} × {}, Linux: no wrong answer",
+        jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
+        length.as_secs(),
+        if cfg!(debug_assertions) { "debug" } else { "release" },
+        output("git", &["describe", "--always", "--dirty"]),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        cpu.map_or("CPU", |(_, name)| name.trim()),
+    )
+}
 
 fn fifth(samples: &[Sample], number: usize, column: Column) -> f64 {
     let part = &samples[samples.len() * number / 5..samples.len() * (number + 1) / 5];

@@ -260,12 +260,14 @@ pub(crate) fn fits(expected: &Value, answer: &Answer, method: &str) -> bool {
     }
     match kind.as_str() {
         "direct" => {
-            let is_page = told["html"].as_bool().unwrap_or(false);
+            let kind = answer.header("content-type");
+            let is_page = kind.starts_with("text/html");
             told["status"] == status
                 && location.is_none()
                 && answer.header("allow") == told["allow"].as_str().unwrap_or_default()
                 && answer.headers.contains_key("retry-after") == told["retry_after"].as_bool().unwrap_or(false)
-                && answer.header("content-type").starts_with(if is_page { "text/html" } else { "application/json" })
+                && told["html"].as_bool().is_none_or(|html| html == is_page)
+                && (is_page || kind.starts_with("application/json"))
                 && (!has_body || is_page || answer.json()["error"] == told["error"])
         }
         "redirect" => {
