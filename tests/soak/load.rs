@@ -455,7 +455,9 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
     let registrations = stage.tally.registrations.fetch_add(1, Ordering::Relaxed);
     let registered = answer.json();
     let text = |name: &str| registered[name].as_str().unwrap_or_default().to_owned();
-    let (id, bearer) = (text("client_id"), format!("Bearer {}", text("registration_access_token")));
+    let bearer =
+        |registered: &Value| format!("Bearer {}", registered["registration_access_token"].as_str().unwrap_or_default());
+    let (id, mut token) = (text("client_id"), bearer(&registered));
     let target = text("registration_client_uri").replacen(&stage.server.base, "", 1);
     let document = |registered: &Value| {
         let mut document = registered.clone();
@@ -474,30 +476,29 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
     if registrations < CAP || random.percent(10) {
         return Ok(());
     }
-    let headers = [JSON, ("authorization", &*bearer)];
     if random.percent(50) {
         redeem(connection, random, &id, Some((&own, &uris[0]))).await?;
     }
     if random.percent(50) {
         let mut changed = metadata(&uris[1]);
         changed["client_id"] = id.clone().into();
+        let headers = [JSON, ("authorization", &*token)];
         let (answer, from, to) = connection.send("PUT", &target, &headers, &changed.to_string()).await?;
         match answer.status {
             StatusCode::OK => own.document = document(&answer.json()),
-            // It may have been done.
-            StatusCode::SERVICE_UNAVAILABLE if stage.may_be_out(from, to) => own.document = None,
+            // It may have been done, and the new token is lost.
+            StatusCode::SERVICE_UNAVAILABLE if stage.may_be_out(from, to) => return Ok(()),
             _ => return wrong("PUT of a registration", &answer),
         }
-        if own.document.is_some() {
-            for uri in &uris {
-                connection.check("GET", asks(uri), vec![], String::new(), Some(&own)).await?;
-            }
+        token = bearer(&answer.json());
+        for uri in &uris {
+            connection.check("GET", asks(uri), vec![], String::new(), Some(&own)).await?;
         }
     }
     // After a failure it may have been done, so that the token is good no more.
     let mut may_be_gone = false;
     loop {
-        let (answer, from, to) = connection.send("DELETE", &target, &headers, "").await?;
+        let (answer, from, to) = connection.send("DELETE", &target, &[("authorization", &token)], "").await?;
         match answer.status {
             StatusCode::NO_CONTENT => break,
             StatusCode::UNAUTHORIZED if may_be_gone => break,
