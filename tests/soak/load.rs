@@ -219,7 +219,7 @@ fn request(stage: &Stage, random: &mut Random) -> (&'static str, String, Vec<(&'
     ];
     let mut add = |name: &str, value: &str| params.push((name.to_owned(), encoded(value)));
     if random.percent(50) {
-        add("scope", &random.pick(&["read", "write", "write read read", &*scopes]));
+        add("scope", random.pick(&["read", "write", "write read read", &*scopes]));
     }
     if random.percent(80) {
         add("state", &format!("{:x}", random.number()));
@@ -473,7 +473,7 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
     for uri in &uris {
         connection.check("GET", asks(uri), vec![], String::new(), Some(&own)).await?;
     }
-    if registrations < CAP || random.percent(10) {
+    if random.percent(if registrations < CAP { 90 } else { 10 }) {
         return Ok(());
     }
     if random.percent(50) {

@@ -94,7 +94,7 @@ impl Report {
                 *series.statuses.entry(status).or_default() += count;
             }
             let count = series.samples.len();
-            if count.is_multiple_of(12) {
+            if count % 12 == 0 {
                 println!("{}: {:?}", stage.name, series.samples[count - 1]);
             }
         }
@@ -172,6 +172,7 @@ impl Report {
         table
     }
 
+    #[expect(clippy::suboptimal_flops, reason = "places in a picture")]
     fn picture(&self, story: &[String]) -> String {
         let panels: [(&str, Column); 5] = [
             ("resident memory, MiB", |sample| sample.memory),
@@ -188,8 +189,7 @@ impl Report {
              font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
             bottom + 30.0 + 16.0 * (story.len() as f64)
         );
-        let _ = writeln!(svg, "<text x=\"{left}\" y=\"20\" font-size=\"15\">The example server under full load, with");
-        let _ = writeln!(svg, "clients changed and databases restarted meanwhile</text>");
+        let _ = writeln!(svg, "<text x=\"{left}\" y=\"20\" font-size=\"15\">{TITLE}</text>");
         for (number, (name, color)) in self.series.keys().zip(COLORS).enumerate() {
             let x = left + 110.0 * number as f64;
             let _ = writeln!(svg, "<rect x=\"{x}\" y=\"28\" width=\"10\" height=\"10\" fill=\"{color}\"/>");
@@ -248,6 +248,7 @@ impl Report {
     }
 }
 
+const TITLE: &str = "The example server under full load, while clients change and databases restart";
 const COLORS: [&str; 3] = ["#0b6e99", "#b3541e", "#4a7c2c"];
 const OUTAGE: &str = "#f6dede";
 
