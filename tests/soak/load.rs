@@ -99,6 +99,9 @@ impl Connection {
         let answer = answer.map_err(|error| broken(&error))?;
         let to = Instant::now();
         self.stage.tally.latencies.lock().unwrap().push(to - from);
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE && !self.stage.may_be_out(from, to) {
+            self.stage.tally.busy.fetch_add(1, Ordering::Relaxed);
+        }
         *self.stage.tally.statuses.lock().unwrap().entry(answer.status.as_u16()).or_default() += 1;
         Ok((answer, from, to))
     }
@@ -422,7 +425,7 @@ fn judge_token(
                 && may_be_active
                 && error() == "invalid_grant"
         }
-        StatusCode::SERVICE_UNAVAILABLE => stage.may_be_out(from, to),
+        StatusCode::SERVICE_UNAVAILABLE => stage.has_database(),
         _ => false,
     };
     let told = || format!("{}: POST /token of {id}: {wanted:?}, but {} {}", stage.name, answer.status, answer.body);
@@ -449,7 +452,7 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
     match answer.status {
         StatusCode::CREATED if !is_bad => {}
         StatusCode::BAD_REQUEST if is_bad && answer.json()["error"] == "invalid_redirect_uri" => return Ok(()),
-        StatusCode::SERVICE_UNAVAILABLE if stage.may_be_out(from, to) => return Ok(()),
+        StatusCode::SERVICE_UNAVAILABLE if stage.has_database() => return Ok(()),
         _ => return wrong("POST /register", &answer),
     }
     let registrations = stage.tally.registrations.fetch_add(1, Ordering::Relaxed);
@@ -487,7 +490,7 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
         match answer.status {
             StatusCode::OK => own.document = document(&answer.json()),
             // It may have been done, and the new token is lost.
-            StatusCode::SERVICE_UNAVAILABLE if stage.may_be_out(from, to) => return Ok(()),
+            StatusCode::SERVICE_UNAVAILABLE if stage.has_database() => return Ok(()),
             _ => return wrong("PUT of a registration", &answer),
         }
         token = bearer(&answer.json());
@@ -502,7 +505,7 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
         match answer.status {
             StatusCode::NO_CONTENT => break,
             StatusCode::UNAUTHORIZED if may_be_gone => break,
-            StatusCode::SERVICE_UNAVAILABLE if stage.may_be_out(from, to) => may_be_gone = true,
+            StatusCode::SERVICE_UNAVAILABLE if stage.has_database() => may_be_gone = true,
             _ => return wrong("DELETE of a registration", &answer),
         }
     }

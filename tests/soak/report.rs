@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::stage::Stage;
 
-/// Shorter runs are all warm-up, and say nothing about growth.
+/// Shorter runs are all warm-up, and say nothing about faults.
 const SHORTEST_TO_JUDGE: Duration = Duration::from_secs(600);
 
 /// How much more the last fifth of the run may need than the second, as means.
@@ -19,6 +19,9 @@ const GROWTH: [(&str, Column, f64); 3] = [
     ("file descriptors", |sample| sample.descriptors, 4.0),
     ("threads", |sample| sample.threads, 2.0),
 ];
+
+/// A database that is there may be too busy for one request of so many.
+const BUSY: u64 = 100;
 
 type Column = fn(&Sample) -> f64;
 
@@ -39,6 +42,7 @@ struct Series {
     samples: Vec<Sample>,
     statuses: BTreeMap<u16, u64>,
     outages: Vec<(f64, f64)>,
+    busy: u64,
     /// What else was done, in words.
     done: String,
 }
@@ -110,6 +114,7 @@ impl Report {
             .into_iter()
             .map(|(begin, end)| (seconds(begin), end.map_or(self.length.as_secs_f64(), seconds)))
             .collect();
+        series.busy = tally.busy.load(Ordering::Relaxed);
         let changes = if stage.name == "file" { "reloads" } else { "changes of clients" };
         series.done = format!(
             "{} codes, {} token responses, {} registrations, {} {changes}, the slowest after {:.1} s",
@@ -122,11 +127,14 @@ impl Report {
         if !series.outages.is_empty() {
             let _ = write!(series.done, ", {} restarts of the database", count(&tally.restarts));
         }
+        if stage.has_database() {
+            let _ = write!(series.done, ", 503 while it was there: {}", thousands(series.busy));
+        }
     }
 
     /// Prints what was seen, writes it down, and judges it.
     pub(crate) fn finish(&self, folder: Option<&Path>) -> Result<(), String> {
-        let mut growth = Vec::new();
+        let mut faults = Vec::new();
         let mut story = vec![self.caption.clone()];
         for (name, series) in &self.series {
             let total: u64 = series.statuses.values().sum();
@@ -134,12 +142,15 @@ impl Report {
                 series.statuses.iter().map(|(status, count)| format!("{status}: {}", thousands(*count))).collect();
             story.push(format!("{name}: {} requests ({})", thousands(total), statuses.join(", ")));
             story.push(format!("{name}: {}", series.done));
+            if series.busy > total / BUSY {
+                faults.push(format!("{name}: {} answers with 503 while the database was there", series.busy));
+            }
             let mut means = Vec::new();
             for (what, column, bound) in GROWTH {
                 let (early, late) = (fifth(&series.samples, 1, column), fifth(&series.samples, 4, column));
                 means.push(format!("{early:.1} → {late:.1} {what}"));
                 if self.length >= SHORTEST_TO_JUDGE && late > early + bound {
-                    growth.push(format!("{name}: {early:.1} → {late:.1} {what} is growth"));
+                    faults.push(format!("{name}: {early:.1} → {late:.1} {what} is growth"));
                 }
             }
             story.push(format!("{name}, second fifth of the run → last: {}", means.join(", ")));
@@ -154,7 +165,7 @@ impl Report {
             write("soak.csv", self.table())?;
             write("soak.svg", self.picture(&story))?;
         }
-        if growth.is_empty() { Ok(()) } else { Err(growth.join("\n")) }
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
     }
 
     fn table(&self) -> String {

@@ -155,6 +155,8 @@ pub(crate) struct Tally {
     pub(crate) codes: AtomicU64,
     pub(crate) tokens: AtomicU64,
     pub(crate) registrations: AtomicU64,
+    /// Answers with 503 while the database was there.
+    pub(crate) busy: AtomicU64,
     pub(crate) changes: AtomicU64,
     pub(crate) restarts: AtomicU64,
     pub(crate) slowest_change: Mutex<Duration>,
@@ -199,6 +201,11 @@ impl Stage {
         self.outages.lock().unwrap().clone()
     }
 
+    /// One may be away, or too busy: then 503 is right.
+    pub(crate) fn has_database(&self) -> bool {
+        self.name != "file"
+    }
+
     /// Whether the database may have been away at any time between.
     pub(crate) fn may_be_out(&self, from: Instant, to: Instant) -> bool {
         let outages = self.outages.lock().unwrap();
@@ -228,7 +235,7 @@ impl Stage {
         let Some(id) = id else { return vec![unknown] };
         let mut right: Vec<Value> =
             self.documents(&id, from, to, own).into_iter().map(|document| self.decide(asked, &document)).collect();
-        if self.may_be_out(from, to) {
+        if self.has_database() {
             right.push(reference::decide(&self.policy, |_| Found::Outage, asked));
         }
         right
