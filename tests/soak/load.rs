@@ -448,7 +448,7 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
     };
     let is_bad = random.percent(15);
     let uri = if is_bad { "http://evil.example/cb" } else { &uris[0] };
-    let (answer, from, to) = connection.send("POST", "/register", &[JSON], &metadata(uri).to_string()).await?;
+    let (answer, ..) = connection.send("POST", "/register", &[JSON], &metadata(uri).to_string()).await?;
     match answer.status {
         StatusCode::CREATED if !is_bad => {}
         StatusCode::BAD_REQUEST if is_bad && answer.json()["error"] == "invalid_redirect_uri" => return Ok(()),
@@ -486,7 +486,7 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
         let mut changed = metadata(&uris[1]);
         changed["client_id"] = id.clone().into();
         let headers = [JSON, ("authorization", &*token)];
-        let (answer, from, to) = connection.send("PUT", &target, &headers, &changed.to_string()).await?;
+        let (answer, ..) = connection.send("PUT", &target, &headers, &changed.to_string()).await?;
         match answer.status {
             StatusCode::OK => own.document = document(&answer.json()),
             // It may have been done, and the new token is lost.
@@ -501,7 +501,7 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
     // After a failure it may have been done, so that the token is good no more.
     let mut may_be_gone = false;
     loop {
-        let (answer, from, to) = connection.send("DELETE", &target, &[("authorization", &token)], "").await?;
+        let (answer, ..) = connection.send("DELETE", &target, &[("authorization", &token)], "").await?;
         match answer.status {
             StatusCode::NO_CONTENT => break,
             StatusCode::UNAUTHORIZED if may_be_gone => break,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::stage::Stage;
 
-/// Shorter runs are all warm-up, and say nothing about faults.
+/// Shorter runs are all warm-up, and say nothing about growth.
 const SHORTEST_TO_JUDGE: Duration = Duration::from_secs(600);
 
 /// How much more the last fifth of the run may need than the second, as means.
