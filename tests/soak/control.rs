@@ -18,7 +18,7 @@ use crate::random::Random;
 use crate::stage::{CHANGING, Document, Run, Slot, Stage, document, is_active};
 
 /// Only a bound: until then every change counts and every server has healed.
-const BOUND: Duration = Duration::from_secs(120);
+const BOUND: Duration = Duration::from_secs(300);
 
 /// Writers of a store at the same time.
 const WRITERS: usize = 4;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::{Method, Request, StatusCode};
@@ -15,7 +15,6 @@ use tokio::task::JoinHandle;
 use url::form_urlencoded::byte_serialize;
 
 use crate::http::{Answer, form};
-use crate::process::BOUND;
 use crate::random::Random;
 use crate::reference::Asked;
 use crate::stage::{Own, Run, Stage, fits, is_active, uris_of};
@@ -26,6 +25,9 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Only a bound, for machines that have much else to do: registrations wait for each other.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Codes that the example keeps at once: a code may be pushed out by so many others.
 const CODES: u64 = 2_000;
@@ -95,7 +97,7 @@ impl Connection {
             Ok::<_, hyper::Error>(Answer { status: parts.status, headers: parts.headers, body })
         };
         let broken = |why: &dyn std::fmt::Display| format!("{}: {method} {target}: {why}", self.stage.name);
-        let answer = tokio::time::timeout(BOUND, exchange).await.map_err(|_| broken(&"no answer"))?;
+        let answer = tokio::time::timeout(LONGEST, exchange).await.map_err(|_| broken(&"no answer"))?;
         let answer = answer.map_err(|error| broken(&error))?;
         let to = Instant::now();
         self.stage.tally.latencies.lock().unwrap().push(to - from);

@@ -20,7 +20,7 @@ const STEADY: usize = 8;
 pub(crate) const CHANGING: usize = 16;
 
 /// No request takes that long, so nothing older is asked for.
-const MEMORY: Duration = Duration::from_secs(180);
+const MEMORY: Duration = Duration::from_secs(600);
 
 pub(crate) struct Run {
     stop: AtomicBool,
