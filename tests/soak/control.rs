@@ -18,7 +18,7 @@ use crate::random::Random;
 use crate::stage::{CHANGING, Document, Run, Slot, Stage, document, is_active};
 
 /// Only a bound: until then every change counts and every server has healed.
-const BOUND: Duration = Duration::from_secs(120);
+const BOUND: Duration = Duration::from_secs(300);
 
 /// Writers of a store at the same time.
 const WRITERS: usize = 4;
@@ -75,7 +75,7 @@ fn client(document: &Value) -> Client {
     Client::from_metadata(document.clone()).expect("it is a client")
 }
 
-pub(crate) fn start(tasks: &mut JoinSet<Result<(), String>>, run: &Arc<Run>, stage: &Arc<Stage>, source: Source) {
+pub(crate) fn start(tasks: &mut JoinSet<Result<(), String>>, run: &Arc<Run>, stage: &Arc<Stage>, source: &Source) {
     let shared = || (Arc::clone(run), Arc::clone(stage));
     let mut writers = |store: &BoxStore, is_cached| {
         for number in 0..WRITERS {
@@ -83,16 +83,16 @@ pub(crate) fn start(tasks: &mut JoinSet<Result<(), String>>, run: &Arc<Run>, sta
             tasks.spawn(write(run, stage, store.clone(), number, is_cached));
         }
     };
-    match source.place {
-        Place::Sqlite(store) => writers(&store, false),
+    match &source.place {
+        Place::Sqlite(store) => writers(store, false),
         Place::Postgres(store, cluster) => {
-            writers(&store, true);
+            writers(store, true);
             let (run, stage) = shared();
-            tasks.spawn(restart(run, stage, cluster));
+            tasks.spawn(restart(run, stage, Arc::clone(cluster)));
         }
         Place::File(path) => {
             let (run, stage) = shared();
-            tasks.spawn(rewrite(run, stage, path));
+            tasks.spawn(rewrite(run, stage, path.clone()));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::{Method, Request, StatusCode};
@@ -15,7 +15,6 @@ use tokio::task::JoinHandle;
 use url::form_urlencoded::byte_serialize;
 
 use crate::http::{Answer, form};
-use crate::process::BOUND;
 use crate::random::Random;
 use crate::reference::Asked;
 use crate::stage::{Own, Run, Stage, fits, is_active, uris_of};
@@ -26,6 +25,9 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Only a bound, for machines that have much else to do: registrations wait for each other.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Codes that the example keeps at once: a code may be pushed out by so many others.
 const CODES: u64 = 2_000;
@@ -95,10 +97,13 @@ impl Connection {
             Ok::<_, hyper::Error>(Answer { status: parts.status, headers: parts.headers, body })
         };
         let broken = |why: &dyn std::fmt::Display| format!("{}: {method} {target}: {why}", self.stage.name);
-        let answer = tokio::time::timeout(BOUND, exchange).await.map_err(|_| broken(&"no answer"))?;
+        let answer = tokio::time::timeout(LONGEST, exchange).await.map_err(|_| broken(&"no answer"))?;
         let answer = answer.map_err(|error| broken(&error))?;
         let to = Instant::now();
         self.stage.tally.latencies.lock().unwrap().push(to - from);
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE && !self.stage.may_be_out(from, to) {
+            self.stage.tally.busy.fetch_add(1, Ordering::Relaxed);
+        }
         *self.stage.tally.statuses.lock().unwrap().entry(answer.status.as_u16()).or_default() += 1;
         Ok((answer, from, to))
     }
@@ -173,8 +178,11 @@ pub(crate) async fn work(run: Arc<Run>, stage: Arc<Stage>, number: usize) -> Res
     let mut random = Random::new();
     let mut connection = Connection::open(&stage).await?;
     while !run.is_over() {
+        // To the cap soon, so that the rest of the run is about what happens at it.
+        let is_filling = stage.tally.registrations.load(Ordering::Relaxed) < CAP;
         match random.below(1000) {
             0 => connection = Connection::open(&stage).await?,
+            1..150 if is_filling => life(&mut connection, &mut random, number).await?,
             1..30 => life(&mut connection, &mut random, number).await?,
             30..80 => tokens(&mut connection, &mut random).await?,
             _ => {
@@ -216,7 +224,7 @@ fn request(stage: &Stage, random: &mut Random) -> (&'static str, String, Vec<(&'
     ];
     let mut add = |name: &str, value: &str| params.push((name.to_owned(), encoded(value)));
     if random.percent(50) {
-        add("scope", &random.pick(&["read", "write", "write read read", &*scopes]));
+        add("scope", random.pick(&["read", "write", "write read read", &*scopes]));
     }
     if random.percent(80) {
         add("state", &format!("{:x}", random.number()));
@@ -381,25 +389,15 @@ async fn redeem(
     }
     stage.tally.tokens.fetch_add(1, Ordering::Relaxed);
     let refresh_token = answer.json()["refresh_token"].as_str().unwrap_or_default().to_owned();
-    let steal = random.percent(20);
-    if steal {
+    if random.percent(20) {
         let (again, from, to) = connection.send("POST", "/token", &[FORM], &params(VERIFIER)).await?;
-        judge_token(&stage, id, own, &again, (from, to), Wanted::Refused)?;
-        // Where the server could not look the client up, nothing was taken back.
-        if again.status != StatusCode::BAD_REQUEST {
-            return Ok(());
-        }
+        // Used codes are the first to be pushed out, so that the tokens may stay good all the same.
+        return judge_token(&stage, id, own, &again, (from, to), Wanted::Refused);
     }
     let form = form(&[("grant_type", "refresh_token"), ("client_id", id), ("refresh_token", &refresh_token)]);
     let (answer, from, to) = connection.send("POST", "/token", &[FORM], &form).await?;
     let may_be_gone = may_be_gone || stage.tally.codes.load(Ordering::Relaxed) >= issued + CODES / 2;
-    // A code that was pushed out cannot take anything back.
-    let wanted = match steal {
-        true if !may_be_gone => Wanted::Refused,
-        true => return Ok(()),
-        false => Wanted::Tokens { may_be_gone },
-    };
-    judge_token(&stage, id, own, &answer, (from, to), wanted)
+    judge_token(&stage, id, own, &answer, (from, to), Wanted::Tokens { may_be_gone })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -429,7 +427,7 @@ fn judge_token(
                 && may_be_active
                 && error() == "invalid_grant"
         }
-        StatusCode::SERVICE_UNAVAILABLE => stage.may_be_out(from, to),
+        StatusCode::SERVICE_UNAVAILABLE => stage.has_database(),
         _ => false,
     };
     let told = || format!("{}: POST /token of {id}: {wanted:?}, but {} {}", stage.name, answer.status, answer.body);
@@ -452,17 +450,19 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
     };
     let is_bad = random.percent(15);
     let uri = if is_bad { "http://evil.example/cb" } else { &uris[0] };
-    let (answer, from, to) = connection.send("POST", "/register", &[JSON], &metadata(uri).to_string()).await?;
+    let (answer, ..) = connection.send("POST", "/register", &[JSON], &metadata(uri).to_string()).await?;
     match answer.status {
         StatusCode::CREATED if !is_bad => {}
         StatusCode::BAD_REQUEST if is_bad && answer.json()["error"] == "invalid_redirect_uri" => return Ok(()),
-        StatusCode::SERVICE_UNAVAILABLE if stage.may_be_out(from, to) => return Ok(()),
+        StatusCode::SERVICE_UNAVAILABLE if stage.has_database() => return Ok(()),
         _ => return wrong("POST /register", &answer),
     }
     let registrations = stage.tally.registrations.fetch_add(1, Ordering::Relaxed);
     let registered = answer.json();
     let text = |name: &str| registered[name].as_str().unwrap_or_default().to_owned();
-    let (id, bearer) = (text("client_id"), format!("Bearer {}", text("registration_access_token")));
+    let bearer =
+        |registered: &Value| format!("Bearer {}", registered["registration_access_token"].as_str().unwrap_or_default());
+    let (id, mut token) = (text("client_id"), bearer(&registered));
     let target = text("registration_client_uri").replacen(&stage.server.base, "", 1);
     let document = |registered: &Value| {
         let mut document = registered.clone();
@@ -478,37 +478,36 @@ async fn life(connection: &mut Connection, random: &mut Random, number: usize) -
     for uri in &uris {
         connection.check("GET", asks(uri), vec![], String::new(), Some(&own)).await?;
     }
-    if registrations < CAP || random.percent(10) {
+    if random.percent(if registrations < CAP { 90 } else { 10 }) {
         return Ok(());
     }
-    let headers = [JSON, ("authorization", &*bearer)];
     if random.percent(50) {
         redeem(connection, random, &id, Some((&own, &uris[0]))).await?;
     }
     if random.percent(50) {
         let mut changed = metadata(&uris[1]);
         changed["client_id"] = id.clone().into();
-        let (answer, from, to) = connection.send("PUT", &target, &headers, &changed.to_string()).await?;
+        let headers = [JSON, ("authorization", &*token)];
+        let (answer, ..) = connection.send("PUT", &target, &headers, &changed.to_string()).await?;
         match answer.status {
             StatusCode::OK => own.document = document(&answer.json()),
-            // It may have been done.
-            StatusCode::SERVICE_UNAVAILABLE if stage.may_be_out(from, to) => own.document = None,
+            // It may have been done, and the new token is lost.
+            StatusCode::SERVICE_UNAVAILABLE if stage.has_database() => return Ok(()),
             _ => return wrong("PUT of a registration", &answer),
         }
-        if own.document.is_some() {
-            for uri in &uris {
-                connection.check("GET", asks(uri), vec![], String::new(), Some(&own)).await?;
-            }
+        token = bearer(&answer.json());
+        for uri in &uris {
+            connection.check("GET", asks(uri), vec![], String::new(), Some(&own)).await?;
         }
     }
     // After a failure it may have been done, so that the token is good no more.
     let mut may_be_gone = false;
     loop {
-        let (answer, from, to) = connection.send("DELETE", &target, &headers, "").await?;
+        let (answer, ..) = connection.send("DELETE", &target, &[("authorization", &token)], "").await?;
         match answer.status {
             StatusCode::NO_CONTENT => break,
             StatusCode::UNAUTHORIZED if may_be_gone => break,
-            StatusCode::SERVICE_UNAVAILABLE if stage.may_be_out(from, to) => may_be_gone = true,
+            StatusCode::SERVICE_UNAVAILABLE if stage.has_database() => may_be_gone = true,
             _ => return wrong("DELETE of a registration", &answer),
         }
     }

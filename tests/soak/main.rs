@@ -104,7 +104,7 @@ async fn soak(args: &Args) -> Result<(), String> {
     let run = Arc::new(Run::new());
     let mut tasks = JoinSet::new();
     let mut controllers = JoinSet::new();
-    for (stage, source) in stages.iter().zip(sources) {
+    for (stage, source) in stages.iter().zip(&sources) {
         for number in 0..args.connections {
             tasks.spawn(load::work(Arc::clone(&run), Arc::clone(stage), number));
         }
@@ -122,6 +122,9 @@ async fn soak(args: &Args) -> Result<(), String> {
             Some(ended) = tasks.join_next() => run.failed(ended.expect("it does not panic")),
             Some(ended) = controllers.join_next() => run.failed(ended.expect("it does not panic")),
         }
+    }
+    if run.is_over() {
+        return run.outcome();
     }
     // Those first, so that they find the server as they left it.
     run.stop_controllers();

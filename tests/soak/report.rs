@@ -20,6 +20,9 @@ const GROWTH: [(&str, Column, f64); 3] = [
     ("threads", |sample| sample.threads, 2.0),
 ];
 
+/// A database that is there may be too busy for one request of so many.
+const BUSY: u64 = 100;
+
 type Column = fn(&Sample) -> f64;
 
 #[derive(Clone, Debug)]
@@ -39,6 +42,7 @@ struct Series {
     samples: Vec<Sample>,
     statuses: BTreeMap<u16, u64>,
     outages: Vec<(f64, f64)>,
+    busy: u64,
     /// What else was done, in words.
     done: String,
 }
@@ -47,12 +51,14 @@ pub(crate) struct Report {
     begin: Instant,
     length: Duration,
     last: Instant,
+    /// When, on what, and of which commit; as it was at the begin.
+    caption: String,
     series: BTreeMap<&'static str, Series>,
 }
 
 impl Report {
     pub(crate) fn new(begin: Instant, length: Duration) -> Self {
-        Self { begin, length, last: begin, series: BTreeMap::new() }
+        Self { begin, length, last: begin, caption: caption(length), series: BTreeMap::new() }
     }
 
     /// As many points as fit into the picture.
@@ -92,7 +98,7 @@ impl Report {
                 *series.statuses.entry(status).or_default() += count;
             }
             let count = series.samples.len();
-            if count.is_multiple_of(12) {
+            if count % 12 == 0 {
                 println!("{}: {:?}", stage.name, series.samples[count - 1]);
             }
         }
@@ -108,6 +114,7 @@ impl Report {
             .into_iter()
             .map(|(begin, end)| (seconds(begin), end.map_or(self.length.as_secs_f64(), seconds)))
             .collect();
+        series.busy = tally.busy.load(Ordering::Relaxed);
         let changes = if stage.name == "file" { "reloads" } else { "changes of clients" };
         series.done = format!(
             "{} codes, {} token responses, {} registrations, {} {changes}, the slowest after {:.1} s",
@@ -120,24 +127,30 @@ impl Report {
         if !series.outages.is_empty() {
             let _ = write!(series.done, ", {} restarts of the database", count(&tally.restarts));
         }
+        if stage.has_database() {
+            let _ = write!(series.done, ", 503 while it was there: {}", thousands(series.busy));
+        }
     }
 
     /// Prints what was seen, writes it down, and judges it.
     pub(crate) fn finish(&self, folder: Option<&Path>) -> Result<(), String> {
-        let mut growth = Vec::new();
-        let mut story = vec![self.caption()];
+        let mut faults = Vec::new();
+        let mut story = vec![self.caption.clone()];
         for (name, series) in &self.series {
             let total: u64 = series.statuses.values().sum();
             let statuses: Vec<String> =
                 series.statuses.iter().map(|(status, count)| format!("{status}: {}", thousands(*count))).collect();
             story.push(format!("{name}: {} requests ({})", thousands(total), statuses.join(", ")));
             story.push(format!("{name}: {}", series.done));
+            if series.busy > total / BUSY {
+                faults.push(format!("{name}: {} answers with 503 while the database was there", series.busy));
+            }
             let mut means = Vec::new();
             for (what, column, bound) in GROWTH {
                 let (early, late) = (fifth(&series.samples, 1, column), fifth(&series.samples, 4, column));
                 means.push(format!("{early:.1} → {late:.1} {what}"));
                 if self.length >= SHORTEST_TO_JUDGE && late > early + bound {
-                    growth.push(format!("{name}: {early:.1} → {late:.1} {what} is growth"));
+                    faults.push(format!("{name}: {early:.1} → {late:.1} {what} is growth"));
                 }
             }
             story.push(format!("{name}, second fifth of the run → last: {}", means.join(", ")));
@@ -152,26 +165,7 @@ impl Report {
             write("soak.csv", self.table())?;
             write("soak.svg", self.picture(&story))?;
         }
-        if growth.is_empty() { Ok(()) } else { Err(growth.join("\n")) }
-    }
-
-    fn caption(&self) -> String {
-        let output = |program: &str, args: &[&str]| {
-            let output = Command::new(program).args(args).output().ok();
-            output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-        };
-        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-        format!(
-            "{}, {} s, {} build, commit {}, {} × {}, Linux {}: no wrong answer",
-            jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
-            self.length.as_secs(),
-            if cfg!(debug_assertions) { "debug" } else { "release" },
-            output("git", &["describe", "--always", "--dirty"]),
-            std::thread::available_parallelism().map_or(0, usize::from),
-            cpu.map_or("CPU", |(_, name)| name.trim()),
-            output("uname", &["-r"]),
-        )
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
     }
 
     fn table(&self) -> String {
@@ -189,6 +183,7 @@ impl Report {
         table
     }
 
+    #[expect(clippy::suboptimal_flops, reason = "places in a picture")]
     fn picture(&self, story: &[String]) -> String {
         let panels: [(&str, Column); 5] = [
             ("resident memory, MiB", |sample| sample.memory),
@@ -205,8 +200,7 @@ impl Report {
              font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
             bottom + 30.0 + 16.0 * (story.len() as f64)
         );
-        let _ = writeln!(svg, "<text x=\"{left}\" y=\"20\" font-size=\"15\">The example server under full load, with");
-        let _ = writeln!(svg, "clients changed and databases restarted meanwhile</text>");
+        let _ = writeln!(svg, "<text x=\"{left}\" y=\"20\" font-size=\"15\">{TITLE}</text>");
         for (number, (name, color)) in self.series.keys().zip(COLORS).enumerate() {
             let x = left + 110.0 * number as f64;
             let _ = writeln!(svg, "<rect x=\"{x}\" y=\"28\" width=\"10\" height=\"10\" fill=\"{color}\"/>");
@@ -265,8 +259,27 @@ impl Report {
     }
 }
 
+const TITLE: &str = "The example server under full load, while clients change and databases restart";
 const COLORS: [&str; 3] = ["#0b6e99", "#b3541e", "#4a7c2c"];
 const OUTAGE: &str = "#f6dede";
+
+fn caption(length: Duration) -> String {
+    let output = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().ok();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    format!(
+        "{}, {} s, {} build, commit {}, {} × {}, Linux: no wrong answer",
+        jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
+        length.as_secs(),
+        if cfg!(debug_assertions) { "debug" } else { "release" },
+        output("git", &["describe", "--always", "--dirty"]),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        cpu.map_or("CPU", |(_, name)| name.trim()),
+    )
+}
 
 fn fifth(samples: &[Sample], number: usize, column: Column) -> f64 {
     let part = &samples[samples.len() * number / 5..samples.len() * (number + 1) / 5];
