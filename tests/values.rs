@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use serde_json::json;
 use tower_oauth_client_validation::{
-    AllowedScopes, AuthorizationRequest, Client, ErrorCode, Parameter, Policy, Reason, RedirectUri,
-    RedirectUriMismatch, Rejection, Scope, UriPart, Validator,
+    AllowedScopes, ApplicationType, AuthorizationRequest, Client, ErrorCode, GrantTypes, Parameter, Policy, Reason,
+    RedirectUri, RedirectUriMismatch, Rejection, ResponseType, ResponseTypes, Scope, UriPart, Validator,
 };
 
 use crate::fixture::{ACCEPTED, CALLBACK, client};
@@ -21,6 +22,10 @@ fn a_scope_is_its_text() {
     assert!(!scope.is_empty() && Scope::default().is_empty());
     let error = "two  spaces".parse::<Scope>().unwrap_err();
     assert!(error.to_string().starts_with("not a scope"));
+    assert_eq!(Scope::from_tokens(["write", "read"]).as_ref(), Ok(&scope));
+    for token in ["two words", "", "é", "\""] {
+        assert!(Scope::from_tokens(["read", token]).is_err(), "{token}");
+    }
     let equal = Scope::parse("write read").unwrap();
     assert!(scope == equal && !scope.ptr_eq(&equal) && scope.ptr_eq(&scope.clone()));
     assert_eq!(AllowedScopes::new(scope).as_str(), "write read");
@@ -35,6 +40,56 @@ fn a_redirect_uri_is_its_text() {
     assert!(uri.is_loopback() && uri.has_wildcard_port());
     let elsewhere = RedirectUri::parse(CALLBACK).unwrap();
     assert!(!elsewhere.is_loopback() && !elsewhere.has_wildcard_port());
+}
+
+#[test]
+fn a_client_keeps_what_it_was_built_of() {
+    let plain = Client::builder("app").build().unwrap();
+    assert_eq!((plain.name(), plain.metadata(), plain.application_type()), (None, None, None));
+    let named = plain.to_builder().name("App").application_type(ApplicationType::Native).build().unwrap();
+    assert_eq!((named.name(), named.metadata()), (Some("App"), None));
+    assert_eq!(named.application_type(), Some(ApplicationType::Native));
+    assert_eq!(named.to_metadata()["application_type"], "native");
+    let web = named.to_builder().application_type(ApplicationType::Web).metadata("contact", "a@b.example");
+    let web = web.build().unwrap();
+    assert_eq!(web.to_metadata()["application_type"], "web");
+    assert_eq!(web.metadata().map(|others| &others["contact"]), Some(&"a@b.example".into()));
+}
+
+#[test]
+fn what_is_set_anew_replaces_what_a_client_came_with() {
+    let came = json!({
+        "client_id": "app",
+        "response_types": ["code", "own"],
+        "grant_types": ["authorization_code", "own"],
+        "token_endpoint_auth_method": "private_key_jwt",
+    });
+    let came = Client::from_metadata(came).unwrap();
+    assert_eq!(came.to_metadata()["response_types"], json!(["code", "own"]));
+    let anew = came.to_builder().response_types(ResponseTypes::CODE).grant_types(GrantTypes::AUTHORIZATION_CODE);
+    let anew = anew.public().build().unwrap().to_metadata();
+    assert_eq!(anew["response_types"], json!(["code"]));
+    assert_eq!(anew["grant_types"], json!(["authorization_code"]));
+    assert_eq!(anew["token_endpoint_auth_method"], "none");
+}
+
+#[test]
+fn sets_hold_what_was_put_in() {
+    let types = ResponseTypes::CODE.with(ResponseType::NONE).with(ResponseType::NONE);
+    assert_eq!(types.iter().map(|one| one.to_string()).collect::<Vec<_>>(), ["code", "none"]);
+    assert!(types.contains(ResponseType::CODE) && !types.contains(ResponseType::TOKEN));
+    let grants = GrantTypes::IMPLICIT.with(GrantTypes::REFRESH_TOKEN).with(GrantTypes::REFRESH_TOKEN);
+    assert_eq!(grants.names().collect::<Vec<_>>(), ["implicit", "refresh_token"]);
+    assert!(grants.contains(GrantTypes::IMPLICIT) && !grants.contains(GrantTypes::IMPLICIT.with(GrantTypes::PASSWORD)));
+    for (response_type, name, token) in [
+        (ResponseType::CODE_ID_TOKEN, "code id_token", true),
+        (ResponseType::CODE_TOKEN, "code token", true),
+        (ResponseType::ID_TOKEN_TOKEN, "id_token token", true),
+        (ResponseType::CODE_ID_TOKEN_TOKEN, "code id_token token", true),
+        (ResponseType::NONE, "none", false),
+    ] {
+        assert_eq!((ResponseType::parse(name), response_type.carries_token()), (Some(response_type), token), "{name}");
+    }
 }
 
 /// Each names a document and a place in it.

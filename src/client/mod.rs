@@ -579,7 +579,7 @@ impl ResponseType {
     /// Whether the answer carries a token or id_token, which keeps it out of the query.
     #[must_use]
     pub fn carries_token(self) -> bool {
-        self.0 & (Self::TOKEN.0 | Self::ID_TOKEN.0) != 0
+        self.0 & Self::ID_TOKEN_TOKEN.0 != 0
     }
 
     /// Whether the answer carries a code.
