@@ -24,7 +24,7 @@ mod mock;
 mod postgres_cluster;
 mod property;
 mod reference;
-#[cfg(feature = "full")]
+#[cfg(feature = "registration")]
 mod registration;
 #[cfg(feature = "full")]
 mod registry_cache;
@@ -40,4 +40,5 @@ mod socket;
 mod sources;
 #[cfg(feature = "full")]
 mod upstream_registration;
+mod values;
 mod vectors;

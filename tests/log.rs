@@ -247,6 +247,7 @@ fn a_redirect_uri_mismatch_tells_the_nearest_difference_to_the_log_only() {
     let client = Client::builder("app")
         .redirect_uri("https://app.example/cb?a=1")
         .redirect_uri("http://localhost:8080/native")
+        .redirect_uri("https://[2001:db8::1]/six")
         .build()
         .unwrap();
     let layer = || ClientValidationLayer::new(MemoryRegistry::from_clients([client.clone()]));
@@ -261,6 +262,7 @@ fn a_redirect_uri_mismatch_tells_the_nearest_difference_to_the_log_only() {
         ("https://app.example/CB?a=1", "letter_case"),
         ("https://evil.example/cb?a=2", "host,query"),
         ("http://localhost:9090/other", "port,path"),
+        ("https://[2001:db8::2]/six", "host"),
     ] {
         let query = format!("client_id=app&response_type=code&redirect_uri={}", encoded(uri));
         let (events, response) = ask(layer(), fixture::get(&query));

@@ -10,12 +10,9 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxStore, Client, ClientKind, ClientStatus, GrantTypes, MemoryRegistry, Origin, RegistrationPolicy,
-    RegistrationService, RegistryStore, Scope, SoftwareStatementError, SqlOptions, SqliteRegistry,
-    verify_client_secret,
+    AllowedScopes, Client, ClientKind, ClientStatus, GrantTypes, MemoryRegistry, Origin, RegistrationPolicy,
+    RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
 };
-
-use crate::postgres_cluster::Cluster;
 
 const ENDPOINT: &str = "https://as.example/register";
 
@@ -742,26 +739,66 @@ async fn registrations_past_the_cap_take_no_memory_and_no_used_client() {
     past_the_cap(MemoryRegistry::new(), 250).await;
 }
 
-/// A SQLite file, and a database of PostgreSQL where it is installed.
-async fn databases() -> (tempfile::TempDir, Vec<BoxStore>) {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("clients.sqlite").display());
-    let patience = Duration::from_secs(20);
-    let options = SqlOptions::default().acquire_timeout(patience).statement_timeout(patience);
-    let sqlite = SqliteRegistry::connect_with(&url, options).await.unwrap();
-    sqlite.migrate().await.unwrap();
-    let mut stores = vec![sqlite.boxed_store()];
-    if let Some(cluster) = Cluster::shared() {
-        stores.push(cluster.registry().await.boxed_store());
-    }
-    (folder, stores)
-}
+#[cfg(feature = "full")]
+mod databases {
+    use tower_oauth_client_validation::{BoxStore, SqlOptions, SqliteRegistry};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn registrations_past_the_cap_take_no_rows_and_no_used_client() {
-    let (_folder, stores) = databases().await;
-    for store in stores {
-        past_the_cap(store, 25).await;
+    use super::*;
+    use crate::postgres_cluster::Cluster;
+
+    /// A SQLite file, and a database of PostgreSQL where it is installed.
+    async fn databases() -> (tempfile::TempDir, Vec<BoxStore>) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("clients.sqlite").display());
+        let patience = Duration::from_secs(20);
+        let options = SqlOptions::default().acquire_timeout(patience).statement_timeout(patience);
+        let sqlite = SqliteRegistry::connect_with(&url, options).await.unwrap();
+        sqlite.migrate().await.unwrap();
+        let mut stores = vec![sqlite.boxed_store()];
+        if let Some(cluster) = Cluster::shared() {
+            stores.push(cluster.registry().await.boxed_store());
+        }
+        (folder, stores)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn registrations_past_the_cap_take_no_rows_and_no_used_client() {
+        let (_folder, stores) = databases().await;
+        for store in stores {
+            past_the_cap(store, 25).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn an_access_token_is_good_for_one_change_in_a_database() {
+        let (_folder, stores) = databases().await;
+        for store in stores {
+            one_change_wins(store).await;
+        }
+    }
+
+    async fn one_change_wins<S: RegistryStore + 'static>(store: S) {
+        let service = RegistrationService::new(store, ENDPOINT, RegistrationPolicy::new()).unwrap();
+        let created = register(&service, public()).await;
+        let path = path(&created);
+        let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
+        let changes = (0..8).map(|n| {
+            let (service, path, token) = (service.clone(), path.clone(), token.to_owned());
+            let change = with(public(), json!({ "client_id": id, "client_name": n.to_string() }));
+            tokio::spawn(async move { send(&service, "PUT", &path, Some(&token), Some(change)).await })
+        });
+        let mut won = Vec::new();
+        for change in changes.collect::<Vec<_>>() {
+            let answer = change.await.unwrap();
+            if answer.status == 200 {
+                won.push(answer);
+            } else {
+                answer.assert_error(401, "invalid_token");
+            }
+        }
+        assert_eq!(won.len(), 1);
+        let read = send(&service, "GET", &path, Some(won[0].text("registration_access_token")), None).await;
+        assert_eq!((read.status.as_u16(), read.text("client_name")), (200, won[0].text("client_name")));
     }
 }
 
@@ -941,38 +978,6 @@ async fn an_access_token_is_good_for_one_change() {
             }
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_access_token_is_good_for_one_change_in_a_database() {
-    let (_folder, stores) = databases().await;
-    for store in stores {
-        one_change_wins(store).await;
-    }
-}
-
-async fn one_change_wins<S: RegistryStore + 'static>(store: S) {
-    let service = RegistrationService::new(store, ENDPOINT, RegistrationPolicy::new()).unwrap();
-    let created = register(&service, public()).await;
-    let path = path(&created);
-    let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
-    let changes = (0..8).map(|n| {
-        let (service, path, token) = (service.clone(), path.clone(), token.to_owned());
-        let change = with(public(), json!({ "client_id": id, "client_name": n.to_string() }));
-        tokio::spawn(async move { send(&service, "PUT", &path, Some(&token), Some(change)).await })
-    });
-    let mut won = Vec::new();
-    for change in changes.collect::<Vec<_>>() {
-        let answer = change.await.unwrap();
-        if answer.status == 200 {
-            won.push(answer);
-        } else {
-            answer.assert_error(401, "invalid_token");
-        }
-    }
-    assert_eq!(won.len(), 1);
-    let read = send(&service, "GET", &path, Some(won[0].text("registration_access_token")), None).await;
-    assert_eq!((read.status.as_u16(), read.text("client_name")), (200, won[0].text("client_name")));
 }
 
 #[tokio::test]

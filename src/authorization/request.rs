@@ -371,7 +371,7 @@ fn unescape(input: &[u8]) -> Option<u8> {
         b'A'..=b'F' => Some(byte - b'A' + 10),
         _ => None,
     };
-    Some(digit(high)? << 4 | digit(low)?)
+    Some(digit(high)? * 16 + digit(low)?)
 }
 
 fn check_text(parameter: Parameter, decoded: &[u8]) -> Result<&[u8], ParameterFault> {

@@ -540,13 +540,13 @@ impl ResponseType {
     /// `token`
     pub const TOKEN: Self = Self(4);
     /// `code id_token`
-    pub const CODE_ID_TOKEN: Self = Self(1 | 2);
+    pub const CODE_ID_TOKEN: Self = Self(3);
     /// `code token`
-    pub const CODE_TOKEN: Self = Self(1 | 4);
+    pub const CODE_TOKEN: Self = Self(5);
     /// `id_token token`
-    pub const ID_TOKEN_TOKEN: Self = Self(2 | 4);
+    pub const ID_TOKEN_TOKEN: Self = Self(6);
     /// `code id_token token`
-    pub const CODE_ID_TOKEN_TOKEN: Self = Self(1 | 2 | 4);
+    pub const CODE_ID_TOKEN_TOKEN: Self = Self(7);
     /// `none`
     pub const NONE: Self = Self(8);
 
@@ -570,7 +570,7 @@ impl ResponseType {
             if bits & bit != 0 {
                 return None;
             }
-            bits |= bit;
+            bits += bit;
         }
         // `none` stands alone (OAuth 2.0 Multiple Response Type Encoding Practices §4).
         (bits & Self::NONE.0 == 0 || bits == Self::NONE.0).then_some(Self(bits))
@@ -579,7 +579,7 @@ impl ResponseType {
     /// Whether the answer carries a token or id_token, which keeps it out of the query.
     #[must_use]
     pub fn carries_token(self) -> bool {
-        self.0 & (Self::TOKEN.0 | Self::ID_TOKEN.0) != 0
+        self.0 & Self::ID_TOKEN_TOKEN.0 != 0
     }
 
     /// Whether the answer carries a code.

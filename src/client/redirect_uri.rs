@@ -376,7 +376,7 @@ fn browser_agrees(uri: &Uri<&str>) -> bool {
     let port = authority.port().and_then(|port| port.as_str().parse().ok());
     browser.scheme() == uri.scheme().as_str()
         && browser.host_str() == Some(authority.host())
-        && (browser.port() == port || (browser.port().is_none() && browser.port_or_known_default() == port))
+        && [browser.port(), browser.port_or_known_default()].contains(&port)
 }
 
 /// A host that browsers leave as it is: lower-case labels without punycode, the last of which cannot begin a

@@ -1,0 +1,205 @@
+//! What the values of the crate say of themselves: scopes, redirect URIs, clients, requests, explanations.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+use tower_oauth_client_validation::{
+    AllowedScopes, ApplicationType, AuthorizationRequest, Client, ErrorCode, GrantTypes, Parameter, Policy, Reason,
+    RedirectUri, RedirectUriMismatch, Rejection, ResponseType, ResponseTypes, Scope, UriPart, Validator,
+};
+
+use crate::fixture::{ACCEPTED, CALLBACK, client};
+
+fn request(query: &str) -> AuthorizationRequest {
+    AuthorizationRequest::parse(query.as_bytes(), b"")
+}
+
+#[test]
+fn a_scope_is_its_text() {
+    let scope: Scope = "write read".parse().unwrap();
+    assert_eq!((scope.to_string(), format!("{scope:?}")), ("write read".to_owned(), "\"write read\"".to_owned()));
+    assert_eq!(scope.iter().collect::<Vec<_>>(), ["write", "read"]);
+    assert!(!scope.is_empty() && Scope::default().is_empty());
+    let error = "two  spaces".parse::<Scope>().unwrap_err();
+    assert!(error.to_string().starts_with("not a scope"));
+    assert_eq!(Scope::from_tokens(["write", "read"]).as_ref(), Ok(&scope));
+    for token in ["two words", "", "é", "\""] {
+        assert!(Scope::from_tokens(["read", token]).is_err(), "{token}");
+    }
+    let equal = Scope::parse("write read").unwrap();
+    assert!(scope == equal && !scope.ptr_eq(&equal) && scope.ptr_eq(&scope.clone()));
+    assert_eq!(AllowedScopes::new(scope).as_str(), "write read");
+    assert_eq!(AllowedScopes::new(Scope::parse("read *").unwrap()).as_str(), "*");
+}
+
+#[test]
+fn a_redirect_uri_is_its_text() {
+    let text = "http://127.0.0.1:*/cb";
+    let uri: RedirectUri = text.parse().unwrap();
+    assert_eq!((uri.to_string(), format!("{uri:?}")), (text.to_owned(), format!("{text:?}")));
+    assert!(uri.is_loopback() && uri.has_wildcard_port());
+    let elsewhere = RedirectUri::parse(CALLBACK).unwrap();
+    assert!(!elsewhere.is_loopback() && !elsewhere.has_wildcard_port());
+}
+
+#[test]
+fn a_client_keeps_what_it_was_built_of() {
+    let plain = Client::builder("app").build().unwrap();
+    assert_eq!((plain.name(), plain.metadata(), plain.application_type()), (None, None, None));
+    let named = plain.to_builder().name("App").application_type(ApplicationType::Native).build().unwrap();
+    assert_eq!((named.name(), named.metadata()), (Some("App"), None));
+    assert_eq!(named.application_type(), Some(ApplicationType::Native));
+    assert_eq!(named.to_metadata()["application_type"], "native");
+    let web = named.to_builder().application_type(ApplicationType::Web).metadata("contact", "a@b.example");
+    let web = web.build().unwrap();
+    assert_eq!(web.to_metadata()["application_type"], "web");
+    assert_eq!(web.metadata().map(|others| &others["contact"]), Some(&"a@b.example".into()));
+}
+
+#[test]
+fn what_is_set_anew_replaces_what_a_client_came_with() {
+    let came = json!({
+        "client_id": "app",
+        "response_types": ["code", "own"],
+        "grant_types": ["authorization_code", "own"],
+        "token_endpoint_auth_method": "private_key_jwt",
+    });
+    let came = Client::from_metadata(came).unwrap();
+    assert_eq!(came.to_metadata()["response_types"], json!(["code", "own"]));
+    let anew = came.to_builder().response_types(ResponseTypes::CODE).grant_types(GrantTypes::AUTHORIZATION_CODE);
+    let anew = anew.public().build().unwrap().to_metadata();
+    assert_eq!(anew["response_types"], json!(["code"]));
+    assert_eq!(anew["grant_types"], json!(["authorization_code"]));
+    assert_eq!(anew["token_endpoint_auth_method"], "none");
+}
+
+#[test]
+fn sets_hold_what_was_put_in() {
+    let types = ResponseTypes::CODE.with(ResponseType::NONE).with(ResponseType::NONE);
+    assert_eq!(types.iter().map(|one| one.to_string()).collect::<Vec<_>>(), ["code", "none"]);
+    assert!(types.contains(ResponseType::CODE) && !types.contains(ResponseType::TOKEN));
+    let grants = GrantTypes::IMPLICIT.with(GrantTypes::REFRESH_TOKEN).with(GrantTypes::REFRESH_TOKEN);
+    assert_eq!(grants.names().collect::<Vec<_>>(), ["implicit", "refresh_token"]);
+    assert!(grants.contains(GrantTypes::IMPLICIT) && !grants.contains(GrantTypes::IMPLICIT.with(GrantTypes::PASSWORD)));
+    for (response_type, name, token) in [
+        (ResponseType::CODE_ID_TOKEN, "code id_token", true),
+        (ResponseType::CODE_TOKEN, "code token", true),
+        (ResponseType::ID_TOKEN_TOKEN, "id_token token", true),
+        (ResponseType::CODE_ID_TOKEN_TOKEN, "code id_token token", true),
+        (ResponseType::NONE, "none", false),
+    ] {
+        assert_eq!((ResponseType::parse(name), response_type.carries_token()), (Some(response_type), token), "{name}");
+    }
+}
+
+/// Each names a document and a place in it.
+fn assert_is_citation(rule: &str) {
+    let begins = ["RFC ", "OAuth 2.0 ", "OpenID Connect "].into_iter().any(|begin| rule.starts_with(begin));
+    assert!(begins && (rule.contains('§') || rule.contains("appendix")), "{rule:?}");
+}
+
+#[test]
+fn a_refused_redirect_uri_names_rule_and_section() {
+    let (mut rules, mut messages) = (HashSet::new(), HashSet::new());
+    for uri in [
+        "https://app.example/a b",
+        "https://app.example/\u{1}",
+        "https://app.example/é",
+        "https://app.example\\cb",
+        "https://app.example/#",
+        "cb",
+        "https://app.example/%",
+        "javascript:alert",
+        "localhost:80",
+        "https:/cb",
+        "https://me@app.example/",
+        "https://app.example:0/",
+        "https://APP.example/",
+        "http://app.example/",
+        "https://app.example/../",
+        "https://app.example/?code",
+        "https://*.app.example/",
+    ] {
+        let error = RedirectUri::parse(uri).unwrap_err();
+        assert_eq!(error.to_string(), format!("{} (at byte {})", error.rule().message(), error.at()));
+        assert_is_citation(error.rule().section());
+        let reason = Reason::RedirectUri(RedirectUriMismatch::Malformed(error));
+        assert_eq!((reason.rule(), reason.detail()), (error.rule().section(), Some(error.to_string())));
+        rules.insert(error.rule().as_str());
+        messages.insert(error.rule().message());
+    }
+    assert_eq!((rules.len(), messages.len()), (17, 17));
+}
+
+#[test]
+fn requests_are_equal_when_nothing_that_counts_differs() {
+    let asked = request("client_id=a&state=x&resource=urn:1");
+    for same in [
+        "client_id=a&state=x&resource=urn:1&utm=2",
+        "resource=urn%3A1&state=x&client_id=a",
+        "client_id=a&state=x&resource=urn:1&scope=",
+    ] {
+        assert_eq!(asked, request(same), "{same}");
+    }
+    for other in [
+        "client_id=a&state=y&resource=urn:1",
+        "client_id=a&resource=urn:1",
+        "client_id=a&state=x&resource=urn:1&resource=urn:2",
+        "client_id=a&state=x&resource=urn:1&nonce=%",
+    ] {
+        assert_ne!(asked, request(other), "{other}");
+    }
+}
+
+#[test]
+fn debug_output_of_a_request_names_parameters_without_values() {
+    let shown = format!("{:?}", request("client_id=app&state=secret&scope=&ignored=1"));
+    assert_eq!(shown, "AuthorizationRequest([ClientId, Scope, State])");
+    let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    let query = format!("{ACCEPTED}&nonce=hidden&code_challenge={challenge}&code_challenge_method=S256");
+    let validated = Validator::default().validate(request(&query), Some(client().into())).unwrap();
+    let shown = format!("{validated:?} {:?} {:?}", validated.code_challenge(), validated.success([("code", "c0de")]));
+    assert!(shown.contains("S256") && shown.contains(CALLBACK), "{shown}");
+    for secret in ["xyz", "hidden", challenge, "c0de"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}
+
+#[test]
+fn an_explanation_tells_decision_rule_and_difference() {
+    let client = Client::builder("app").redirect_uri(CALLBACK).redirect_uri("https://b.example/b").build().unwrap();
+    let explain = |query: &str| Validator::default().explain(&request(query), Some(&client));
+
+    let accepted = explain(&format!("client_id=app&response_type=code&redirect_uri={CALLBACK}"));
+    assert!(accepted.is_accepted() && accepted.decision().is_ok());
+    assert_eq!((accepted.reason(), accepted.rule(), accepted.nearest_redirect_uri()), (None, None, None));
+    assert_eq!(accepted.differences().count(), 0);
+
+    let refused = explain("client_id=app&response_type=code&redirect_uri=https://b.example:1/c");
+    assert!(!refused.is_accepted() && refused.decision().is_err());
+    assert_eq!(refused.reason().map(Reason::as_str), Some("redirect_uri_not_registered"));
+    assert_eq!(refused.rule(), refused.reason().map(Reason::rule));
+    assert_eq!(refused.nearest_redirect_uri().map(RedirectUri::as_str), Some("https://b.example/b"));
+    assert_eq!(refused.differences().collect::<Vec<_>>(), [UriPart::Port, UriPart::Path]);
+
+    let unknown = Validator::default().explain(&request("client_id=app"), None);
+    assert_eq!((unknown.reason(), unknown.nearest_redirect_uri()), (Some(&Reason::ClientUnknown), None));
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let rejection = Rejection::direct(Reason::ClientIdMissing);
+    assert_eq!(rejection.to_string(), "invalid_request: client_id is missing");
+    assert_eq!(Reason::ClientIdMissing.to_string(), "client_id is missing");
+    assert_eq!(ErrorCode::InvalidScope.to_string(), "invalid_scope");
+    assert_eq!(Parameter::CodeChallengeMethod.to_string(), "code_challenge_method");
+    let Err(error) = Policy::oauth2().error_uri("no uri") else { panic!("it was taken") };
+    assert_eq!(error.to_string(), "error_uri: must be an absolute URI");
+    let client = |builder: tower_oauth_client_validation::ClientBuilder| builder.build().unwrap_err().to_string();
+    assert_eq!(client(Client::builder("")), "client_id: must be printable ASCII and not empty");
+    let uris = Client::builder("a").redirect_uri(CALLBACK).redirect_uri("cb");
+    assert_eq!(client(uris), "redirect_uris[1]: the URI must be absolute (at byte 0)");
+    assert!(client(Client::builder("a").scope("é")).starts_with("scope: not a scope"));
+    let default = Client::builder("a").scope("read").default_scope("write");
+    assert_eq!(client(default), "default scope: must be among the allowed scopes");
+}
