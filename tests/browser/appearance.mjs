@@ -20,6 +20,8 @@ for (const [name, open] of Object.entries(pages)) {
           await route.fulfill({ response, body });
         });
         await open(page);
+        // With its style sheet, which one example serves apart.
+        await page.waitForLoadState();
         const { widest, visible, small } = await page.evaluate(() => {
           const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
           const small = [];
