@@ -1,19 +1,17 @@
 //! What else than a validated request the inner service may find.
 
-use std::sync::Arc;
-
 use crate::authorization::{AuthorizationRequest, Parameter, Rejection};
 
 /// In the extensions of a request that [`UnknownClients::Forward`](crate::UnknownClients::Forward) let through:
 /// its client is unknown, and **nothing else about it was checked**. See there what is left to do.
 #[derive(Clone, Debug)]
 pub struct UnregisteredClient {
-    request: Arc<AuthorizationRequest>,
+    request: AuthorizationRequest,
 }
 
 impl UnregisteredClient {
     pub(super) fn new(request: AuthorizationRequest) -> Self {
-        Self { request: Arc::new(request) }
+        Self { request }
     }
 
     /// The id that nobody registered. Printable ASCII; that is all that is known of it.
