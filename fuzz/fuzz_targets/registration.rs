@@ -112,6 +112,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         let Ok(request) = request.body(Full::<Bytes>::from(body.to_owned())) else {
             return Corpus::Reject;
         };
+        let path = request.uri().path().to_owned();
 
         let before = snapshot(&store);
         let answer = service.clone().oneshot(request).now_or_never().expect("nothing waits").expect("infallible");
@@ -141,7 +142,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         let id = match status {
             200 | 201 => body["client_id"].as_str().expect("an id").to_owned(),
             _ => {
-                let last = path.split('?').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+                let last = path.rsplit('/').next().unwrap_or_default();
                 registered.iter().find(|told| told.id == last).map(|told| told.id.clone()).unwrap_or_default()
             }
         };
