@@ -230,6 +230,22 @@ fn the_answer_to_head_is_that_to_get_without_its_body() {
 }
 
 #[test]
+fn a_page_says_whose_fault_it_is() {
+    let failing = |error: fn(&'static str) -> RegistryError| {
+        let layer = ClientValidationLayer::new(registry_fn(move |_| std::future::ready(Err(error("x")))));
+        body(ask(layer, page(ACCEPTED)))
+    };
+    for (page, sentence) in [
+        (failing(|cause| RegistryError::transient(cause)), "Please go back and try again in a few seconds."),
+        (failing(|cause| RegistryError::permanent(cause)), "Something is wrong with this server."),
+        (body(ask(layer(), page(UNKNOWN))), "The application that sent you here is not known to this server."),
+        (body(ask(layer(), page("response_type=code"))), "made a request that this server cannot accept."),
+    ] {
+        assert!(page.contains(sentence), "{page}");
+    }
+}
+
+#[test]
 fn json_or_a_page() {
     for (accept, html) in [
         (None, false),
@@ -239,6 +255,10 @@ fn json_or_a_page() {
         (Some("text/html, application/json"), false),
         (Some("text/html, application/json;q=0.9"), true),
         (Some("text/*, */*;q=0.1"), true),
+        (Some(r#"text/html;p="x,y", application/json;q=0.5"#), true),
+        (Some(r#"text/html;p="x;q=0", application/json;q=0.5"#), true),
+        (Some(r#"text/html;p="x\",y", application/json;q=0.5"#), true),
+        (Some(r#"text/html;p="x", application/json"#), false),
         (Some("\u{7f}"), false),
     ] {
         let mut request = fixture::get::<Body>(UNKNOWN);

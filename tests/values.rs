@@ -1,6 +1,7 @@
 //! What the values of the crate say of themselves: scopes, redirect URIs, clients, requests, explanations.
 
 use std::collections::HashSet;
+use std::error::Error;
 
 use serde_json::json;
 use tower_oauth_client_validation::{
@@ -163,6 +164,16 @@ fn debug_output_of_a_request_names_parameters_without_values() {
     for secret in ["xyz", "hidden", challenge, "c0de"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
+}
+
+#[test]
+fn a_success_is_a_flat_set_of_parameters() {
+    let validated = Validator::default().validate(request(ACCEPTED), Some(client().into())).unwrap();
+    let flat = validated.success_from(&[("code", Some("c&d")), ("session_state", None)]).unwrap();
+    assert_eq!(flat.location(), Some("https://app.example/cb?code=c%26d&state=xyz"));
+    let error = validated.success_from(&json!({ "code": ["c", "d"] })).unwrap_err();
+    assert_eq!(error.to_string(), "the response parameters are no flat set of names and values");
+    assert!(error.source().is_some());
 }
 
 #[test]
