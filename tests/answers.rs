@@ -179,6 +179,31 @@ fn a_page_shows_nothing_that_the_request_said() {
 }
 
 #[test]
+fn a_check_of_the_users_is_told_in_its_own_words() {
+    let refused = AuthorizationError::new(ErrorCode::LoginRequired, "not at night");
+    assert_eq!((refused.code(), refused.description()), (ErrorCode::LoginRequired, "not at night"));
+    for redirect_errors in [RedirectErrors::Always, RedirectErrors::Never] {
+        let refused = refused.clone();
+        let policy = Policy::oauth2().redirect_errors(redirect_errors);
+        let policy = policy.validator(move |_: &ValidatedRequest| Err(refused.clone()));
+        let answer = ask(layer().policy(policy), fixture::get(ACCEPTED));
+        let rejection = answer.extensions().get::<Rejection>().unwrap();
+        match rejection {
+            Rejection::Redirect(error) => {
+                assert_eq!(error.description(), "not at night");
+                let told = "https://app.example/cb?error=login_required&error_description=not+at+night&state=xyz";
+                assert_eq!(location(&answer), told);
+            }
+            Rejection::Direct(error) => {
+                assert_eq!(error.description(), "not at night");
+                let told = r#"{"error":"login_required","error_description":"not at night"}"#;
+                assert_eq!(body(answer), told);
+            }
+        }
+    }
+}
+
+#[test]
 fn an_inner_service_answers_as_the_layer_does() {
     let own = AuthorizationError::new(ErrorCode::InvalidScope, "the client may not ask for this scope");
     let inner = service_fn(move |request: Request<Body>| {

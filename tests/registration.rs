@@ -398,6 +398,9 @@ async fn refused_metadata() {
         (json!({ "redirect_uris": [web], "tos_uri": "https://app.\texample/" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "client_uri": "https://bank.example@a.example/" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "client_uri": "https://" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "client_uri": "https://a.example/a b" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "client_uri": "https://a.example/\u{7f}" }), "invalid_client_metadata"),
+        (json!({ "redirect_uris": [web], "client_uri": "https://a.example\\a" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "initiate_login_uri": "http://localhost/" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "initiate_login_uri": "https://a.example/#x" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "contacts": "a@app.example" }), "invalid_client_metadata"),
@@ -432,6 +435,7 @@ async fn taken_metadata() {
         json!({ "redirect_uris": ["cursor://callback", "https://app.example/cb", "http://[::1]:5000/cb"] }),
         json!({ "redirect_uris": ["https://app.example/cb"], "client_uri": null, "scope": "" }),
         json!({ "grant_types": ["client_credentials"] }),
+        with(public(), json!({ "jwks": { "keys": [{ "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA" }] } })),
     ] {
         let answer = register(&service, body.clone()).await;
         assert_eq!(answer.status, 201, "{body} got {}", answer.body);

@@ -5,8 +5,9 @@ use std::error::Error;
 
 use serde_json::json;
 use tower_oauth_client_validation::{
-    AllowedScopes, ApplicationType, AuthorizationRequest, Client, ErrorCode, GrantTypes, Parameter, Policy, Reason,
-    RedirectUri, RedirectUriMismatch, Rejection, ResponseType, ResponseTypes, Scope, UriPart, Validator,
+    AllowedScopes, ApplicationType, AuthorizationRequest, Client, ErrorCode, ExactScopes, GrantTypes, Parameter,
+    Policy, Reason, RedirectUri, RedirectUriMismatch, Rejection, ResponseType, ResponseTypes, Scope, ScopeMatcher,
+    UriPart, Validator,
 };
 
 use crate::fixture::{ACCEPTED, CALLBACK, client};
@@ -164,6 +165,23 @@ fn debug_output_of_a_request_names_parameters_without_values() {
     for secret in ["xyz", "hidden", challenge, "c0de"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
+}
+
+#[test]
+fn metadata_that_is_no_client_says_which_member() {
+    for (metadata, message) in [
+        (json!([]), "client metadata must be a JSON object"),
+        (json!({}), "client_id: missing"),
+        (json!({ "client_id": 1 }), "client_id: must be a string"),
+    ] {
+        assert_eq!(Client::from_metadata(metadata).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn scopes_are_compared_whole_by_default() {
+    let exact = ExactScopes::default();
+    assert!(exact.matches("read", "read") && !exact.matches("read", "Read") && !exact.matches("read", "rea"));
 }
 
 #[test]

@@ -156,7 +156,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         if status != 201 && status != 503 {
             assert_eq!(others(&before), others(&after), "another client was changed");
             let told = registered.iter().rev().find(|told| told.id == id).expect("only who registered is let in");
-            assert_eq!(told.token, token, "only the last token is let in");
+            assert_eq!(told.token, token.trim_matches('\t'), "only the last token is let in");
         }
         if status == 201 {
             assert_eq!(method, "POST");
