@@ -261,8 +261,8 @@ fn a_page_says_whose_fault_it_is() {
         body(ask(layer, page(ACCEPTED)))
     };
     for (page, sentence) in [
-        (failing(|cause| RegistryError::transient(cause)), "Please go back and try again in a few seconds."),
-        (failing(|cause| RegistryError::permanent(cause)), "Something is wrong with this server."),
+        (failing(RegistryError::transient), "Please go back and try again in a few seconds."),
+        (failing(RegistryError::permanent), "Something is wrong with this server."),
         (body(ask(layer(), page(UNKNOWN))), "The application that sent you here is not known to this server."),
         (body(ask(layer(), page("response_type=code"))), "made a request that this server cannot accept."),
     ] {
