@@ -182,25 +182,22 @@ fn a_page_shows_nothing_that_the_request_said() {
 fn a_check_of_the_users_is_told_in_its_own_words() {
     let refused = AuthorizationError::new(ErrorCode::LoginRequired, "not at night");
     assert_eq!((refused.code(), refused.description()), (ErrorCode::LoginRequired, "not at night"));
-    for redirect_errors in [RedirectErrors::Always, RedirectErrors::Never] {
+    let answer = |redirect_errors| {
         let refused = refused.clone();
         let policy = Policy::oauth2().redirect_errors(redirect_errors);
         let policy = policy.validator(move |_: &ValidatedRequest| Err(refused.clone()));
-        let answer = ask(layer().policy(policy), fixture::get(ACCEPTED));
-        let rejection = answer.extensions().get::<Rejection>().unwrap();
-        match rejection {
-            Rejection::Redirect(error) => {
-                assert_eq!(error.description(), "not at night");
-                let told = "https://app.example/cb?error=login_required&error_description=not+at+night&state=xyz";
-                assert_eq!(location(&answer), told);
-            }
-            Rejection::Direct(error) => {
-                assert_eq!(error.description(), "not at night");
-                let told = r#"{"error":"login_required","error_description":"not at night"}"#;
-                assert_eq!(body(answer), told);
-            }
-        }
-    }
+        ask(layer().policy(policy), fixture::get(ACCEPTED))
+    };
+    let redirected = answer(RedirectErrors::Always);
+    let Some(Rejection::Redirect(error)) = redirected.extensions().get() else { panic!("{redirected:?}") };
+    assert_eq!(error.description(), "not at night");
+    let told = "https://app.example/cb?error=login_required&error_description=not+at+night&state=xyz";
+    assert_eq!(location(&redirected), told);
+
+    let direct = answer(RedirectErrors::Never);
+    let Some(Rejection::Direct(error)) = direct.extensions().get() else { panic!("{direct:?}") };
+    assert_eq!(error.description(), "not at night");
+    assert_eq!(body(direct), r#"{"error":"login_required","error_description":"not at night"}"#);
 }
 
 #[test]

@@ -69,7 +69,8 @@ macro_rules! unused {
 }
 pub(super) use unused;
 
-/// Bounds of a SQL store.
+/// Bounds of a SQL store. Both times together bound an operation; within them a change in SQLite also waits for the
+/// changes before it, since a file has one writer.
 ///
 /// ```
 /// use std::time::Duration;
