@@ -190,7 +190,7 @@ fn query_length() {
 
 fn parameters() {
     let mut panel = Panel::new("parameters in the body");
-    let service = service(&layer(app()).body_limit(64 << 20));
+    let service = service(&layer(app()).max_body_bytes(64 << 20));
     for count in powers(10, largest(100_000, 1_000)) {
         let numbered = |text: &str| {
             (0..count).fold(String::new(), |mut body, number| {
@@ -222,8 +222,8 @@ fn scopes() {
     let mut panel = Panel::new("scopes in the body");
     for count in powers(10, largest(10_000, 1_000)) {
         let tokens: Vec<_> = (0..count).map(|number| format!("scope-{number}")).collect();
-        let all = service(&layer(app().scope("*")).body_limit(64 << 20));
-        let listed = service(&layer(app().scope(tokens.join(" "))).body_limit(64 << 20));
+        let all = service(&layer(app().scope("*")).max_body_bytes(64 << 20));
+        let listed = service(&layer(app().scope(tokens.join(" "))).max_body_bytes(64 << 20));
         let different = body(&format!("&scope={}", tokens.join("+")));
         let same = body(&format!("&scope={}", vec!["scope-1"; count].join("+")));
         panel.add(

@@ -22,7 +22,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_oauth_client_validation::{
-    CachedRegistry, Client, ClientValidationLayer, MemoryRegistry, Origin, PostgresRegistry, RegistrySource,
+    CachedRegistry, Client, ClientOrigin, ClientValidationLayer, MemoryRegistry, PostgresRegistry, RegistrySource,
     RegistryStore, SqliteRegistry, ValidatedRequest,
 };
 
@@ -72,7 +72,7 @@ async fn compare() -> Result<(), AnyError> {
     let sqlite = format!("sqlite://{}", folder.path().join("clients.db").display());
     let store = SqliteRegistry::connect(&sqlite).await?;
     store.migrate().await?;
-    store.insert(client(), Origin::Configured).await?;
+    store.insert(client(), ClientOrigin::Configured).await?;
     let cluster = Cluster::new();
     let postgres = match &cluster {
         Some(cluster) => {
@@ -80,7 +80,7 @@ async fn compare() -> Result<(), AnyError> {
             let url = cluster.database().await;
             let store = PostgresRegistry::connect(&url).await?;
             store.migrate().await?;
-            store.insert(client(), Origin::Configured).await?;
+            store.insert(client(), ClientOrigin::Configured).await?;
             Some(url)
         }
         None => None,

@@ -1,4 +1,4 @@
-//! What a look-up costs, what a client weighs, and whether a swap of all clients stalls readers.
+//! What a lookup costs, what a client weighs, and whether a swap of all clients stalls readers.
 //!
 //! `cargo bench --bench registry --features full`
 
@@ -61,14 +61,14 @@ fn main() {
     let quick = measure::is_quick();
     let count = if quick { 20_000 } else { 1_000_000 };
     measure::describe_machine();
-    look_ups();
+    lookups();
     weights(count);
     load(count);
     swap(count, quick);
 }
 
 /// A hit, alone and as part of a request.
-fn look_ups() {
+fn lookups() {
     let memory: MemoryRegistry = (0..10_000).map(client).collect();
     let cached = CachedRegistry::new(memory.clone());
     let boxed = memory.clone().boxed();
@@ -80,7 +80,7 @@ fn look_ups() {
         Subject::new("memory, boxed", || boxed.find_client(black_box(ID)).now_or_never()),
         Subject::new("memory, unknown", || memory.find_client(black_box("client-x")).now_or_never()),
     ];
-    measure::print_table("a look-up among 10,000 clients", subjects);
+    measure::print_table("a lookup among 10,000 clients", subjects);
     let subjects = vec![
         Subject::new("memory", request(memory)),
         Subject::new("cached, a hit", request(cached)),
@@ -134,12 +134,12 @@ fn load(count: usize) {
     assert!(registry.clients().len() == count);
 }
 
-/// The slowest look-ups while the whole set is replaced again and again, and while it is not.
+/// The slowest lookups while the whole set is replaced again and again, and while it is not.
 fn swap(count: usize, quick: bool) {
     let registry: MemoryRegistry = (0..count).map(client).collect();
     let spell = if quick { Duration::from_millis(200) } else { Duration::from_secs(10) };
-    println!("\na look-up among {count} clients, in microseconds\n\n| | p50 | p99 | p99.9 |\n|---|---:|---:|---:|");
-    print_quantiles("at rest", &look_up_for(&registry, spell, count));
+    println!("\na lookup among {count} clients, in microseconds\n\n| | p50 | p99 | p99.9 |\n|---|---:|---:|---:|");
+    print_quantiles("at rest", &lookup_for(&registry, spell, count));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let swaps = scope.spawn(|| {
@@ -150,14 +150,14 @@ fn swap(count: usize, quick: bool) {
             }
             swaps
         });
-        let samples = look_up_for(&registry, spell, count);
+        let samples = lookup_for(&registry, spell, count);
         stop.store(true, Ordering::Relaxed);
         print_quantiles("while all are replaced", &samples);
         println!("\nreplaced {} times meanwhile", swaps.join().expect("no panic"));
     });
 }
 
-fn look_up_for(registry: &MemoryRegistry, spell: Duration, count: usize) -> Vec<Duration> {
+fn lookup_for(registry: &MemoryRegistry, spell: Duration, count: usize) -> Vec<Duration> {
     let ids: Vec<_> = (0..1024).map(|number| format!("client-{:07}", number * 977 % count)).collect();
     let end = Instant::now() + spell;
     let mut samples = Vec::with_capacity(16_000_000);

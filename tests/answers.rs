@@ -185,7 +185,7 @@ fn a_check_of_the_users_is_told_in_its_own_words() {
     let answer = |redirect_errors| {
         let refused = refused.clone();
         let policy = Policy::oauth2().redirect_errors(redirect_errors);
-        let policy = policy.validator(move |_: &ValidatedRequest| Err(refused.clone()));
+        let policy = policy.check(move |_: &ValidatedRequest| Err(refused.clone()));
         ask(layer().policy(policy), fixture::get(ACCEPTED))
     };
     let redirected = answer(RedirectErrors::Always);

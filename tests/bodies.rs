@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
-use tower_oauth_client_validation::{DEFAULT_BODY_LIMIT, Reason, Rejection, RequestBody, ResponseBody};
+use tower_oauth_client_validation::{DEFAULT_MAX_BODY_BYTES, Reason, Rejection, RequestBody, ResponseBody};
 
 use crate::fixture::{self, ACCEPTED, HeldBody, UNKNOWN, form, held_body, layer, text};
 
@@ -135,7 +135,7 @@ async fn a_body_over_the_limit_is_read_no_further_and_comes_whole_where_only_rep
 
 #[tokio::test]
 async fn no_more_than_needed_is_asked_of_a_body() {
-    assert_eq!(DEFAULT_BODY_LIMIT, 65_536);
+    assert_eq!(DEFAULT_MAX_BODY_BYTES, 65_536);
     let endless = || {
         let frames = Frames::new((0..1_000).map(|_| Frame::data(Bytes::from(vec![b'a'; 1000]))));
         let polls = Arc::clone(&frames.polls);
@@ -188,7 +188,7 @@ async fn the_limit_can_be_set() {
     let inner =
         || service_fn(|_: Request<Full<Bytes>>| async { Ok::<_, BoxError>(Response::new(Full::<Bytes>::default())) });
     let ask = async |limit: usize, body: &'static str| {
-        layer().body_limit(limit).layer(inner()).oneshot(fixture::post(body)).await.unwrap().status().as_u16()
+        layer().max_body_bytes(limit).layer(inner()).oneshot(fixture::post(body)).await.unwrap().status().as_u16()
     };
     assert_eq!(ask(ACCEPTED.len(), ACCEPTED).await, 200);
     assert_eq!(ask(ACCEPTED.len() - 1, ACCEPTED).await, 413);

@@ -193,7 +193,7 @@ async fn a_body_limit_under_the_layer_sees_the_body_once_more() {
 
 #[tokio::test]
 async fn the_limit_of_the_layer_holds_for_sized_and_chunked_bodies() {
-    let router = Router::new().route("/authorize", post(hello)).route_layer(layer().body_limit(100));
+    let router = Router::new().route("/authorize", post(hello)).route_layer(layer().max_body_bytes(100));
     let address = serve(router).await;
     let exactly = |length: usize| format!("{ACCEPTED}&f={}", "a".repeat(length - ACCEPTED.len() - 3)).into_bytes();
     assert_eq!(send(address, fixture::post::<Full<Bytes>>(exactly(100))).await.status(), 200);
@@ -360,19 +360,19 @@ async fn a_service_registry_with_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_registry_with_timeout() {
-    let (registry, mut look_ups) = held_registry();
+    let (registry, mut lookups) = held_registry();
     let registry =
         ServiceRegistry::new(ServiceBuilder::new().timeout(Duration::from_secs(2)).service(registry.into_service()));
     let router = Router::new().route("/authorize", get(hello)).route_layer(ClientValidationLayer::new(registry));
     let late = ask(&router, request(ACCEPTED)).await;
     assert_eq!(late.status(), 503);
     assert_eq!(late.headers()[header::RETRY_AFTER], "5");
-    assert!(look_ups.recv().await.unwrap().is_dropped());
+    assert!(lookups.recv().await.unwrap().is_dropped());
 }
 
 #[tokio::test]
 async fn a_service_registry_with_load_shed_and_concurrency_limit() {
-    let (registry, mut look_ups) = held_registry();
+    let (registry, mut lookups) = held_registry();
     let registry =
         ServiceRegistry::new(ServiceBuilder::new().load_shed().concurrency_limit(1).service(registry.into_service()));
     let router = Router::new().route("/authorize", get(hello)).route_layer(ClientValidationLayer::new(registry));
@@ -380,9 +380,9 @@ async fn a_service_registry_with_load_shed_and_concurrency_limit() {
         let router = router.clone();
         async move { ask(&router, request(ACCEPTED)).await.status() }
     });
-    let look_up = look_ups.recv().await.unwrap();
+    let lookup = lookups.recv().await.unwrap();
     assert_eq!(ask(&router, request(ACCEPTED)).await.status(), 503);
-    look_up.answer(Ok(Some(client().into())));
+    lookup.answer(Ok(Some(client().into())));
     assert_eq!(first.await.unwrap(), 200);
 }
 
@@ -408,11 +408,11 @@ async fn the_optional_extractor() {
 
 #[tokio::test]
 async fn the_filter_judges_what_it_says_yes_to() {
-    let filtered = layer().filter(|parts| parts.uri.path() == "/authorize");
+    let bypassing = layer().insecure_bypass(|parts| parts.uri.path() != "/authorize");
     let router = Router::new()
         .route("/authorize", any(hello))
         .route("/other", any(|body: String| async { body }))
-        .layer(filtered);
+        .layer(bypassing);
     assert_judges(&router).await;
     let mut other = posted("client_id=a&client_id=a");
     *other.uri_mut() = "/other?client_id=b".parse().unwrap();
@@ -423,8 +423,8 @@ async fn the_filter_judges_what_it_says_yes_to() {
 
 #[tokio::test]
 async fn a_path_filter_inside_of_a_nest_sees_the_path_without_its_prefix() {
-    let filtered = layer().filter(|parts| parts.uri.path() == "/oauth/authorize");
-    let inner = Router::new().route("/authorize", get(hello)).route_layer(filtered);
+    let bypassing = layer().insecure_bypass(|parts| parts.uri.path() != "/oauth/authorize");
+    let inner = Router::new().route("/authorize", get(hello)).route_layer(bypassing);
     let router = Router::new().nest("/oauth", inner);
     let request = Request::get(format!("/oauth/authorize?{ACCEPTED}")).body(Body::empty()).unwrap();
     // It fails open, and the extractor closes the hole.

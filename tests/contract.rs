@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tower_oauth_client_validation::{
-    CachedRegistry, Client, ClientStatus, FileRegistry, HttpRegistry, MemoryRegistry, Origin, RegistrySource,
+    CachedRegistry, Client, ClientOrigin, ClientStatus, FileRegistry, HttpRegistry, MemoryRegistry, RegistrySource,
     RegistryStore, StoreError,
 };
 
@@ -93,12 +93,12 @@ pub(crate) async fn an_inserted_client_is_found_as_it_was(store: &impl Store) {
         "own": {"nested": [1, -2.5, null, true]},
     });
     let inserted = Client::from_metadata(document).unwrap();
-    let returned = store.insert(inserted.clone(), Origin::Registered).await.unwrap();
+    let returned = store.insert(inserted.clone(), ClientOrigin::Registered).await.unwrap();
     assert_eq!(*returned, inserted);
     assert_eq!(*store.find_client("app").await.unwrap().unwrap(), inserted);
     let record = store.record("app").await.unwrap().unwrap();
     assert_eq!(*record.client, inserted);
-    assert_eq!(record.origin, Origin::Registered);
+    assert_eq!(record.origin, ClientOrigin::Registered);
     assert_eq!(record.last_used_at, None);
     assert_eq!(record.created_at, record.updated_at);
     assert!(record.created_at > SystemTime::UNIX_EPOCH);
@@ -107,18 +107,18 @@ pub(crate) async fn an_inserted_client_is_found_as_it_was(store: &impl Store) {
 }
 
 pub(crate) async fn an_id_is_taken_once(store: &impl Store) {
-    store.insert(client("app"), Origin::Configured).await.unwrap();
+    store.insert(client("app"), ClientOrigin::Configured).await.unwrap();
     let other = Client::builder("app").name("other").build().unwrap();
-    let again = store.insert(other, Origin::Registered).await;
+    let again = store.insert(other, ClientOrigin::Registered).await;
     assert!(matches!(again, Err(StoreError::AlreadyExists)), "{again:?}");
     assert_eq!(*store.find_client("app").await.unwrap().unwrap(), client("app"));
-    assert_eq!(store.record("app").await.unwrap().unwrap().origin, Origin::Configured);
+    assert_eq!(store.record("app").await.unwrap().unwrap().origin, ClientOrigin::Configured);
 }
 
 pub(crate) async fn replacing_keeps_where_it_came_from(store: &impl Store) {
     assert!(matches!(store.replace(client("app")).await, Err(StoreError::Missing)));
     assert!(store.find_client("app").await.unwrap().is_none());
-    store.insert(client("app"), Origin::Upstream).await.unwrap();
+    store.insert(client("app"), ClientOrigin::Upstream).await.unwrap();
     let used = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     store.touch("app", used).await.unwrap();
     let before = store.record("app").await.unwrap().unwrap();
@@ -126,17 +126,20 @@ pub(crate) async fn replacing_keeps_where_it_came_from(store: &impl Store) {
     assert_eq!(*store.replace(renamed.clone()).await.unwrap(), renamed);
     let after = store.record("app").await.unwrap().unwrap();
     assert_eq!(*after.client, renamed);
-    assert_eq!((after.origin, after.created_at, after.last_used_at), (Origin::Upstream, before.created_at, Some(used)));
+    assert_eq!(
+        (after.origin, after.created_at, after.last_used_at),
+        (ClientOrigin::Upstream, before.created_at, Some(used))
+    );
 }
 
 pub(crate) async fn a_revoked_client_stays_revoked(store: &impl Store) {
     assert!(matches!(store.revoke("app").await, Err(StoreError::Missing)));
-    store.insert(client("app"), Origin::Registered).await.unwrap();
+    store.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     store.revoke("app").await.unwrap();
     store.revoke("app").await.unwrap();
     assert_eq!(store.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Revoked);
     assert!(matches!(store.replace(client("app")).await, Err(StoreError::Missing)));
-    assert!(matches!(store.insert(client("app"), Origin::Configured).await, Err(StoreError::AlreadyExists)));
+    assert!(matches!(store.insert(client("app"), ClientOrigin::Configured).await, Err(StoreError::AlreadyExists)));
     assert_eq!(store.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Revoked);
     assert_eq!(store.record("app").await.unwrap().unwrap().client.status(), ClientStatus::Revoked);
     assert_eq!(ids(store).await, ["app"]);
@@ -144,8 +147,8 @@ pub(crate) async fn a_revoked_client_stays_revoked(store: &impl Store) {
 
 pub(crate) async fn a_removed_client_is_gone(store: &impl Store) {
     assert!(matches!(store.remove("app").await, Err(StoreError::Missing)));
-    store.insert(client("app"), Origin::Registered).await.unwrap();
-    store.insert(client("stays"), Origin::Registered).await.unwrap();
+    store.insert(client("app"), ClientOrigin::Registered).await.unwrap();
+    store.insert(client("stays"), ClientOrigin::Registered).await.unwrap();
     store.remove("app").await.unwrap();
     assert!(store.find_client("app").await.unwrap().is_none());
     assert!(matches!(store.remove("app").await, Err(StoreError::Missing)));
@@ -157,7 +160,7 @@ pub(crate) async fn ids_are_compared_by_their_bytes(store: &impl Store) {
     let mut sorted: Vec<_> = sorted.to_vec();
     sorted.sort_unstable();
     for id in sorted.iter().rev() {
-        store.insert(client(id), Origin::Configured).await.unwrap();
+        store.insert(client(id), ClientOrigin::Configured).await.unwrap();
     }
     assert_eq!(ids(store).await, sorted);
     assert!(store.find_client("AA").await.unwrap().is_none());
@@ -171,16 +174,16 @@ pub(crate) async fn ids_are_compared_by_their_bytes(store: &impl Store) {
 
 pub(crate) async fn every_legal_character_is_kept(store: &impl Store) {
     let all: String = (0x20..=0x7E_u8).map(char::from).collect();
-    store.insert(client(&all), Origin::Configured).await.unwrap();
+    store.insert(client(&all), ClientOrigin::Configured).await.unwrap();
     assert_eq!(store.find_client(&all).await.unwrap().unwrap().id(), all);
     for character in all.chars() {
         let id = format!("-{character}-");
-        store.insert(client(&id), Origin::Configured).await.unwrap();
+        store.insert(client(&id), ClientOrigin::Configured).await.unwrap();
         assert_eq!(store.find_client(&id).await.unwrap().unwrap().id(), id);
     }
     assert_eq!(ids(store).await.len(), all.len() + 1);
     let long = "x".repeat(2048);
-    store.insert(client(&long), Origin::Configured).await.unwrap();
+    store.insert(client(&long), ClientOrigin::Configured).await.unwrap();
     assert_eq!(store.find_client(&long).await.unwrap().unwrap().id(), long);
     assert!(store.find_client(&"x".repeat(100_000)).await.unwrap().is_none());
 }
@@ -188,14 +191,14 @@ pub(crate) async fn every_legal_character_is_kept(store: &impl Store) {
 pub(crate) async fn large_metadata_is_kept(store: &impl Store) {
     let text: String = (0..64 * 1024_u32).map(|n| char::from(b' ' + u8::try_from(n * 7 % 95).unwrap())).collect();
     let large = client("large").to_builder().metadata("text", text).build().unwrap();
-    store.insert(large.clone(), Origin::Registered).await.unwrap();
+    store.insert(large.clone(), ClientOrigin::Registered).await.unwrap();
     assert_eq!(*store.find_client("large").await.unwrap().unwrap(), large);
 }
 
 pub(crate) async fn pages_hold_every_client_once(store: &impl Store) {
     let expected: BTreeSet<_> = (0..25).map(|n| format!("client-{}", n * 7919 % 1000)).collect();
     for id in &expected {
-        store.insert(client(id), Origin::Configured).await.unwrap();
+        store.insert(client(id), ClientOrigin::Configured).await.unwrap();
     }
     let mut paged = Vec::new();
     loop {
@@ -214,7 +217,7 @@ pub(crate) async fn pages_hold_every_client_once(store: &impl Store) {
 pub(crate) async fn uses_are_recorded(store: &impl Store) {
     let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     assert!(matches!(store.touch("app", time(1)).await, Err(StoreError::Missing)));
-    store.insert(client("app"), Origin::Registered).await.unwrap();
+    store.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     for (at, recorded) in [(1_000, 1_000), (3_000, 3_000), (2_000, 3_000)] {
         store.touch("app", time(at)).await.unwrap();
         assert_eq!(store.record("app").await.unwrap().unwrap().last_used_at, Some(time(recorded)));
@@ -223,41 +226,47 @@ pub(crate) async fn uses_are_recorded(store: &impl Store) {
 
 pub(crate) async fn unused_registrations_are_removed(store: &impl Store) {
     for id in ["r1", "r2", "r3", "used", "disabled", "revoked"] {
-        store.insert(client(id), Origin::Registered).await.unwrap();
+        store.insert(client(id), ClientOrigin::Registered).await.unwrap();
     }
-    store.insert(client("configured"), Origin::Configured).await.unwrap();
-    store.insert(client("upstream"), Origin::Upstream).await.unwrap();
+    store.insert(client("configured"), ClientOrigin::Configured).await.unwrap();
+    store.insert(client("upstream"), ClientOrigin::Upstream).await.unwrap();
     store.touch("used", SystemTime::now()).await.unwrap();
     store.replace(disabled("disabled")).await.unwrap();
     store.revoke("revoked").await.unwrap();
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 5);
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 5);
     let day = Duration::from_secs(86_400);
-    assert!(store.remove_unused(Origin::Registered, SystemTime::now() - day, u64::MAX).await.unwrap().is_empty());
-    let mut removed = store.remove_unused(Origin::Registered, SystemTime::now() + day, 2).await.unwrap();
+    assert!(store.remove_unused(ClientOrigin::Registered, SystemTime::now() - day, u64::MAX).await.unwrap().is_empty());
+    let mut removed = store.remove_unused(ClientOrigin::Registered, SystemTime::now() + day, 2).await.unwrap();
     assert_eq!(removed.len(), 2);
     for id in &removed {
         assert!(store.find_client(id).await.unwrap().is_none());
     }
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
-    removed.extend(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap());
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 3);
+    removed.extend(store.remove_unused(ClientOrigin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap());
     removed.sort_unstable();
     assert_eq!(removed, ["r1", "r2", "r3"]);
-    assert!(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap().is_empty());
+    assert!(store.remove_unused(ClientOrigin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap().is_empty());
     assert_eq!(ids(store).await, ["configured", "disabled", "revoked", "upstream", "used"]);
 
     store.replace(client("disabled")).await.unwrap();
-    store.insert(disabled("from the start"), Origin::Registered).await.unwrap();
-    assert_eq!(store.remove_unused(Origin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap(), ["disabled"]);
-    assert_eq!(store.remove_unused(Origin::Upstream, SystemTime::now() + day, u64::MAX).await.unwrap(), ["upstream"]);
+    store.insert(disabled("from the start"), ClientOrigin::Registered).await.unwrap();
+    assert_eq!(
+        store.remove_unused(ClientOrigin::Registered, SystemTime::now() + day, u64::MAX).await.unwrap(),
+        ["disabled"]
+    );
+    assert_eq!(
+        store.remove_unused(ClientOrigin::Upstream, SystemTime::now() + day, u64::MAX).await.unwrap(),
+        ["upstream"]
+    );
 }
 
 pub(crate) async fn the_oldest_unused_registration_goes_first(store: &impl Store) {
-    store.insert(client("b, the first"), Origin::Registered).await.unwrap();
+    store.insert(client("b, the first"), ClientOrigin::Registered).await.unwrap();
     let first = store.record("b, the first").await.unwrap().unwrap().created_at;
     // Until the clock has another second.
     loop {
         for id in ["a", "c"] {
-            store.insert(client(id), Origin::Registered).await.unwrap();
+            store.insert(client(id), ClientOrigin::Registered).await.unwrap();
         }
         if store.record("a").await.unwrap().unwrap().created_at > first {
             break;
@@ -268,7 +277,7 @@ pub(crate) async fn the_oldest_unused_registration_goes_first(store: &impl Store
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let soon = SystemTime::now() + Duration::from_secs(86_400);
-    assert_eq!(store.remove_unused(Origin::Registered, soon, 1).await.unwrap(), ["b, the first"]);
+    assert_eq!(store.remove_unused(ClientOrigin::Registered, soon, 1).await.unwrap(), ["b, the first"]);
     assert_eq!(ids(store).await, ["a", "c"]);
 }
 
@@ -276,12 +285,12 @@ pub(crate) async fn the_oldest_unused_registration_goes_first(store: &impl Store
 pub(crate) async fn one_removal_at_a_time_takes_a_registration(store: &impl Store) {
     let registered: BTreeSet<_> = (0..40).map(|n| format!("r{n}")).collect();
     for id in &registered {
-        store.insert(client(id), Origin::Registered).await.unwrap();
+        store.insert(client(id), ClientOrigin::Registered).await.unwrap();
     }
     let soon = SystemTime::now() + Duration::from_secs(86_400);
     let removals = (0..8).map(|_| {
         let store = store.clone();
-        tokio::spawn(async move { store.remove_unused(Origin::Registered, soon, 4).await.unwrap() })
+        tokio::spawn(async move { store.remove_unused(ClientOrigin::Registered, soon, 4).await.unwrap() })
     });
     let mut removed = Vec::new();
     for removal in removals.collect::<Vec<_>>() {
@@ -300,21 +309,24 @@ pub(crate) async fn only_what_is_still_as_it_was_read_is_replaced(store: &impl S
     assert!(matches!(missing, Err(StoreError::Missing)), "{missing:?}");
     assert!(store.find_client("app").await.unwrap().is_none());
 
-    store.insert(client("app"), Origin::Upstream).await.unwrap();
+    store.insert(client("app"), ClientOrigin::Upstream).await.unwrap();
     let read = store.record("app").await.unwrap().unwrap();
     let used = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     store.touch("app", used).await.unwrap();
     assert_eq!(*store.replace_unchanged(&read.client, renamed("first")).await.unwrap(), renamed("first"));
     let after = store.record("app").await.unwrap().unwrap();
     assert_eq!(*after.client, renamed("first"));
-    assert_eq!((after.origin, after.created_at, after.last_used_at), (Origin::Upstream, read.created_at, Some(used)));
+    assert_eq!(
+        (after.origin, after.created_at, after.last_used_at),
+        (ClientOrigin::Upstream, read.created_at, Some(used))
+    );
 
     let late = store.replace_unchanged(&read.client, renamed("late")).await;
     assert!(matches!(late, Err(StoreError::Changed)), "{late:?}");
     assert_eq!(*store.find_client("app").await.unwrap().unwrap(), renamed("first"));
 
     // No other client can be put there, be it one that exists.
-    store.insert(client("other"), Origin::Configured).await.unwrap();
+    store.insert(client("other"), ClientOrigin::Configured).await.unwrap();
     for id in ["other", "new"] {
         let other = store.replace_unchanged(&after.client, disabled(id)).await;
         assert!(matches!(other, Err(StoreError::Changed)), "{other:?}");
@@ -334,7 +346,7 @@ pub(crate) async fn only_what_is_still_as_it_was_read_is_replaced(store: &impl S
 pub(crate) async fn only_what_is_still_as_it_was_read_is_removed(store: &impl Store) {
     assert!(matches!(store.remove_unchanged(&client("app")).await, Err(StoreError::Missing)));
     for id in ["app", "stays", "revoked"] {
-        store.insert(client(id), Origin::Registered).await.unwrap();
+        store.insert(client(id), ClientOrigin::Registered).await.unwrap();
     }
     store.replace(disabled("app")).await.unwrap();
     assert!(matches!(store.remove_unchanged(&client("app")).await, Err(StoreError::Changed)));
@@ -352,7 +364,7 @@ pub(crate) async fn only_what_is_still_as_it_was_read_is_removed(store: &impl St
 
 /// Each adds its contact to what it read: none may get lost.
 pub(crate) async fn changes_at_once_do_not_overwrite_each_other(store: &impl Store) {
-    store.insert(client("app"), Origin::Registered).await.unwrap();
+    store.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     let writers = (0..8).map(|writer| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -381,7 +393,7 @@ pub(crate) async fn changes_at_once_do_not_overwrite_each_other(store: &impl Sto
 pub(crate) async fn a_revocation_at_the_same_time_is_not_overwritten(store: &impl Store) {
     for round in 0..20 {
         let id = format!("app-{round}");
-        store.insert(client(&id), Origin::Registered).await.unwrap();
+        store.insert(client(&id), ClientOrigin::Registered).await.unwrap();
         let read = store.record(&id).await.unwrap().unwrap().client;
         let writers = (0..4).map(|writer| {
             let (store, read, id) = (store.clone(), read.clone(), id.clone());
@@ -414,7 +426,7 @@ pub(crate) async fn writers_at_once_do_not_lose_a_write(store: &impl Store) {
         tokio::spawn(async move {
             for n in 0..10 {
                 let id = format!("{writer}-{n}");
-                store.insert(client(&id), Origin::Registered).await.unwrap();
+                store.insert(client(&id), ClientOrigin::Registered).await.unwrap();
                 store.replace(client(&id).to_builder().name("second").build().unwrap()).await.unwrap();
                 store.touch(&id, SystemTime::now()).await.unwrap();
                 if n % 2 == 0 {
@@ -432,7 +444,7 @@ pub(crate) async fn writers_at_once_do_not_lose_a_write(store: &impl Store) {
         assert_eq!(record.client.name(), Some("second"));
         assert!(record.last_used_at.is_some());
     }
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 40);
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 40);
 }
 
 pub(crate) async fn many_inserts_of_one_id_have_one_winner(store: &impl Store) {
@@ -440,7 +452,7 @@ pub(crate) async fn many_inserts_of_one_id_have_one_winner(store: &impl Store) {
         let store = store.clone();
         tokio::spawn(async move {
             let client = Client::builder("app").name(format!("{n}")).build().unwrap();
-            store.insert(client, Origin::Registered).await
+            store.insert(client, ClientOrigin::Registered).await
         })
     });
     let mut winners: Vec<Arc<Client>> = Vec::new();
@@ -458,7 +470,7 @@ pub(crate) async fn many_inserts_of_one_id_have_one_winner(store: &impl Store) {
 pub(crate) async fn times_are_recorded(store: &impl Store) {
     let second = Duration::from_secs(1);
     let before = SystemTime::now() - second;
-    store.insert(client("a"), Origin::Registered).await.unwrap();
+    store.insert(client("a"), ClientOrigin::Registered).await.unwrap();
     let inserted = store.record("a").await.unwrap().unwrap();
     assert!(before <= inserted.created_at && inserted.created_at <= SystemTime::now());
     assert_eq!(inserted.updated_at, inserted.created_at);
@@ -473,28 +485,28 @@ pub(crate) async fn times_are_recorded(store: &impl Store) {
 }
 
 pub(crate) async fn live_registrations_are_counted(store: &impl Store) {
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 0);
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 0);
     for (id, origin) in [
-        ("a", Origin::Registered),
-        ("b", Origin::Registered),
-        ("c", Origin::Registered),
-        ("configured", Origin::Configured),
-        ("upstream", Origin::Upstream),
+        ("a", ClientOrigin::Registered),
+        ("b", ClientOrigin::Registered),
+        ("c", ClientOrigin::Registered),
+        ("configured", ClientOrigin::Configured),
+        ("upstream", ClientOrigin::Upstream),
     ] {
         store.insert(client(id), origin).await.unwrap();
     }
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
-    assert_eq!(store.count(Origin::Upstream).await.unwrap(), 1);
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 3);
+    assert_eq!(store.count(ClientOrigin::Upstream).await.unwrap(), 1);
     store.touch("a", SystemTime::now()).await.unwrap();
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 3);
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 3);
     store.revoke("a").await.unwrap();
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 2);
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 2);
     store.remove("a").await.unwrap();
     store.remove("b").await.unwrap();
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 1);
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 1);
     store.replace(client("configured")).await.unwrap();
     store.replace(client("c").to_builder().disabled(true).build().unwrap()).await.unwrap();
-    assert_eq!(store.count(Origin::Registered).await.unwrap(), 1);
+    assert_eq!(store.count(ClientOrigin::Registered).await.unwrap(), 1);
 }
 
 pub(crate) async fn readers_see_whole_clients(store: &impl Store) {
@@ -502,7 +514,7 @@ pub(crate) async fn readers_see_whole_clients(store: &impl Store) {
         let uri = format!("https://v{version}.example/cb");
         Client::builder("a").name(version.to_string()).redirect_uri(uri).build().unwrap()
     };
-    store.insert(version(0), Origin::Registered).await.unwrap();
+    store.insert(version(0), ClientOrigin::Registered).await.unwrap();
     let writer = tokio::spawn({
         let store = store.clone();
         async move {
@@ -539,7 +551,7 @@ macro_rules! read_contract {
                 every_legal_character_is_found
                 ids_are_told_apart_by_their_bytes
                 status_and_expiry_are_left_to_the_caller
-                look_ups_at_once_agree
+                lookups_at_once_agree
             );
         }
     };
@@ -653,7 +665,7 @@ pub(crate) async fn status_and_expiry_are_left_to_the_caller(source: &impl Sourc
     }
 }
 
-pub(crate) async fn look_ups_at_once_agree(source: &impl Source) {
+pub(crate) async fn lookups_at_once_agree(source: &impl Source) {
     let expected = Client::from_metadata(whole()).unwrap();
     let askers = (0..32).map(|n| {
         let (source, expected) = (source.clone(), expected.clone());

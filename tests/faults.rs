@@ -113,7 +113,7 @@ mod source {
 
     #[test]
     fn one_that_hangs_for_a_client_holds_up_no_other() {
-        let (registry, mut look_ups) = held_registry();
+        let (registry, mut lookups) = held_registry();
         let mut service = mock::Spawn::new(ClientValidationLayer::new(registry).layer(service_fn(fine)));
         let mut ask = |query: &str| {
             assert_ready_ok!(service.poll_ready::<Request<Body>>());
@@ -123,8 +123,8 @@ mod source {
         assert_pending!(hanging.poll());
         let mut other = ask(ACCEPTED);
         assert_pending!(other.poll());
-        let slow = look_ups.try_recv().unwrap();
-        look_ups.try_recv().unwrap().answer(Ok(Some(client().into())));
+        let slow = lookups.try_recv().unwrap();
+        lookups.try_recv().unwrap().answer(Ok(Some(client().into())));
         assert_eq!(assert_ready_ok!(other.poll()).status(), 200);
         assert!(!hanging.is_woken());
         assert_pending!(hanging.poll());
@@ -135,7 +135,7 @@ mod source {
 
     #[test]
     fn an_answer_after_the_request_is_gone_changes_nothing() {
-        let (registry, mut look_ups) = held_registry();
+        let (registry, mut lookups) = held_registry();
         let (mut service, mut handle): (_, mock::Handle<Request<Body>, Response<Body>>) =
             mock::spawn_layer(ClientValidationLayer::new(registry));
         let late: Vec<_> = (0..10)
@@ -143,12 +143,12 @@ mod source {
                 assert_ready_ok!(service.poll_ready::<Request<Body>>());
                 let mut response = task::spawn(service.call(get(ACCEPTED)));
                 assert_pending!(response.poll());
-                look_ups.try_recv().unwrap()
+                lookups.try_recv().unwrap()
             })
             .collect();
-        for look_up in late {
-            assert!(look_up.is_dropped());
-            look_up.answer(Ok(Some(client().into())));
+        for lookup in late {
+            assert!(lookup.is_dropped());
+            lookup.answer(Ok(Some(client().into())));
         }
         assert_pending!(handle.poll_request());
     }
@@ -172,7 +172,7 @@ mod source {
     }
 
     #[tokio::test]
-    async fn a_request_makes_one_look_up_at_most() {
+    async fn a_request_makes_one_lookup_at_most() {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
         let registry = registry_fn(move |_| {
@@ -262,7 +262,7 @@ mod input {
     const MANY: usize = 100_000;
 
     fn ask(registry: impl RegistrySource, policy: Policy, body: String) -> Response<Body> {
-        let layer = ClientValidationLayer::new(registry).policy(policy).body_limit(64 * 1024 * 1024);
+        let layer = ClientValidationLayer::new(registry).policy(policy).max_body_bytes(64 * 1024 * 1024);
         layer.layer(service_fn(fine)).oneshot(fixture::post(body)).now_or_never().unwrap().unwrap()
     }
 

@@ -57,17 +57,17 @@ pub(crate) fn location<B>(response: &Response<B>) -> &str {
     response.headers()[header::LOCATION].to_str().unwrap()
 }
 
-/// A source whose look-ups wait until the test answers them.
+/// A source whose lookups wait until the test answers them.
 #[derive(Clone, Debug)]
-pub(crate) struct HeldRegistry(mpsc::UnboundedSender<LookUp>);
+pub(crate) struct HeldRegistry(mpsc::UnboundedSender<Lookup>);
 
 #[derive(Debug)]
-pub(crate) struct LookUp {
+pub(crate) struct Lookup {
     pub(crate) client_id: String,
     answer: oneshot::Sender<Found>,
 }
 
-impl LookUp {
+impl Lookup {
     pub(crate) fn answer(self, found: Found) {
         // The request may be gone by now, which is what some tests are about.
         let _ = self.answer.send(found);
@@ -78,7 +78,7 @@ impl LookUp {
     }
 }
 
-pub(crate) fn held_registry() -> (HeldRegistry, mpsc::UnboundedReceiver<LookUp>) {
+pub(crate) fn held_registry() -> (HeldRegistry, mpsc::UnboundedReceiver<Lookup>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (HeldRegistry(sender), receiver)
 }
@@ -88,7 +88,7 @@ impl RegistrySource for HeldRegistry {
 
     fn find_client(&self, client_id: &str) -> Self::Future {
         let (answer, answered) = oneshot::channel();
-        self.0.send(LookUp { client_id: client_id.to_owned(), answer }).unwrap();
+        self.0.send(Lookup { client_id: client_id.to_owned(), answer }).unwrap();
         async move { answered.await.unwrap_or_else(|_| Err(RegistryError::transient("nobody answered"))) }.boxed()
     }
 }

@@ -368,7 +368,7 @@ async fn names_must_not_lead_to_an_address_that_is_not_public() {
 }
 
 #[tokio::test]
-async fn another_address_at_the_second_look_up_is_judged_again() {
+async fn another_address_at_the_second_lookup_is_judged_again() {
     let (server, _) = with_document(|_, _, document| ok("cache-control: no-store\r\n", &document)).await;
     let lookups = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&lookups);
@@ -382,7 +382,7 @@ async fn another_address_at_the_second_look_up_is_judged_again() {
         .unwrap();
     let id = server.id("/client");
     assert!(find(&registry, &id).await.unwrap().is_some());
-    // One look-up for judging and connecting: there is no gap for another answer.
+    // One lookup for judging and connecting: there is no gap for another answer.
     assert_eq!(lookups.load(Ordering::SeqCst), 1);
     assert!(find(&registry, &id).await.unwrap().is_none());
     assert_eq!((lookups.load(Ordering::SeqCst), server.hits()), (2, 1));
@@ -782,7 +782,7 @@ async fn many_requests_for_one_cold_document_make_one_fetch() {
         }
     })
     .await;
-    let registry = development().most_fetches(2, 1).build().unwrap();
+    let registry = development().max_fetches(2, 1).build().unwrap();
     let id = server.id("/client");
     let tasks: Vec<_> = (0..200).map(|_| tokio::spawn(registry.find_client(&id))).collect();
     // Some that do not wait for the end, the first among them.
@@ -812,7 +812,7 @@ async fn fetches_at_the_same_time_are_bounded() {
         }
     })
     .await;
-    let registry = development().most_fetches(3, 2).build().unwrap();
+    let registry = development().max_fetches(3, 2).build().unwrap();
     let ip = |path: &str| format!("http://127.0.0.1:{}{path}", server.port);
     let first = registry.find_client(&server.id("/1"));
     let second = registry.find_client(&server.id("/2"));
@@ -831,13 +831,13 @@ async fn fetches_at_the_same_time_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_look_up_that_goes_on_by_itself_keeps_its_place() {
+async fn a_lookup_that_goes_on_by_itself_keeps_its_place() {
     let (server, _) = with_document(|_, _, document| ok("", &document)).await;
     let gate = Arc::new(Semaphore::new(0));
     let (asked, mut looked_up) = tokio::sync::mpsc::unbounded_channel();
     let wait = Arc::clone(&gate);
     let registry = development()
-        .most_fetches(3, 2)
+        .max_fetches(3, 2)
         // As `getaddrinfo` does: in a thread, with no way to call it off.
         .resolver(move |host| {
             asked.send(host).unwrap();
@@ -959,7 +959,7 @@ async fn documents_are_kept_within_bounds() {
 #[tokio::test]
 async fn the_cache_has_a_capacity() {
     let (server, _) = with_document(|_, _, document| ok("cache-control: max-age=7200\r\n", &document)).await;
-    let registry = development().cache_capacity(3).build().unwrap();
+    let registry = development().max_cached_documents(3).build().unwrap();
     for number in 0..10 {
         assert!(find(&registry, &server.id(&format!("/{number}"))).await.unwrap().is_some());
     }
@@ -975,7 +975,7 @@ async fn the_cache_has_a_capacity() {
 async fn one_host_cannot_push_out_the_documents_of_another() {
     let (honest, _) = with_document(|_, _, document| ok("cache-control: max-age=100\r\n", &document)).await;
     let (greedy, _) = with_document(|_, _, document| ok("cache-control: max-age=86400\r\n", &document)).await;
-    let registry = development().cache_capacity(3).build().unwrap();
+    let registry = development().max_cached_documents(3).build().unwrap();
     assert!(find(&registry, &honest.id("/app")).await.unwrap().is_some());
     for number in 0..10 {
         assert!(find(&registry, &greedy.id(&format!("/{number}"))).await.unwrap().is_some());

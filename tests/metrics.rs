@@ -40,7 +40,7 @@ fn has(metrics: &str, name: &str, labels: &[(&str, &str)], value: u64) -> bool {
 }
 
 const DECISIONS: &str = "oauth_client_validation_decisions_total";
-const LOOK_UPS: &str = "oauth_client_validation_lookup_duration_seconds_count";
+const LOOKUPS: &str = "oauth_client_validation_lookup_duration_seconds_count";
 
 #[test]
 fn decisions_are_counted_by_outcome_error_and_reason() {
@@ -55,8 +55,8 @@ fn decisions_are_counted_by_outcome_error_and_reason() {
         let labels = [("outcome", outcome), ("error", error), ("reason", reason), ("report_only", "false")];
         assert!(has(&metrics, DECISIONS, &labels, count), "{labels:?} in {metrics}");
     }
-    assert!(has(&metrics, LOOK_UPS, &[("result", "found")], 3), "{metrics}");
-    assert!(has(&metrics, LOOK_UPS, &[("result", "unknown")], 1), "{metrics}");
+    assert!(has(&metrics, LOOKUPS, &[("result", "found")], 3), "{metrics}");
+    assert!(has(&metrics, LOOKUPS, &[("result", "unknown")], 1), "{metrics}");
 }
 
 #[test]
@@ -71,14 +71,14 @@ fn reports_and_forwarded_requests_are_told_apart() {
 }
 
 #[test]
-fn a_registry_that_fails_shows_in_decisions_and_look_ups() {
+fn a_registry_that_fails_shows_in_decisions_and_lookups() {
     for (error, result, reason) in [
         (RegistryError::transient("away"), "unavailable", "registry_unavailable"),
         (RegistryError::permanent("broken"), "fault", "registry_fault"),
     ] {
         let failing = registry_fn(move |_| std::future::ready(Err(error.clone())));
         let metrics = scrape(ClientValidationLayer::new(failing), [fixture::get(ACCEPTED)]);
-        assert!(has(&metrics, LOOK_UPS, &[("result", result)], 1), "{metrics}");
+        assert!(has(&metrics, LOOKUPS, &[("result", result)], 1), "{metrics}");
         assert!(has(&metrics, DECISIONS, &[("reason", reason)], 1), "{metrics}");
     }
 }
@@ -104,7 +104,7 @@ fn what_a_cache_does_is_counted() {
         }
     });
     let metrics = recorder.handle().render();
-    for (event, count) in [("hit", 2), ("miss", 2), ("source_look_up", 2)] {
+    for (event, count) in [("hit", 2), ("miss", 2), ("source_lookup", 2)] {
         assert!(has(&metrics, "oauth_client_cache_events_total", &[("event", event)], count), "{event}: {metrics}");
     }
 }

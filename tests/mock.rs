@@ -139,14 +139,14 @@ where
 
 #[test]
 fn a_rejection_frees_the_permit_while_its_future_lives() {
-    let (registry, mut look_ups) = held_registry();
+    let (registry, mut lookups) = held_registry();
     let (mut service, mut handle) = limited(registry, 1);
 
     assert_ready_ok!(service.poll_ready());
     let mut response = task::spawn(service.call(get(UNKNOWN)));
     assert_pending!(response.poll());
     assert_pending!(service.poll_ready());
-    look_ups.try_recv().unwrap().answer(Ok(None));
+    lookups.try_recv().unwrap().answer(Ok(None));
     assert_eq!(assert_ready_ok!(response.poll()).status(), 400);
     // `response`, the future, is still there.
     assert_ready_ok!(service.poll_ready());
@@ -155,7 +155,7 @@ fn a_rejection_frees_the_permit_while_its_future_lives() {
 }
 
 #[test]
-fn a_rejection_that_needs_no_look_up_frees_the_permit_before_it_is_polled() {
+fn a_rejection_that_needs_no_lookup_frees_the_permit_before_it_is_polled() {
     let (mut service, _handle) = limited(fixture::registry(), 1);
     for request in [
         Request::put("/authorize").body(Body::default()).unwrap(),
@@ -171,20 +171,20 @@ fn a_rejection_that_needs_no_look_up_frees_the_permit_before_it_is_polled() {
 
 #[test]
 fn one_rejection_frees_its_permit_while_another_request_is_looked_up() {
-    let (registry, mut look_ups) = held_registry();
+    let (registry, mut lookups) = held_registry();
     let (mut service, _handle) = limited(registry, 2);
 
     assert_ready_ok!(service.poll_ready());
     let mut waiting = task::spawn(service.call(get(ACCEPTED)));
     assert_pending!(waiting.poll());
-    let first = look_ups.try_recv().unwrap();
+    let first = lookups.try_recv().unwrap();
     assert_eq!(first.client_id, "app");
 
     assert_ready_ok!(service.poll_ready());
     let mut rejected = task::spawn(service.call(get(UNKNOWN)));
     assert_pending!(rejected.poll());
     assert_pending!(service.poll_ready());
-    look_ups.try_recv().unwrap().answer(Ok(None));
+    lookups.try_recv().unwrap().answer(Ok(None));
     assert!(rejected.is_woken());
     assert!(!waiting.is_woken());
     assert_eq!(assert_ready_ok!(rejected.poll()).status(), 400);
@@ -207,26 +207,26 @@ async fn an_accepted_request_holds_its_permit_until_the_inner_service_answers() 
 }
 
 #[test]
-fn a_future_that_is_dropped_during_the_look_up_leaves_nothing_behind() {
-    let (registry, mut look_ups) = held_registry();
+fn a_future_that_is_dropped_during_the_lookup_leaves_nothing_behind() {
+    let (registry, mut lookups) = held_registry();
     let (mut service, mut handle) = limited(registry, 1);
 
     assert_ready_ok!(service.poll_ready());
     let mut response = task::spawn(service.call(get(ACCEPTED)));
     assert_pending!(response.poll());
-    let look_up = look_ups.try_recv().unwrap();
+    let lookup = lookups.try_recv().unwrap();
     drop(response);
-    assert!(look_up.is_dropped());
+    assert!(lookup.is_dropped());
     assert_ready_ok!(service.poll_ready());
     // An answer that comes too late does nothing.
-    look_up.answer(found());
+    lookup.answer(found());
     assert_pending!(handle.poll_request());
 }
 
 #[test]
 fn a_future_that_is_dropped_while_the_body_is_read_leaves_nothing_behind() {
     let (frames, body) = held_body();
-    let (registry, mut look_ups) = held_registry();
+    let (registry, mut lookups) = held_registry();
     let (mock, mut handle) = mock::pair::<Request<_>, Response<Body>>();
     let layer = ClientValidationLayer::new(registry).wrap_bodies();
     let mut service = mock::Spawn::new(layer.layer(ConcurrencyLimit::new(mock, 1)));
@@ -241,7 +241,7 @@ fn a_future_that_is_dropped_while_the_body_is_read_leaves_nothing_behind() {
     drop(response);
     assert!(frames.is_closed());
     assert_ready_ok!(service.poll_ready::<Request<HeldBody>>());
-    assert!(look_ups.try_recv().is_err(), "a body that did not end must not be looked up");
+    assert!(lookups.try_recv().is_err(), "a body that did not end must not be looked up");
     assert_pending!(handle.poll_request());
 }
 
@@ -268,7 +268,7 @@ fn a_future_that_is_dropped_while_the_inner_service_works_drops_its_future() {
 
 #[test]
 fn options_is_not_looked_at() {
-    let (registry, mut look_ups) = held_registry();
+    let (registry, mut lookups) = held_registry();
     let (mut service, mut handle): (_, Handle) = mock::spawn_layer(ClientValidationLayer::new(registry));
     assert_ready_ok!(service.poll_ready::<Request<Body>>());
     let request = Request::options(format!("/authorize?{UNKNOWN}&client_id=%zz"))
@@ -283,7 +283,7 @@ fn options_is_not_looked_at() {
     assert_eq!(inner.method(), Method::OPTIONS);
     assert_eq!(inner.headers()["access-control-request-method"], "POST");
     assert!(inner.extensions().is_empty());
-    assert!(look_ups.try_recv().is_err());
+    assert!(lookups.try_recv().is_err());
     let mut answered = Response::new(Body::default());
     *answered.status_mut() = StatusCode::NO_CONTENT;
     answer.send_response(answered);
@@ -362,8 +362,8 @@ fn load_shed_over_the_layer_sees_that_the_inner_service_is_busy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_over_the_layer_ends_a_look_up() {
-    let (registry, mut look_ups) = held_registry();
+async fn a_timeout_over_the_layer_ends_a_lookup() {
+    let (registry, mut lookups) = held_registry();
     let service = ServiceBuilder::new()
         .timeout(Duration::from_secs(5))
         .layer(ClientValidationLayer::new(registry))
@@ -371,24 +371,24 @@ async fn a_timeout_over_the_layer_ends_a_look_up() {
         .service_fn(hello);
     let error = service.clone().oneshot(get(ACCEPTED)).await.unwrap_err();
     assert!(error.is::<Elapsed>());
-    assert!(look_ups.try_recv().unwrap().is_dropped());
+    assert!(lookups.try_recv().unwrap().is_dropped());
 
-    let answer = tokio::spawn(async move { look_ups.recv().await.unwrap().answer(found()) });
+    let answer = tokio::spawn(async move { lookups.recv().await.unwrap().answer(found()) });
     assert_eq!(service.oneshot(get(ACCEPTED)).await.unwrap().status(), 200);
     answer.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_under_the_layer_does_not_count_the_look_up() {
-    let (registry, mut look_ups) = held_registry();
+async fn a_timeout_under_the_layer_does_not_count_the_lookup() {
+    let (registry, mut lookups) = held_registry();
     let service = ServiceBuilder::new()
         .layer(ClientValidationLayer::new(registry))
         .timeout(Duration::from_secs(5))
         .service_fn(hello);
     let answer = tokio::spawn(async move {
-        let look_up = look_ups.recv().await.unwrap();
+        let lookup = lookups.recv().await.unwrap();
         tokio::time::advance(Duration::from_secs(60)).await;
-        look_up.answer(found());
+        lookup.answer(found());
     });
     assert_eq!(service.oneshot(get(ACCEPTED)).await.unwrap().status(), 200);
     answer.await.unwrap();
@@ -397,14 +397,14 @@ async fn a_timeout_under_the_layer_does_not_count_the_look_up() {
 #[tokio::test]
 async fn a_rejection_frees_the_slot_of_a_buffer() {
     let (mock, _handle): (Mock, Handle) = mock::pair();
-    let (registry, mut look_ups) = held_registry();
+    let (registry, mut lookups) = held_registry();
     let (buffer, _worker) = Buffer::pair(mock, 1);
     let mut service = mock::Spawn::new(ClientValidationLayer::new(registry).layer(buffer));
     assert_ready_ok!(service.poll_ready());
     let mut response = task::spawn(service.call(get(UNKNOWN)));
     assert_pending!(response.poll());
     assert_pending!(service.poll_ready());
-    look_ups.recv().await.unwrap().answer(Ok(None));
+    lookups.recv().await.unwrap().answer(Ok(None));
     assert_eq!(assert_ready_ok!(response.poll()).status(), 400);
     assert_ready_ok!(service.poll_ready());
 }
@@ -412,7 +412,7 @@ async fn a_rejection_frees_the_slot_of_a_buffer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clones_work_at_the_same_time() {
     const TASKS: usize = 64;
-    let (registry, mut look_ups) = held_registry();
+    let (registry, mut lookups) = held_registry();
     let service = ClientValidationLayer::new(registry).layer(service_fn(hello));
     let tasks: Vec<_> = (0..TASKS)
         .map(|index| {
@@ -421,14 +421,14 @@ async fn clones_work_at_the_same_time() {
             tokio::spawn(async move { service.oneshot(request).await.unwrap().status() })
         })
         .collect();
-    // No look-up is answered before all of them are under way.
+    // No lookup is answered before all of them are under way.
     let mut waiting = Vec::new();
     for _ in 0..TASKS {
-        waiting.push(look_ups.recv().await.unwrap());
+        waiting.push(lookups.recv().await.unwrap());
     }
-    for look_up in waiting {
-        let answer = if look_up.client_id == "app" { found() } else { Ok(None) };
-        look_up.answer(answer);
+    for lookup in waiting {
+        let answer = if lookup.client_id == "app" { found() } else { Ok(None) };
+        lookup.answer(answer);
     }
     for (index, task) in tasks.into_iter().enumerate() {
         assert_eq!(task.await.unwrap(), if index % 2 == 0 { 200 } else { 400 });
@@ -445,9 +445,9 @@ fn the_inner_service_can_be_reached() {
 
 #[test]
 fn nothing_that_is_printed_for_debugging_asks_for_a_debug_registry() {
-    let (registry, _look_ups) = held_registry();
+    let (registry, _lookups) = held_registry();
     let layer = ClientValidationLayer::new(registry);
-    assert!(format!("{layer:?}").contains("body_limit: 65536"));
+    assert!(format!("{layer:?}").contains("max_body_bytes: 65536"));
     let service = layer.layer("inner");
     assert!(format!("{service:?}").contains("inner"));
 }

@@ -145,7 +145,7 @@ fn client() -> impl Strategy<Value = Client> {
     vec(prop_oneof![legal_uri(), uri()], 1..6).prop_map(move |uris| {
         let mut builder = Client::builder("app").scope("read write").response_types(types.into_iter().collect());
         for uri in uris.iter().filter_map(|uri| RedirectUri::parse(uri).ok()) {
-            builder = builder.judged_redirect_uri(uri);
+            builder = builder.parsed_redirect_uri(uri);
         }
         let all = serde_json::json!(["authorization_code", "implicit"]);
         let mut metadata = builder.build().unwrap().to_metadata();

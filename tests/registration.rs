@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    AllowedScopes, Client, ClientKind, ClientStatus, GrantTypes, MemoryRegistry, Origin, RegistrationPolicy,
+    AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, GrantTypes, MemoryRegistry, RegistrationPolicy,
     RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
 };
 
@@ -127,7 +127,7 @@ async fn a_confidential_client_is_registered_with_all_credentials() {
     assert_eq!(answer.text("registration_client_uri"), format!("{ENDPOINT}/{id}"));
     let client = store.get(id).unwrap();
     assert_eq!(client.kind(), ClientKind::Confidential);
-    assert_eq!(store.origin(id), Some(Origin::Registered));
+    assert_eq!(store.origin(id), Some(ClientOrigin::Registered));
     assert!(verify_client_secret(&client, answer.text("client_secret")));
     assert!(!verify_client_secret(&client, "wrong"));
     assert!(!verify_client_secret(&client, ""));
@@ -338,7 +338,7 @@ async fn privileges_cannot_be_registered() {
     let names: Vec<_> = kept.keys().map(String::as_str).collect();
     assert_eq!(names, ["client_uri#de", "registration_access_token_sha256"]);
     assert_eq!(store.get("admin").unwrap().name(), Some("Admin"));
-    assert_eq!(store.origin("admin"), Some(Origin::Configured));
+    assert_eq!(store.origin("admin"), Some(ClientOrigin::Configured));
     send(&service, "GET", &path(&answer), Some("secret"), None).await.assert_error(401, "invalid_token");
 }
 
@@ -680,13 +680,13 @@ async fn it_works_below_a_prefix_that_a_router_strips_and_in_one_that_does_not()
 #[tokio::test]
 async fn past_the_cap_the_oldest_unused_client_goes() {
     let store = MemoryRegistry::new();
-    let service = service(&store, RegistrationPolicy::new().most_registrations(3));
+    let service = service(&store, RegistrationPolicy::new().max_registrations(3));
     store.insert(Client::builder("configured").build().unwrap()).unwrap();
     let used = register(&service, public()).await;
     store.touch(used.text("client_id"), SystemTime::now()).await.unwrap();
     for _ in 0..20 {
         assert_eq!(register(&service, public()).await.status, 201);
-        assert!(store.count(Origin::Registered).await.unwrap() <= 3);
+        assert!(store.count(ClientOrigin::Registered).await.unwrap() <= 3);
     }
     assert!(store.get(used.text("client_id")).is_some());
     assert!(store.get("configured").is_some());
@@ -702,12 +702,11 @@ async fn past_the_cap_the_oldest_unused_client_goes() {
 /// Two servers share the store, and each registers as fast as it can; some clients are used at once.
 async fn past_the_cap<S: RegistryStore + Clone + 'static>(store: S, each: usize) {
     const CAP: u64 = 50;
-    let node = || {
-        RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new().most_registrations(CAP)).unwrap()
-    };
+    let node =
+        || RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new().max_registrations(CAP)).unwrap();
     let nodes = [node(), node()];
     let configured = Client::builder("configured").build().unwrap();
-    store.insert(configured, Origin::Configured).await.unwrap();
+    store.insert(configured, ClientOrigin::Configured).await.unwrap();
     let tasks: Vec<_> = (0..8)
         .map(|task| {
             let (service, store) = (nodes[task % 2].clone(), store.clone());
@@ -722,7 +721,7 @@ async fn past_the_cap<S: RegistryStore + Clone + 'static>(store: S, each: usize)
                         used.push(id);
                     }
                     // Each server but one may have counted just before another one inserted.
-                    assert!(store.count(Origin::Registered).await.unwrap() <= CAP + 1);
+                    assert!(store.count(ClientOrigin::Registered).await.unwrap() <= CAP + 1);
                 }
                 used
             })
@@ -809,7 +808,7 @@ mod databases {
 #[tokio::test]
 async fn a_cap_that_was_lowered_is_reached_in_steps() {
     let store = Recording::with_unused(2_500).await;
-    let policy = RegistrationPolicy::new().most_registrations(10);
+    let policy = RegistrationPolicy::new().max_registrations(10);
     let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
     for left in [1_501, 502, 10, 10] {
         assert_eq!(register(&service, public()).await.status, 201);
@@ -872,7 +871,7 @@ async fn many_unused_registrations_end_in_steps() {
 async fn a_clean_up_that_fails_refuses_nobody_below_the_cap() {
     let store = Recording::default();
     store.cannot_remove.store(true, Ordering::SeqCst);
-    let policy = RegistrationPolicy::new().unused_lifetime(Duration::from_secs(3600)).most_registrations(2);
+    let policy = RegistrationPolicy::new().unused_lifetime(Duration::from_secs(3600)).max_registrations(2);
     let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
     for _ in 0..2 {
         assert_eq!(register(&service, public()).await.status, 201);
@@ -1009,7 +1008,7 @@ async fn sharing_revives_no_client_that_is_taken_away_at_the_same_time() {
 #[tokio::test]
 async fn a_shared_client_that_is_switched_off_is_not_evicted_and_registered_again() {
     let store = MemoryRegistry::new();
-    let service = service(&store, RegistrationPolicy::new().reuse_identical(true).most_registrations(3));
+    let service = service(&store, RegistrationPolicy::new().reuse_identical(true).max_registrations(3));
     let first = register(&service, public()).await;
     let id = first.text("client_id");
     disable(&store, id);
@@ -1038,7 +1037,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
         (answer.text("registration_access_token").to_owned(), digest)
     };
     for id in ["taken", &*shared_id] {
-        for origin in [Origin::Configured, Origin::Upstream, Origin::Registered] {
+        for origin in [ClientOrigin::Configured, ClientOrigin::Upstream, ClientOrigin::Registered] {
             for status in [ClientStatus::Active, ClientStatus::Disabled, ClientStatus::Revoked] {
                 let taken = Client::builder(id).name("Ours").redirect_uri("https://ours.example/").status(status);
                 let taken = taken.metadata("registration_access_token_sha256", digest.clone()).build().unwrap();
@@ -1067,7 +1066,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                             .assert_error(400, "invalid_client_metadata");
                         send(&service, "DELETE", &uri, other, None).await.assert_error(401, "invalid_token");
                     }
-                    if (origin, status) != (Origin::Registered, ClientStatus::Active) {
+                    if (origin, status) != (ClientOrigin::Registered, ClientStatus::Active) {
                         for method in ["GET", "PUT", "DELETE"] {
                             let answer = send(&service, method, &uri, Some(&token), Some(signed.clone())).await;
                             answer.assert_error(401, "invalid_token");
@@ -1076,7 +1075,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                 }
                 assert!(store.register(Client::builder(id).build().unwrap()).is_err());
                 assert!(store.insert(Client::builder(id).build().unwrap()).is_err());
-                if (origin, status) != (Origin::Upstream, ClientStatus::Active) {
+                if (origin, status) != (ClientOrigin::Upstream, ClientStatus::Active) {
                     assert!(store.register_for_upstream(id, ["https://evil.example/"], None).is_err());
                 }
                 assert_eq!(*store.get(id).unwrap(), taken);
@@ -1183,7 +1182,7 @@ impl Recording {
     async fn with_unused(count: usize) -> Self {
         let store = Self { older_by: Duration::from_secs(86_400), ..Self::default() };
         for n in 0..count {
-            store.insert(Client::builder(n.to_string()).build().unwrap(), Origin::Registered).await.unwrap();
+            store.insert(Client::builder(n.to_string()).build().unwrap(), ClientOrigin::Registered).await.unwrap();
         }
         store
     }
@@ -1233,7 +1232,7 @@ mod recording {
     }
 
     impl RegistryStore for Recording {
-        fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
             RegistryStore::insert(&self.inner, client, origin)
         }
 
@@ -1293,13 +1292,13 @@ mod recording {
             RegistryStore::list(&self.inner, after, limit)
         }
 
-        fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
             self.failure().unwrap_or_else(|| self.inner.count(origin))
         }
 
         fn remove_unused(
             &self,
-            origin: Origin,
+            origin: ClientOrigin,
             before: SystemTime,
             most: u64,
         ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {

@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    CacheOptions, CachedRegistry, Change, Client, ClientStatus, MemoryRegistry, Origin, RegistrationPolicy,
+    CacheOptions, CachedRegistry, Change, Client, ClientOrigin, ClientStatus, MemoryRegistry, RegistrationPolicy,
     RegistrationService, RegistryError, RegistrySource, RegistryStore,
 };
 
@@ -22,8 +22,8 @@ struct Source(Arc<Inner>);
 struct Inner {
     clients: MemoryRegistry,
     failure: Mutex<Option<RegistryError>>,
-    look_ups: AtomicUsize,
-    /// A look-up reads the client, and then waits for a permit.
+    lookups: AtomicUsize,
+    /// A lookup reads the client, and then waits for a permit.
     gate: Semaphore,
 }
 
@@ -33,7 +33,7 @@ impl Source {
         Self(Arc::new(Inner {
             clients,
             failure: Mutex::default(),
-            look_ups: AtomicUsize::new(0),
+            lookups: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         }))
     }
@@ -52,12 +52,12 @@ impl Source {
         *self.0.failure.lock().unwrap() = failure;
     }
 
-    fn look_ups(&self) -> usize {
-        self.0.look_ups.load(Ordering::SeqCst)
+    fn lookups(&self) -> usize {
+        self.0.lookups.load(Ordering::SeqCst)
     }
 
-    async fn until_look_ups(&self, count: usize) {
-        while self.look_ups() < count {
+    async fn until_lookups(&self, count: usize) {
+        while self.lookups() < count {
             tokio::task::yield_now().await;
         }
     }
@@ -73,7 +73,7 @@ impl RegistrySource for Source {
                 Some(failure) => Err(failure.clone()),
                 None => Ok(source.0.clients.get(&client_id)),
             };
-            source.0.look_ups.fetch_add(1, Ordering::SeqCst);
+            source.0.lookups.fetch_add(1, Ordering::SeqCst);
             source.0.gate.acquire().await.unwrap().forget();
             answer
         }
@@ -110,9 +110,9 @@ async fn a_hit_is_ready_and_asks_nobody() {
         assert!(registry.find_client("app").now_or_never().unwrap().unwrap().is_some());
         assert!(registry.find_client("other").now_or_never().unwrap().unwrap().is_none());
     }
-    assert_eq!(source.look_ups(), 2);
+    assert_eq!(source.lookups(), 2);
     let stats = registry.stats();
-    assert_eq!((stats.hits, stats.misses, stats.source_look_ups, stats.stale, stats.refused), (200, 2, 2, 0, 0));
+    assert_eq!((stats.hits, stats.misses, stats.source_lookups, stats.stale, stats.refused), (200, 2, 2, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,16 +124,16 @@ async fn answers_are_kept_for_their_time() {
     assert!(!is_known(&registry, "other").await);
     tokio::time::advance(5 * second - Duration::from_millis(1)).await;
     assert!(!is_known(&registry, "other").await);
-    assert_eq!(source.look_ups(), 2);
+    assert_eq!(source.lookups(), 2);
     tokio::time::advance(Duration::from_millis(1)).await;
     assert!(!is_known(&registry, "other").await);
-    assert_eq!(source.look_ups(), 3);
+    assert_eq!(source.lookups(), 3);
     tokio::time::advance(55 * second - Duration::from_millis(1)).await;
     assert!(is_known(&registry, "app").await);
-    assert_eq!(source.look_ups(), 3);
+    assert_eq!(source.lookups(), 3);
     tokio::time::advance(Duration::from_millis(1)).await;
     assert!(is_known(&registry, "app").await);
-    assert_eq!(source.look_ups(), 4);
+    assert_eq!(source.lookups(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,7 +146,7 @@ async fn ten_thousand_requests_for_a_cold_client_ask_once() {
             tokio::spawn(async move { registry.find_client("app").await })
         })
         .collect();
-    source.until_look_ups(1).await;
+    source.until_lookups(1).await;
     while registry.stats().misses < 5_000 {
         tokio::task::yield_now().await;
     }
@@ -154,8 +154,8 @@ async fn ten_thousand_requests_for_a_cold_client_ask_once() {
     for request in requests {
         assert_eq!(request.await.unwrap().unwrap().unwrap().id(), "app");
     }
-    assert_eq!(source.look_ups(), 1);
-    assert_eq!(registry.stats().source_look_ups, 1);
+    assert_eq!(source.lookups(), 1);
+    assert_eq!(registry.stats().source_lookups, 1);
 }
 
 #[tokio::test]
@@ -169,13 +169,13 @@ async fn who_goes_away_takes_the_answer_from_nobody() {
     drop(first);
     source.open();
     assert!(second.await.unwrap().unwrap().is_some());
-    assert_eq!(source.look_ups(), 1);
+    assert_eq!(source.lookups(), 1);
 }
 
 #[tokio::test]
-async fn a_look_up_that_nobody_waits_for_makes_room() {
+async fn a_lookup_that_nobody_waits_for_makes_room() {
     let source = Source::closed(&["app", "other"]);
-    let registry = CachedRegistry::with_options(source.clone(), CacheOptions::default().concurrent_look_ups(1));
+    let registry = CachedRegistry::with_options(source.clone(), CacheOptions::default().max_concurrent_lookups(1));
     let mut left = registry.find_client("app");
     assert!((&mut left).now_or_never().is_none());
     assert!(registry.find_client("other").await.unwrap_err().is_transient());
@@ -196,7 +196,7 @@ async fn errors_are_not_kept() {
             assert_eq!(registry.find_client("app").await.unwrap_err().is_transient(), is_transient);
         }
     }
-    assert_eq!(source.look_ups(), 4);
+    assert_eq!(source.lookups(), 4);
     source.fail(None);
     assert!(is_known(&registry, "app").await);
 }
@@ -240,12 +240,12 @@ async fn what_was_invalidated_is_never_stale() {
 }
 
 #[tokio::test]
-async fn an_invalidation_reaches_a_look_up_under_way() {
+async fn an_invalidation_reaches_a_lookup_under_way() {
     for all in [false, true] {
         let source = Source::closed(&["app"]);
         let registry = CachedRegistry::new(source.clone());
         let waiting = tokio::spawn(registry.find_client("app"));
-        source.until_look_ups(1).await;
+        source.until_lookups(1).await;
         // The source has read the client, and then it is revoked.
         source.0.clients.revoke("app").unwrap();
         if all {
@@ -255,14 +255,14 @@ async fn an_invalidation_reaches_a_look_up_under_way() {
         }
         source.open();
         assert_eq!(waiting.await.unwrap().unwrap().unwrap().status(), ClientStatus::Revoked);
-        assert_eq!(source.look_ups(), 2);
+        assert_eq!(source.lookups(), 2);
         assert_eq!(registry.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Revoked);
-        assert_eq!(source.look_ups(), 2);
+        assert_eq!(source.lookups(), 2);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_reaches_a_failing_look_up_under_way() {
+async fn an_invalidation_reaches_a_failing_lookup_under_way() {
     let source = Source::closed(&["app"]);
     source.0.gate.add_permits(1);
     let registry = CachedRegistry::new(source.clone());
@@ -270,7 +270,7 @@ async fn an_invalidation_reaches_a_failing_look_up_under_way() {
     tokio::time::advance(Duration::from_secs(61)).await;
     source.fail(down());
     let waiting = tokio::spawn(registry.find_client("app"));
-    source.until_look_ups(2).await;
+    source.until_lookups(2).await;
     registry.invalidate("app");
     source.open();
     assert!(waiting.await.unwrap().unwrap_err().is_transient());
@@ -290,15 +290,15 @@ async fn a_client_that_is_gone_is_not_stale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_look_ups_at_once_are_refused() {
+async fn too_many_lookups_at_once_are_refused() {
     let source = Source::closed(&["app", "known", "stale"]);
-    let registry = CachedRegistry::with_options(source.clone(), CacheOptions::default().concurrent_look_ups(3));
+    let registry = CachedRegistry::with_options(source.clone(), CacheOptions::default().max_concurrent_lookups(3));
     source.0.gate.add_permits(2);
     assert!(is_known(&registry, "stale").await);
     tokio::time::advance(Duration::from_secs(60)).await;
     assert!(is_known(&registry, "known").await);
     let waiting: Vec<_> = ["1", "2", "app"].map(|id| tokio::spawn(registry.find_client(id))).into();
-    source.until_look_ups(5).await;
+    source.until_lookups(5).await;
     let refused = registry.find_client("4").now_or_never().unwrap().unwrap_err();
     assert!(refused.is_transient());
     assert_eq!(registry.stats().refused, 1);
@@ -310,7 +310,7 @@ async fn too_many_look_ups_at_once_are_refused() {
     assert!(join_all(waiting).await.into_iter().all(|answer| answer.unwrap().is_ok()));
     assert!(joined.await.unwrap().unwrap().is_some());
     assert!(!is_known(&registry, "4").await);
-    assert_eq!(source.look_ups(), 6);
+    assert_eq!(source.lookups(), 6);
 }
 
 #[tokio::test]
@@ -343,7 +343,7 @@ async fn a_source_that_panics_fails() {
     let registry = CachedRegistry::new(tower_oauth_client_validation::registry_fn(move |id: String| {
         let call = calls.fetch_add(1, Ordering::SeqCst);
         async move {
-            assert!(call > 0, "the first look-up panics");
+            assert!(call > 0, "the first lookup panics");
             Ok(Some(Arc::new(client(&id))))
         }
     }));
@@ -355,7 +355,7 @@ async fn a_source_that_panics_fails() {
 async fn writes_through_the_cache_are_seen_at_once() {
     let registry = CachedRegistry::new(MemoryRegistry::new());
     assert!(registry.find_client("app").await.unwrap().is_none());
-    registry.insert(client("app"), Origin::Registered).await.unwrap();
+    registry.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     assert!(registry.find_client("app").await.unwrap().is_some());
     registry.replace(client("app").to_builder().name("new").build().unwrap()).await.unwrap();
     assert_eq!(registry.find_client("app").await.unwrap().unwrap().name(), Some("new"));
@@ -374,7 +374,7 @@ async fn changes_are_followed() {
     let ask_both = || async {
         assert!(is_known(&registry, "a").await);
         assert!(is_known(&registry, "b").await);
-        source.look_ups()
+        source.lookups()
     };
     assert_eq!(ask_both().await, 2);
     registry.follow(futures::stream::iter([Change::Changed("a".to_owned())])).await;
@@ -387,10 +387,10 @@ async fn changes_are_followed() {
 async fn clients_that_are_evicted_push_no_other_client_out() {
     let memory = MemoryRegistry::new();
     let registry = CachedRegistry::new(memory.clone());
-    registry.insert(client("app"), Origin::Configured).await.unwrap();
+    registry.insert(client("app"), ClientOrigin::Configured).await.unwrap();
     assert!(registry.find_client("app").await.unwrap().is_some());
-    let look_ups = registry.stats().source_look_ups;
-    let policy = RegistrationPolicy::new().most_registrations(3);
+    let lookups = registry.stats().source_lookups;
+    let policy = RegistrationPolicy::new().max_registrations(3);
     let service = RegistrationService::new(registry.clone(), "https://as.example/register", policy).unwrap();
     for _ in 0..20 {
         let body = r#"{"redirect_uris": ["http://127.0.0.1/"], "token_endpoint_auth_method": "none"}"#;
@@ -400,19 +400,19 @@ async fn clients_that_are_evicted_push_no_other_client_out() {
         assert!(registry.find_client("app").now_or_never().unwrap().unwrap().is_some());
     }
     assert_eq!(memory.len(), 4);
-    assert_eq!(registry.stats().source_look_ups, look_ups);
+    assert_eq!(registry.stats().source_lookups, lookups);
 }
 
 #[tokio::test]
 async fn a_client_that_is_evicted_is_forgotten() {
     let registry = CachedRegistry::new(MemoryRegistry::new());
     for id in ["old", "used"] {
-        registry.insert(client(id), Origin::Registered).await.unwrap();
+        registry.insert(client(id), ClientOrigin::Registered).await.unwrap();
         assert!(registry.find_client(id).await.unwrap().is_some());
     }
     registry.touch("used", SystemTime::now()).await.unwrap();
     let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
-    assert_eq!(registry.remove_unused(Origin::Registered, tomorrow, u64::MAX).await.unwrap(), ["old"]);
+    assert_eq!(registry.remove_unused(ClientOrigin::Registered, tomorrow, u64::MAX).await.unwrap(), ["old"]);
     assert!(registry.find_client("old").await.unwrap().is_none());
     assert!(registry.find_client("used").now_or_never().unwrap().unwrap().is_some());
 }
@@ -422,11 +422,11 @@ async fn a_client_that_is_evicted_is_forgotten() {
 async fn a_removal_that_fails_forgets_all_clients() {
     let store = Recording::default();
     let registry = CachedRegistry::new(store.clone());
-    registry.insert(client("app"), Origin::Registered).await.unwrap();
+    registry.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     assert!(registry.find_client("app").await.unwrap().is_some());
     // The removal was done, and the answer got lost.
     store.remove("app").await.unwrap();
     store.cannot_remove.store(true, Ordering::SeqCst);
-    assert!(registry.remove_unused(Origin::Registered, SystemTime::now(), 1).await.is_err());
+    assert!(registry.remove_unused(ClientOrigin::Registered, SystemTime::now(), 1).await.is_err());
     assert!(registry.find_client("app").await.unwrap().is_none());
 }

@@ -289,7 +289,7 @@ async fn the_authorization_header_comes_from_a_hook() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_does_not_answer_ends_with_the_look_up() {
+async fn a_hook_that_does_not_answer_ends_with_the_lookup() {
     let registry = HttpRegistry::builder("http://127.0.0.1:9/clients").authorization(pending).build().unwrap();
     assert!(registry.find_client("photo-app").await.unwrap_err().is_transient());
 }

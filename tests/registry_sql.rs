@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use tower_oauth_client_validation::{Client, Origin, RegistryError, RegistrySource, RegistryStore};
+use tower_oauth_client_validation::{Client, ClientOrigin, RegistryError, RegistrySource, RegistryStore};
 
 use crate::contract::contract;
 
@@ -49,8 +49,8 @@ mod sqlite {
     #[tokio::test]
     async fn clients_survive_a_restart() {
         let (registry, folder) = open().await.unwrap();
-        registry.insert(client("app"), Origin::Registered).await.unwrap();
-        registry.insert(client("revoked"), Origin::Registered).await.unwrap();
+        registry.insert(client("app"), ClientOrigin::Registered).await.unwrap();
+        registry.insert(client("revoked"), ClientOrigin::Registered).await.unwrap();
         registry.revoke("revoked").await.unwrap();
         registry.close().await;
         let closed = registry.find_client("app").await.unwrap_err();
@@ -67,9 +67,9 @@ mod sqlite {
         let registry = SqliteRegistry::connect("sqlite::memory:").await.unwrap();
         registry.migrate().await.unwrap();
         for n in 0..20 {
-            registry.insert(client(&format!("{n}")), Origin::Registered).await.unwrap();
+            registry.insert(client(&format!("{n}")), ClientOrigin::Registered).await.unwrap();
         }
-        assert_eq!(registry.count(Origin::Registered).await.unwrap(), 20);
+        assert_eq!(registry.count(ClientOrigin::Registered).await.unwrap(), 20);
     }
 
     #[tokio::test]
@@ -93,11 +93,11 @@ mod sqlite {
         let registry = SqliteRegistry::connect_with(&url(folder.path()), options).await.unwrap();
         let mut other = other_connection(folder.path()).await;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-        let locked = registry.insert(client("app"), Origin::Registered).await;
+        let locked = registry.insert(client("app"), ClientOrigin::Registered).await;
         assert!(matches!(&locked, Err(StoreError::Registry(error)) if error.is_transient()), "{locked:?}");
         assert!(registry.find_client("app").await.unwrap().is_none());
         sqlx::query("COMMIT").execute(&mut other).await.unwrap();
-        registry.insert(client("app"), Origin::Registered).await.unwrap();
+        registry.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     }
 
     #[tokio::test]
@@ -117,7 +117,7 @@ mod sqlite {
     async fn a_row_that_cannot_be_read_is_named() {
         let (registry, _folder) = open().await.unwrap();
         for id in ["syntax", "rule", "other", "origin", "fine"] {
-            registry.insert(client(id), Origin::Registered).await.unwrap();
+            registry.insert(client(id), ClientOrigin::Registered).await.unwrap();
         }
         let spoilt = [
             ("syntax", r#"{"client_id": "#),
@@ -146,12 +146,12 @@ mod sqlite {
         let (registry, _folder) = open().await.unwrap();
         let insecure = RedirectUri::insecure_http("http://intranet.example/cb").unwrap();
         let unreadable = [
-            Client::builder("http").judged_redirect_uri(insecure).build().unwrap(),
+            Client::builder("http").parsed_redirect_uri(insecure).build().unwrap(),
             Client::builder("x".repeat(2049)).build().unwrap(),
         ];
         for client in unreadable {
             let id = client.id().to_owned();
-            let refused = registry.insert(client, Origin::Registered).await;
+            let refused = registry.insert(client, ClientOrigin::Registered).await;
             assert!(matches!(&refused, Err(StoreError::Registry(error)) if !error.is_transient()), "{refused:?}");
             assert!(registry.find_client(&id).await.unwrap().is_none());
         }
@@ -289,8 +289,8 @@ mod postgres {
         let url = cluster.database().await;
         let registry = PostgresRegistry::connect_with(&url, options).await.unwrap();
         registry.migrate().await.unwrap();
-        registry.insert(client("known"), Origin::Configured).await.unwrap();
-        registry.insert(client("revoked"), Origin::Configured).await.unwrap();
+        registry.insert(client("known"), ClientOrigin::Configured).await.unwrap();
+        registry.insert(client("revoked"), ClientOrigin::Configured).await.unwrap();
         registry.revoke("revoked").await.unwrap();
 
         let load = Arc::new(Load::default());
@@ -311,7 +311,7 @@ mod postgres {
                         }));
                         load.count(&registry.find_client("unknown").await.map(|found| assert!(found.is_none())));
                         let id = format!("{task}-{n}");
-                        match registry.insert(client(&id), Origin::Registered).await {
+                        match registry.insert(client(&id), ClientOrigin::Registered).await {
                             Ok(_) => acknowledged.push(id),
                             Err(StoreError::Registry(error)) => load.count(&Err(error)),
                             Err(other) => panic!("{other:?}"),
@@ -366,7 +366,7 @@ mod postgres {
         assert_eq!(changes.next().await, Some(Change::Reset));
 
         assert!(other.find_client("app").await.unwrap().is_none());
-        one.insert(client("app"), Origin::Registered).await.unwrap();
+        one.insert(client("app"), ClientOrigin::Registered).await.unwrap();
         assert_eq!(changes.next().await, Some(Change::Changed("app".to_owned())));
         until(&other, |found| found.is_some()).await;
         one.touch("app", std::time::SystemTime::now()).await.unwrap();

@@ -10,8 +10,8 @@ use http::{Request, Response, header};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
-    AllowedScopes, CheckError, Client, ClientStatus, ClientValidationLayer, DEFAULT_REDIRECT_URIS, Environment,
-    MemoryRegistry, Origin, Reason, RedirectUriMismatch, RegisterError, RegistryError, RegistrySource, Rejection,
+    AllowedScopes, CheckError, Client, ClientOrigin, ClientStatus, ClientValidationLayer, DEFAULT_REDIRECT_URIS,
+    Environment, MemoryRegistry, Reason, RedirectUriMismatch, RegisterError, RegistryError, RegistrySource, Rejection,
     ServiceRegistry, WellKnownClient, registry_fn,
 };
 
@@ -47,7 +47,7 @@ mod memory {
         assert_eq!(ids, ["C", "a", "a b", "b"]);
         assert_eq!(registry.get("a").as_deref(), Some(&client("a")));
         assert!(registry.get("A").is_none() && registry.get("").is_none());
-        assert_eq!(registry.origin("a"), Some(Origin::Configured));
+        assert_eq!(registry.origin("a"), Some(ClientOrigin::Configured));
         assert_eq!(registry.origin("x"), None);
         assert!(registry.find_client("a").await.unwrap().is_some());
     }
@@ -154,7 +154,7 @@ mod memory {
 
         let open = closed.dynamic_registration(true);
         assert_eq!(*open.register(client("new")).unwrap(), client("new"));
-        assert_eq!(open.origin("new"), Some(Origin::Registered));
+        assert_eq!(open.origin("new"), Some(ClientOrigin::Registered));
         assert_eq!(open.register(client("new")), Err(RegisterError::AlreadyExists));
         assert_eq!(open.register(client("old")), Err(RegisterError::AlreadyExists));
         assert_eq!(open.get("old").unwrap().name(), Some("ours"));
@@ -172,7 +172,7 @@ mod memory {
         let uris: Vec<_> = defaulted.redirect_uris().iter().map(ToString::to_string).collect();
         assert_eq!(uris, DEFAULT_REDIRECT_URIS);
         assert_eq!(uris, ["http://localhost:*", "http://127.0.0.1:*"]);
-        assert_eq!(registry.origin("0123456789abcdef"), Some(Origin::Upstream));
+        assert_eq!(registry.origin("0123456789abcdef"), Some(ClientOrigin::Upstream));
         assert_eq!(registry.register_for_upstream("short", none, None).unwrap().name(), Some("DCR-short"));
 
         let given = registry.register_for_upstream("given", [CALLBACK], Some("Given")).unwrap();
@@ -408,7 +408,7 @@ mod chain {
     }
 
     #[tokio::test]
-    async fn a_failure_of_the_first_fails_the_look_up() {
+    async fn a_failure_of_the_first_fails_the_lookup() {
         let chain = failing(RegistryError::transient("down")).or(MemoryRegistry::from_clients([client("app")]));
         assert!(chain.find_client("app").await.unwrap_err().is_transient());
         assert_eq!(answer(chain).await.status(), 503);
@@ -426,13 +426,13 @@ mod chain {
 
     #[tokio::test]
     async fn the_second_is_not_asked_for_what_the_first_knows() {
-        let (second, mut look_ups) = fixture::held_registry();
+        let (second, mut lookups) = fixture::held_registry();
         let chain = MemoryRegistry::from_clients([client("app")]).or(second);
         assert!(chain.find_client("app").await.unwrap().is_some());
-        assert!(look_ups.try_recv().is_err());
+        assert!(lookups.try_recv().is_err());
         let mut asking = tokio_test::task::spawn(chain.find_client("odd id&"));
         assert!(asking.poll().is_pending());
-        assert_eq!(look_ups.try_recv().unwrap().client_id, "odd id&");
+        assert_eq!(lookups.try_recv().unwrap().client_id, "odd id&");
     }
 }
 
@@ -679,12 +679,12 @@ mod answers {
 
     #[tokio::test]
     async fn a_source_is_asked_for_the_decoded_id() {
-        let (registry, mut look_ups) = fixture::held_registry();
+        let (registry, mut lookups) = fixture::held_registry();
         let inner =
             service_fn(|_: Request<Full<Bytes>>| async { Ok::<_, BoxError>(Response::new(Full::<Bytes>::default())) });
         let service = ClientValidationLayer::new(registry).layer(inner);
         let mut asking = tokio_test::task::spawn(service.oneshot(fixture::get("client_id=%7ea+b%26%2F")));
         assert!(asking.poll().is_pending());
-        assert_eq!(look_ups.try_recv().unwrap().client_id, "~a b&/");
+        assert_eq!(lookups.try_recv().unwrap().client_id, "~a b&/");
     }
 }

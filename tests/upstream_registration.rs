@@ -13,8 +13,8 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    Client, GrantTypes, MemoryRegistry, Origin, RegistrationPolicy, RegistryStore, ResponseTypes, Scope, Upstream,
-    UpstreamRegistration, verify_client_secret,
+    Client, ClientOrigin, GrantTypes, MemoryRegistry, RegistrationPolicy, RegistryStore, ResponseTypes, Scope,
+    Upstream, UpstreamRegistration, verify_client_secret,
 };
 
 const ENDPOINT: &str = "https://as.example/register";
@@ -160,7 +160,7 @@ async fn what_the_upstream_answers_is_stored_and_told() {
     assert!(body.get("trusted").is_none() && body.get("future").is_none());
 
     let client = store.get("up/1").unwrap();
-    assert_eq!(store.origin("up/1"), Some(Origin::Upstream));
+    assert_eq!(store.origin("up/1"), Some(ClientOrigin::Upstream));
     assert!(!client.is_trusted());
     assert!(verify_client_secret(&client, "upstream-secret"));
     assert!(store.check("up/1", Some("http://127.0.0.1:6000/cb"), Some("profile")).is_ok());
@@ -268,10 +268,12 @@ async fn a_scope_that_would_be_any_is_not_asked_for() {
 
 #[tokio::test]
 async fn the_oldest_unused_client_makes_room_here_and_at_the_upstream() {
-    let policy = RegistrationPolicy::new().most_registrations(2);
+    let policy = RegistrationPolicy::new().max_registrations(2);
     let (provider, base, store, service) = set_up_with(policy, |upstream| upstream).await;
     // Others are neither counted nor taken away.
-    RegistryStore::insert(&store, Client::builder("registered").build().unwrap(), Origin::Registered).await.unwrap();
+    RegistryStore::insert(&store, Client::builder("registered").build().unwrap(), ClientOrigin::Registered)
+        .await
+        .unwrap();
     let register = async |id: &str| {
         provider.will_answer(201, registered(&base, id));
         send(&service, "POST", "/register", None, asked()).await
@@ -492,7 +494,9 @@ async fn a_client_that_cannot_be_kept_is_withdrawn() {
 async fn no_client_that_exists_is_touched() {
     let (provider, base, store, service) = set_up(|upstream| upstream).await;
     store.insert(Client::builder("configured").name("Ours").build().unwrap()).unwrap();
-    RegistryStore::insert(&store, Client::builder("registered").build().unwrap(), Origin::Registered).await.unwrap();
+    RegistryStore::insert(&store, Client::builder("registered").build().unwrap(), ClientOrigin::Registered)
+        .await
+        .unwrap();
     provider.will_answer(201, registered(&base, "upstream"));
     assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
     let before: Vec<_> = store.list().iter().map(|client| client.to_metadata()).collect();

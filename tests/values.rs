@@ -5,9 +5,8 @@ use std::error::Error;
 
 use serde_json::json;
 use tower_oauth_client_validation::{
-    AllowedScopes, ApplicationType, AuthorizationRequest, Client, ErrorCode, ExactScopes, GrantTypes, Parameter,
-    Policy, Reason, RedirectUri, RedirectUriMismatch, Rejection, ResponseType, ResponseTypes, Scope, ScopeMatcher,
-    UriPart, Validator,
+    AllowedScopes, ApplicationType, AuthorizationRequest, Client, ErrorCode, GrantTypes, Parameter, Policy, Reason,
+    RedirectUri, RedirectUriMismatch, Rejection, ResponseType, ResponseTypes, Scope, UriPart, Validator,
 };
 
 use crate::fixture::{ACCEPTED, CALLBACK, client};
@@ -180,8 +179,12 @@ fn metadata_that_is_no_client_says_which_member() {
 
 #[test]
 fn scopes_are_compared_whole_by_default() {
-    let exact = ExactScopes::default();
-    assert!(exact.matches("read", "read") && !exact.matches("read", "Read") && !exact.matches("read", "rea"));
+    let client = Client::builder("app").redirect_uri(CALLBACK).scope("read").build().unwrap();
+    let decide = |scope: &str| {
+        let request = request(&format!("client_id=app&response_type=code&scope={scope}"));
+        Validator::new(Policy::oauth2()).validate(request, Some(client.clone().into())).is_ok()
+    };
+    assert!(decide("read") && !decide("Read") && !decide("rea"));
 }
 
 #[test]
@@ -201,18 +204,18 @@ fn an_explanation_tells_decision_rule_and_difference() {
 
     let accepted = explain(&format!("client_id=app&response_type=code&redirect_uri={CALLBACK}"));
     assert!(accepted.is_accepted() && accepted.decision().is_ok());
-    assert_eq!((accepted.reason(), accepted.rule(), accepted.nearest_redirect_uri()), (None, None, None));
+    assert_eq!((accepted.reason(), accepted.rule(), accepted.closest_redirect_uri()), (None, None, None));
     assert_eq!(accepted.differences().count(), 0);
 
     let refused = explain("client_id=app&response_type=code&redirect_uri=https://b.example:1/c");
     assert!(!refused.is_accepted() && refused.decision().is_err());
     assert_eq!(refused.reason().map(Reason::as_str), Some("redirect_uri_not_registered"));
     assert_eq!(refused.rule(), refused.reason().map(Reason::rule));
-    assert_eq!(refused.nearest_redirect_uri().map(RedirectUri::as_str), Some("https://b.example/b"));
+    assert_eq!(refused.closest_redirect_uri().map(RedirectUri::as_str), Some("https://b.example/b"));
     assert_eq!(refused.differences().collect::<Vec<_>>(), [UriPart::Port, UriPart::Path]);
 
     let unknown = Validator::default().explain(&request("client_id=app"), None);
-    assert_eq!((unknown.reason(), unknown.nearest_redirect_uri()), (Some(&Reason::ClientUnknown), None));
+    assert_eq!((unknown.reason(), unknown.closest_redirect_uri()), (Some(&Reason::ClientUnknown), None));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, FileWatch, GrantTypes,
-    MemoryRegistry, MetadataDocumentRegistry, Origin, RedirectUri, RegistryError, RegistrySource, RegistryStore,
+    AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, ClientOrigin, FileWatch,
+    GrantTypes, MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistryError, RegistrySource, RegistryStore,
     StoreError,
 };
 use url::Url;
@@ -106,11 +106,11 @@ async fn demonstrate(store: &BoxStore, callback: &Url) -> Result<(), StartError>
     for client in demo_clients(callback).map_err(StartError::Demo)? {
         let known = store.record(client.id()).await.map_err(OpenError::from)?;
         let written = match known {
-            None if is_empty => store.insert(client, Origin::Configured).await,
-            Some(record) if record.origin == Origin::Configured && has_moved(&record.client, &client) => {
+            None if is_empty => store.insert(client, ClientOrigin::Configured).await,
+            Some(record) if record.origin == ClientOrigin::Configured && has_moved(&record.client, &client) => {
                 let mut moved = record.client.to_builder().clear_redirect_uris();
                 for uri in client.redirect_uris() {
-                    moved = moved.judged_redirect_uri(uri.clone());
+                    moved = moved.parsed_redirect_uri(uri.clone());
                 }
                 store.replace_unchanged(&record.client, moved.build().map_err(StartError::Demo)?).await
             }

@@ -36,7 +36,7 @@ use tower::util::MapRequestLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    ClientValidationLayer, DEFAULT_BODY_LIMIT, EndpointError, Policy, RegistrationPolicy, RegistrationService,
+    ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, EndpointError, Policy, RegistrationPolicy, RegistrationService,
     ValidatedRequest, Validator,
 };
 use tracing_subscriber::EnvFilter;
@@ -155,7 +155,7 @@ fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
         .route(&metadata::path(&server.issuer), get(metadata::document).layer(cors))
         .route(DEMO_CALLBACK, get(start::callback).post(start::callback))
         .fallback(pages::not_found)
-        .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT))
+        .layer(DefaultBodyLimit::max(DEFAULT_MAX_BODY_BYTES))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
             // The path alone: the query holds what no log should.
             tracing::info_span!("request", method = %request.method(), path = request.uri().path())

@@ -72,7 +72,7 @@ fn write_text(request: &AuthorizationRequest, explanation: &Explanation, out: &m
     if let Some(detail) = reason.detail() {
         writeln!(out, "detail        {}", plain(&detail))?;
     }
-    if let Some(nearest) = explanation.nearest_redirect_uri() {
+    if let Some(nearest) = explanation.closest_redirect_uri() {
         let differences: Vec<_> = explanation.differences().map(UriPart::as_str).collect();
         let requested = request.get(Parameter::RedirectUri).unwrap_or_default();
         writeln!(out, "requested     {}", plain(requested))?;
@@ -95,7 +95,7 @@ fn to_json(request: &AuthorizationRequest, explanation: &Explanation) -> Value {
         }
         Err(rejection) => rejection,
     };
-    let nearest = explanation.nearest_redirect_uri().map(RedirectUri::as_str).map(|uri| {
+    let nearest = explanation.closest_redirect_uri().map(RedirectUri::as_str).map(|uri| {
         json!({ "redirect_uri": uri, "differs": explanation.differences().map(UriPart::as_str).collect::<Vec<_>>() })
     });
     json!({

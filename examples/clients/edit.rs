@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use tower_oauth_client_validation::{Client, ClientStatus, Origin, RegistrySource, RegistryStore, StoreError};
+use tower_oauth_client_validation::{Client, ClientOrigin, ClientStatus, RegistrySource, RegistryStore, StoreError};
 
 use crate::args::{Action, NewClient};
 use crate::registry::Registry;
@@ -18,7 +18,7 @@ where
     S: RegistryStore + ?Sized,
 {
     let id = client.id().to_owned();
-    store.insert(client, Origin::Configured).await.map_err(|error| about(&id, error))?;
+    store.insert(client, ClientOrigin::Configured).await.map_err(|error| about(&id, error))?;
     report(store, &id, "added", out, format).await
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tower_oauth_client_validation::{Client, Origin, RegistryStore};
+use tower_oauth_client_validation::{Client, ClientOrigin, RegistryStore};
 
 use crate::edit::about;
 use crate::{Failure, Format, Output};
@@ -53,7 +53,7 @@ async fn write<S: RegistryStore + ?Sized>(store: &S, line: &str) -> Result<Strin
     let metadata: Value = serde_json::from_str(line).map_err(|error| Failure::No(error.to_string()))?;
     let client = Client::from_metadata(metadata).map_err(|error| Failure::No(error.to_string()))?;
     let id = client.id().to_owned();
-    store.insert(client, Origin::Configured).await.map_err(|error| about(&id, error))?;
+    store.insert(client, ClientOrigin::Configured).await.map_err(|error| about(&id, error))?;
     Ok(id)
 }
 

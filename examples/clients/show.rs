@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tower_oauth_client_validation::{AllowedScopes, Client, ClientKind, ClientStatus, Origin, Record, RedirectUri};
+use tower_oauth_client_validation::{
+    AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, Record, RedirectUri,
+};
 
 use crate::{Format, Output};
 
@@ -50,9 +52,9 @@ impl Known {
 
     pub(crate) fn origin(&self) -> Option<&'static str> {
         self.record.as_ref().map(|record| match record.origin {
-            Origin::Configured => "configured",
-            Origin::Registered => "registered",
-            Origin::Upstream => "upstream",
+            ClientOrigin::Configured => "configured",
+            ClientOrigin::Registered => "registered",
+            ClientOrigin::Upstream => "upstream",
             _ => "other",
         })
     }

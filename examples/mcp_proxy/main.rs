@@ -39,7 +39,7 @@ use serde_json::Value;
 use tower::Layer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_oauth_client_validation::{
-    BoxRegistry, BoxStore, ClientValidationLayer, DEFAULT_BODY_LIMIT, Environment, GrantTypes, Policy,
+    BoxRegistry, BoxStore, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Environment, GrantTypes, Policy,
     RegistrationPolicy, RegistrationService, RegistrySource, RegistryStore, UpstreamRegistration, Validator,
     server_metadata,
 };
@@ -143,7 +143,7 @@ fn router(server: Arc<Server>) -> Result<Router, Box<dyn Error>> {
         .route("/.well-known/oauth-authorization-server", get(metadata).layer(cors.clone()))
         .nest_service("/register", cors.layer(registration(&server)?))
         .fallback(pages::not_found)
-        .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT))
+        .layer(DefaultBodyLimit::max(DEFAULT_MAX_BODY_BYTES))
         .with_state(server);
     Ok(router)
 }

@@ -15,7 +15,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::Value;
 use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    AllowedScopes, Client, ClientStatus, MemoryRegistry, Origin, RegistrationPolicy, RegistrationService, Scope,
+    AllowedScopes, Client, ClientStatus, MemoryRegistry, ClientOrigin, RegistrationPolicy, RegistrationService, Scope,
 };
 
 const STATUSES: [u16; 11] = [200, 201, 204, 400, 401, 403, 404, 405, 413, 415, 503];
@@ -34,9 +34,9 @@ fn policy(words: &str) -> RegistrationPolicy {
         "narrow" => policy.narrow_scopes(true),
         "all" => policy.grant_all_scopes(true),
         "keep" => policy.keep_members(["x", "software_statement", "trusted", "client_secret_sha256"]),
-        "few" => policy.most_registrations(2),
+        "few" => policy.max_registrations(2),
         "reuse" => policy.reuse_identical(true),
-        "small" => policy.body_limit(100),
+        "small" => policy.max_body_bytes(100),
         _ => policy,
     })
 }
@@ -128,9 +128,9 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };
 
         assert_eq!(*after["operators"], operators);
-        assert_eq!(store.origin("operators"), Some(Origin::Configured));
+        assert_eq!(store.origin("operators"), Some(ClientOrigin::Configured));
         for (id, client) in after.iter().filter(|(id, _)| *id != "operators") {
-            assert_eq!(store.origin(id), Some(Origin::Registered));
+            assert_eq!(store.origin(id), Some(ClientOrigin::Registered));
             check_client(client, words);
         }
         if !matches!(status, 200 | 201 | 204 | 503) {

@@ -91,7 +91,7 @@ fn settings(text: &str) -> Option<(Map<String, Value>, LayerOptions)> {
         let (name, value) = setting.split_once('=')?;
         let value: Value = value.parse().ok()?;
         match name {
-            "body_limit" => layer.body_limit = Some(usize::try_from(value.as_u64()?).ok()?),
+            "max_body_bytes" => layer.max_body_bytes = Some(usize::try_from(value.as_u64()?).ok()?),
             "report_only" => layer.report_only = value.as_bool()?,
             // What is shown is looked through for these; the operator's own page may be named so.
             "error_uri" if ["evil", "href"].iter().any(|word| value.to_string().contains(word)) => return None,

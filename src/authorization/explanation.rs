@@ -24,7 +24,7 @@ impl Validator {
     /// assert!(!explanation.is_accepted());
     /// assert_eq!(explanation.reason().map(|reason| reason.as_str()), Some("redirect_uri_not_registered"));
     /// assert_eq!(explanation.rule(), Some("RFC 6749 §3.1.2.3, RFC 9700 §4.1.3"));
-    /// let nearest = explanation.nearest_redirect_uri().unwrap();
+    /// let nearest = explanation.closest_redirect_uri().unwrap();
     /// assert_eq!(nearest.as_str(), "https://app.example/callback");
     /// assert_eq!(explanation.differences().collect::<Vec<_>>(), [UriPart::LetterCase]);
     /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
@@ -73,7 +73,7 @@ impl Explanation {
 
     /// Of the client's redirect URIs the one that comes nearest, where none matches.
     #[must_use]
-    pub fn nearest_redirect_uri(&self) -> Option<&RedirectUri> {
+    pub fn closest_redirect_uri(&self) -> Option<&RedirectUri> {
         match self.reason()? {
             Reason::RedirectUri(RedirectUriMismatch::NotRegistered(nearest)) => {
                 self.client.as_ref()?.redirect_uris().get(nearest.index()?)

@@ -11,8 +11,7 @@ mod validator;
 
 pub use self::explanation::Explanation;
 pub use self::policy::{
-    ExactScopes, Pkce, Policy, PolicyError, RedirectErrors, RequestObjects, RequestValidator, ScopeExcess,
-    ScopeMatcher, UnknownClients,
+    Pkce, Policy, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients,
 };
 pub use self::rejection::{AuthorizationError, DirectError, ErrorCode, Reason, RedirectError, Rejection};
 pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};

@@ -38,7 +38,7 @@ pub struct Policy {
     pub(super) plain_pkce: bool,
     pub(super) resources: Option<Arc<[String]>>,
     pub(super) resource_required: bool,
-    pub(super) validators: Vec<Arc<dyn RequestValidator>>,
+    pub(super) checks: Vec<Arc<dyn RequestCheck>>,
     pub(super) redirect_errors: RedirectErrors,
     pub(super) issuer: Option<Arc<str>>,
     pub(super) error_uri: Option<Arc<str>>,
@@ -64,7 +64,7 @@ impl Policy {
             plain_pkce: false,
             resources: None,
             resource_required: false,
-            validators: Vec::new(),
+            checks: Vec::new(),
             redirect_errors: RedirectErrors::default(),
             issuer: None,
             error_uri: None,
@@ -139,7 +139,7 @@ impl Policy {
         self
     }
 
-    /// How a requested scope is held against an allowed one (default: [`ExactScopes`]).
+    /// How a requested scope is held against an allowed one (default: the same string).
     pub fn scope_matcher(mut self, matcher: impl ScopeMatcher + 'static) -> Self {
         self.scope_matcher = Some(Arc::new(matcher));
         self
@@ -175,13 +175,13 @@ impl Policy {
     /// ```
     /// use tower_oauth_client_validation::{AuthorizationError, ErrorCode, Policy, ValidatedRequest};
     ///
-    /// let policy = Policy::oauth2().validator(|request: &ValidatedRequest| match request.nonce() {
+    /// let policy = Policy::oauth2().check(|request: &ValidatedRequest| match request.nonce() {
     ///     Some(_) => Ok(()),
     ///     None => Err(AuthorizationError::new(ErrorCode::InvalidRequest, "nonce is required")),
     /// });
     /// ```
-    pub fn validator(mut self, validator: impl RequestValidator + 'static) -> Self {
-        self.validators.push(Arc::new(validator));
+    pub fn check(mut self, check: impl RequestCheck + 'static) -> Self {
+        self.checks.push(Arc::new(check));
         self
     }
 
@@ -262,7 +262,7 @@ impl fmt::Debug for Policy {
             .field("plain_pkce", &self.plain_pkce)
             .field("resources", &self.resources)
             .field("resource_required", &self.resource_required)
-            .field("validators", &self.validators.len())
+            .field("checks", &self.checks.len())
             .field("redirect_errors", &self.redirect_errors)
             .field("issuer", &self.issuer)
             .field("error_uri", &self.error_uri)
@@ -373,20 +373,20 @@ pub enum UnknownClients {
 /// A check of your own, run on requests that passed all others.
 ///
 /// It can only accept, or answer with an error that goes to the proven redirect URI. Closures implement it.
-pub trait RequestValidator: Send + Sync {
+pub trait RequestCheck: Send + Sync {
     /// Judges the request.
     ///
     /// # Errors
     ///
     /// The error that the client gets.
-    fn validate(&self, request: &ValidatedRequest) -> Result<(), AuthorizationError>;
+    fn check(&self, request: &ValidatedRequest) -> Result<(), AuthorizationError>;
 }
 
-impl<F> RequestValidator for F
+impl<F> RequestCheck for F
 where
     F: Fn(&ValidatedRequest) -> Result<(), AuthorizationError> + Send + Sync,
 {
-    fn validate(&self, request: &ValidatedRequest) -> Result<(), AuthorizationError> {
+    fn check(&self, request: &ValidatedRequest) -> Result<(), AuthorizationError> {
         self(request)
     }
 }
@@ -414,16 +414,5 @@ where
 {
     fn matches(&self, allowed: &str, requested: &str) -> bool {
         self(allowed, requested)
-    }
-}
-
-/// Scopes match when they are the same string (the default).
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct ExactScopes;
-
-impl ScopeMatcher for ExactScopes {
-    fn matches(&self, allowed: &str, requested: &str) -> bool {
-        allowed == requested
     }
 }

@@ -386,7 +386,7 @@ pub enum Reason {
     ResourceMalformed,
     /// A `resource` is not one of the server's.
     ResourceNotAllowed,
-    /// A [`RequestValidator`](super::RequestValidator) refused the request.
+    /// A [`RequestCheck`](super::RequestCheck) refused the request.
     Validator,
 }
 

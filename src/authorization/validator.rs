@@ -32,7 +32,7 @@ use super::{DirectError, Reason, Rejection, ValidatedRequest};
 /// 9. `scope` follows the grammar and is allowed (RFC 6749 §3.3).
 /// 10. PKCE is there where it must be, and in order where it is (RFC 7636).
 /// 11. `resource` is an absolute URI without fragment, and one of the server's (RFC 8707).
-/// 12. The [validators](Policy::validator) that were added.
+/// 12. The [checks](Policy::check) that were added.
 ///
 /// Failures up to 4 are [direct](Rejection::Direct), later ones [redirected](Rejection::Redirect).
 ///
@@ -128,7 +128,7 @@ impl Validator {
         };
         let proven = ProvenRequest::prove(request, client, &self.policy)?;
         match check_proven(&proven) {
-            Ok(accepted) => self.run_validators(accepted.attach(proven)),
+            Ok(accepted) => self.run_checks(accepted.attach(proven)),
             Err(reason) => {
                 let mode = proven.error_mode();
                 Err(proven.refuse(reason, reason.to_error(), mode))
@@ -137,9 +137,9 @@ impl Validator {
     }
 
     /// Row 12.
-    fn run_validators(&self, validated: ValidatedRequest) -> Result<ValidatedRequest, Rejection> {
-        for validator in &self.policy.validators {
-            if let Err(error) = validator.validate(&validated) {
+    fn run_checks(&self, validated: ValidatedRequest) -> Result<ValidatedRequest, Rejection> {
+        for check in &self.policy.checks {
+            if let Err(error) = check.check(&validated) {
                 return Err(validated.refuse(error));
             }
         }

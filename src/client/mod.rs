@@ -21,7 +21,7 @@ use self::redirect_uri::LoopbackRule;
 #[cfg(feature = "metadata-document")]
 pub(crate) use self::redirect_uri::is_dot_segment;
 pub use self::redirect_uri::{
-    LoopbackPorts, Nearest, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
+    ClosestMatch, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
 };
 pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
@@ -301,7 +301,7 @@ impl ClientBuilder {
     }
 
     /// Adds a redirect URI that was judged before, such as one of [`RedirectUri::insecure_http`].
-    pub fn judged_redirect_uri(mut self, uri: RedirectUri) -> Self {
+    pub fn parsed_redirect_uri(mut self, uri: RedirectUri) -> Self {
         self.redirect_uris.push(Ok(uri));
         self
     }

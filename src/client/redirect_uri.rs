@@ -549,7 +549,7 @@ pub enum RedirectUriMismatch {
     /// It breaks a rule in itself.
     Malformed(RedirectUriError),
     /// It matches no registered URI.
-    NotRegistered(Nearest),
+    NotRegistered(ClosestMatch),
 }
 
 /// In what the nearest registered redirect URI differs from the requested one; empty where the client has
@@ -557,7 +557,7 @@ pub enum RedirectUriMismatch {
 ///
 /// Its `Display` lists the parts: `port,path`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Nearest {
+pub struct ClosestMatch {
     index: Option<usize>,
     parts: u8,
 }
@@ -606,7 +606,7 @@ impl UriPart {
     }
 }
 
-impl Nearest {
+impl ClosestMatch {
     /// The position of the nearest URI among the client's redirect URIs.
     #[must_use]
     pub fn index(&self) -> Option<usize> {
@@ -620,7 +620,7 @@ impl Nearest {
     }
 }
 
-impl fmt::Display for Nearest {
+impl fmt::Display for ClosestMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, part) in self.parts().enumerate() {
             if position > 0 {
@@ -632,18 +632,18 @@ impl fmt::Display for Nearest {
     }
 }
 
-impl fmt::Debug for Nearest {
+impl fmt::Debug for ClosestMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Nearest({self})")
+        write!(f, "ClosestMatch({self})")
     }
 }
 
-fn nearest(requested: &str, registered: &[RedirectUri]) -> Nearest {
+fn nearest(requested: &str, registered: &[RedirectUri]) -> ClosestMatch {
     let requested = UriParts::split(requested);
     registered
         .iter()
         .enumerate()
-        .map(|(index, registered)| Nearest {
+        .map(|(index, registered)| ClosestMatch {
             index: Some(index),
             parts: requested.differences(&UriParts::split(&registered.0)),
         })

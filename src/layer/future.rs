@@ -1,4 +1,4 @@
-//! The future: body, look-up, decision, and then the inner service or an answer.
+//! The future: body, lookup, decision, and then the inner service or an answer.
 
 use std::fmt;
 use std::future::Future;
@@ -13,13 +13,14 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::body::{ReadBody, Reading, RequestBodies, ResponseBodies};
-use super::metrics::LookUp;
+use super::metrics::Lookup;
 use super::{ReportedOutcome, Settings, Shared, UnregisteredClient, log, metrics};
 use crate::authorization::response::{AnswerTo, reject};
 use crate::authorization::{AuthorizationRequest, Reason, Rejection, ValidatedRequest};
 use crate::client::Client;
-use crate::registry::{BoxError, RegistryError, RegistrySource};
+use crate::http::body::{BodyError, ReadBody, Reading, RequestBodies, ResponseBodies};
+use crate::registry::{RegistryError, RegistrySource};
+use tower::BoxError;
 
 pin_project! {
     /// The response future of [`ClientValidation`](super::ClientValidation).
@@ -32,7 +33,7 @@ pin_project! {
         // Beside the stages, so that it stays where it is while they change.
         waiting: Option<Waiting<S, R, M::Inner>>,
         #[pin]
-        stage: Stage<S::Future, LookUp<R::Future>, ReqBody>,
+        stage: Stage<S::Future, Lookup<R::Future>, ReqBody>,
     }
 }
 
@@ -40,7 +41,7 @@ pin_project! {
     #[project = StageProjection]
     enum Stage<F, L, ReqBody> {
         Reading { reading: Reading<ReqBody> },
-        LookingUp { #[pin] look_up: L },
+        LookingUp { #[pin] lookup: L },
         Inner { #[pin] future: F },
         Answer { response: Option<Response<Bytes>> },
     }
@@ -65,8 +66,8 @@ where
 {
     /// Judges the query.
     pub(super) fn judge(mut waiting: Waiting<S, R, M::Inner>) -> Self {
-        match waiting.look_up(b"") {
-            Ok(look_up) => Self { waiting: Some(waiting), stage: Stage::LookingUp { look_up } },
+        match waiting.lookup(b"") {
+            Ok(lookup) => Self { waiting: Some(waiting), stage: Stage::LookingUp { lookup } },
             Err(rejection) => Self { stage: waiting.refuse(rejection), waiting: None },
         }
     }
@@ -93,13 +94,13 @@ where
     S: Service<Request<B>>,
     R: RegistrySource,
 {
-    fn forward<ReqBody>(mut self) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
+    fn forward<ReqBody>(mut self) -> Stage<S::Future, Lookup<R::Future>, ReqBody> {
         let body = self.body.expect("only a request whose body can be handed on is forwarded");
         Stage::Inner { future: self.inner.call(Request::from_parts(self.parts, body)) }
     }
 
     /// Without `forward`, the inner service is dropped here, and its permits with it.
-    fn refuse<ReqBody>(mut self, rejection: Rejection) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
+    fn refuse<ReqBody>(mut self, rejection: Rejection) -> Stage<S::Future, Lookup<R::Future>, ReqBody> {
         let Settings { report_only, answers, .. } = &self.shared.settings;
         log::rejected(&rejection, *report_only);
         metrics::rejected(&rejection, *report_only);
@@ -113,25 +114,26 @@ where
 
     fn after_reading<M, ReqBody>(
         &mut self,
-        read: Result<ReadBody<ReqBody>, (ReadBody<ReqBody>, Reason)>,
-    ) -> Result<LookUp<R::Future>, Rejection>
+        read: Result<ReadBody<ReqBody>, (ReadBody<ReqBody>, BodyError)>,
+    ) -> Result<Lookup<R::Future>, Rejection>
     where
         M: RequestBodies<ReqBody, Inner = B>,
     {
         let (read, reason) = match read {
             Ok(read) => (read, None),
-            Err((read, reason)) => (read, Some(reason)),
+            Err((read, BodyError::TooLarge)) => (read, Some(Reason::BodyTooLarge)),
+            Err((read, BodyError::Unreadable)) => (read, Some(Reason::BodyUnreadable)),
         };
         let data = read.data();
         self.body = M::replayed(read);
         match reason.or(self.body.is_none().then_some(Reason::BodyUnreadable)) {
-            None => self.look_up(&data),
+            None => self.lookup(&data),
             Some(reason) => Err(self.shared.settings.validator.direct(reason, None)),
         }
     }
 
     /// Asks the registry for the client, where there is one to ask for.
-    fn look_up(&mut self, body: &[u8]) -> Result<LookUp<R::Future>, Rejection> {
+    fn lookup(&mut self, body: &[u8]) -> Result<Lookup<R::Future>, Rejection> {
         let query = self.parts.uri.query().unwrap_or_default();
         let asked = self.asked.insert(AuthorizationRequest::parse(query.as_bytes(), body));
         let Shared { registry, settings } = &*self.shared;
@@ -141,7 +143,7 @@ where
     fn decide<ReqBody>(
         mut self,
         found: Result<Option<Arc<Client>>, RegistryError>,
-    ) -> Stage<S::Future, LookUp<R::Future>, ReqBody> {
+    ) -> Stage<S::Future, Lookup<R::Future>, ReqBody> {
         let Settings { validator, report_only, .. } = &self.shared.settings;
         let asked = self.asked.take().expect("the registry was asked for the client of a request that was read");
         let client = match found {
@@ -205,14 +207,14 @@ where
             let next = match stage.as_mut().project() {
                 StageProjection::Reading { reading } => {
                     let read = ready!(reading.poll(cx));
-                    let look_up = waiting.as_mut().expect(POLLED_AGAIN).after_reading::<M, _>(read);
-                    match look_up {
-                        Ok(look_up) => Stage::LookingUp { look_up },
+                    let lookup = waiting.as_mut().expect(POLLED_AGAIN).after_reading::<M, _>(read);
+                    match lookup {
+                        Ok(lookup) => Stage::LookingUp { lookup },
                         Err(rejection) => waiting.take().expect(POLLED_AGAIN).refuse(rejection),
                     }
                 }
-                StageProjection::LookingUp { look_up } => {
-                    let found = ready!(look_up.poll(cx));
+                StageProjection::LookingUp { lookup } => {
+                    let found = ready!(lookup.poll(cx));
                     waiting.take().expect(POLLED_AGAIN).decide(found)
                 }
                 StageProjection::Inner { future } => {

@@ -2,7 +2,6 @@
 
 #[cfg(feature = "axum")]
 mod axum;
-mod body;
 mod future;
 mod log;
 mod metrics;
@@ -22,17 +21,17 @@ use tower_layer::Layer;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use self::axum::MissingLayer;
-pub use self::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
 pub use self::future::ResponseFuture;
 pub use self::outcome::{ReportedOutcome, UnregisteredClient};
 pub use self::server_metadata::{ServerMetadata, server_metadata};
 pub use self::service::ClientValidation;
 use crate::authorization::response::{AnswerHook, DirectAnswers};
 use crate::authorization::{DirectError, Policy, Validator};
+use crate::http::body::{KeepBodies, WrapBodies};
 use crate::registry::RegistrySource;
 
-/// The largest body that is read unless [`ClientValidationLayer::body_limit`] says otherwise: 64 KiB.
-pub const DEFAULT_BODY_LIMIT: usize = 64 * 1024;
+/// The largest body that is read unless [`ClientValidationLayer::max_body_bytes`] says otherwise: 64 KiB.
+pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Validates authorization requests before the inner service sees them.
 ///
@@ -47,7 +46,7 @@ pub const DEFAULT_BODY_LIMIT: usize = 64 * 1024;
 /// | `GET`, `HEAD` | the query is validated |
 /// | `POST` with `application/x-www-form-urlencoded` | query and body together are validated; the inner service gets the same body |
 /// | `POST` with another content type, or none | 400 `invalid_request` |
-/// | `POST` over the [body limit](Self::body_limit) | 413 `invalid_request` |
+/// | `POST` over the [body limit](Self::max_body_bytes) | 413 `invalid_request` |
 /// | `OPTIONS` | passed on untouched, for CORS preflight |
 /// | any other method | 405 `invalid_request` |
 ///
@@ -105,8 +104,8 @@ pub struct ClientValidationLayer<R, M = KeepBodies> {
     bodies: PhantomData<fn() -> M>,
 }
 
-/// Asks whether a request is judged.
-type Filter = dyn Fn(&Parts) -> bool + Send + Sync;
+/// Whether a request skips validation.
+type Bypass = dyn Fn(&Parts) -> bool + Send + Sync;
 
 /// What all clones of a service share, behind one pointer: a service is cloned for each request.
 pub(super) struct Shared<R> {
@@ -117,9 +116,9 @@ pub(super) struct Shared<R> {
 #[derive(Clone)]
 pub(crate) struct Settings {
     validator: Validator,
-    body_limit: usize,
+    max_body_bytes: usize,
     report_only: bool,
-    filter: Option<Arc<Filter>>,
+    bypass: Option<Arc<Bypass>>,
     answers: DirectAnswers,
 }
 
@@ -130,16 +129,16 @@ impl<R: RegistrySource> ClientValidationLayer<R> {
             registry: Arc::new(registry),
             settings: Settings {
                 validator: Validator::default(),
-                body_limit: DEFAULT_BODY_LIMIT,
+                max_body_bytes: DEFAULT_MAX_BODY_BYTES,
                 report_only: false,
-                filter: None,
+                bypass: None,
                 answers: DirectAnswers::default(),
             },
             bodies: PhantomData,
         }
     }
 
-    /// Takes and gives bodies of types of its own, [`RequestBody`] and [`ResponseBody`], so that any body
+    /// Takes and gives bodies of types of its own, [`RequestBody`](crate::RequestBody) and [`ResponseBody`](crate::ResponseBody), so that any body
     /// works. Also keeps the trailers of a request, which a body made of bytes cannot.
     pub fn wrap_bodies(self) -> ClientValidationLayer<R, WrapBodies> {
         ClientValidationLayer { registry: self.registry, settings: self.settings, bodies: PhantomData }
@@ -157,13 +156,13 @@ impl<R, M> ClientValidationLayer<R, M> {
         self.set(|settings| settings.validator = validator)
     }
 
-    /// How many bytes of a body are read (default: [`DEFAULT_BODY_LIMIT`]).
+    /// How many bytes of a body are read (default: [`DEFAULT_MAX_BODY_BYTES`]).
     ///
     /// ```
-    /// assert_eq!(tower_oauth_client_validation::DEFAULT_BODY_LIMIT, 65_536);
+    /// assert_eq!(tower_oauth_client_validation::DEFAULT_MAX_BODY_BYTES, 65_536);
     /// ```
-    pub fn body_limit(self, bytes: usize) -> Self {
-        self.set(|settings| settings.body_limit = bytes)
+    pub fn max_body_bytes(self, bytes: usize) -> Self {
+        self.set(|settings| settings.max_body_bytes = bytes)
     }
 
     /// Lets every request through, and only logs and records what would have happened (default: no). For
@@ -179,22 +178,21 @@ impl<R, M> ClientValidationLayer<R, M> {
         self.set(|settings| settings.report_only = report_only)
     }
 
-    /// Judges only requests that `filter` says yes to; the others are passed on untouched (default: all are
-    /// judged).
+    /// Passes requests that match `predicate` to the inner service without any validation (default: none).
     ///
-    /// For use over a whole router. **It can fail open**: `Router::nest` strips the prefix from the path that
-    /// a layer inside of it sees, and a path may be spelled in several ways (`//authorize`,
-    /// `/%61uthorize`, a trailing slash). A request that the filter lets slip is not validated, so let the
-    /// handler insist on its [`ValidatedRequest`](crate::ValidatedRequest).
+    /// Use it only when the layer must wrap a whole router. **It can fail open**: `Router::nest` strips the prefix
+    /// from the path that a layer inside it sees, and one path has several spellings (`//authorize`,
+    /// `/%61uthorize`, a trailing slash). A bypassed request carries no
+    /// [`ValidatedRequest`](crate::ValidatedRequest), so let the handler insist on one.
     ///
     /// ```
     /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry};
     ///
     /// let layer = ClientValidationLayer::new(MemoryRegistry::new())
-    ///     .filter(|request| request.uri.path() == "/authorize");
+    ///     .insecure_bypass(|request| request.uri.path() != "/authorize");
     /// ```
-    pub fn filter(self, filter: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.set(|settings| settings.filter = Some(Arc::new(filter)))
+    pub fn insecure_bypass(self, predicate: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.set(|settings| settings.bypass = Some(Arc::new(predicate)))
     }
 
     /// Changes JSON answers before they are sent: body, headers, status. The security headers are set
@@ -250,9 +248,9 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("policy", &self.validator.policy())
-            .field("body_limit", &self.body_limit)
+            .field("max_body_bytes", &self.max_body_bytes)
             .field("report_only", &self.report_only)
-            .field("filtered", &self.filter.is_some())
+            .field("bypass", &self.bypass.is_some())
             .finish_non_exhaustive()
     }
 }

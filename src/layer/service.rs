@@ -11,11 +11,12 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use tower::Service;
 
-use super::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
 use super::future::{ResponseFuture, Waiting};
 use super::{Settings, Shared};
 use crate::authorization::Reason;
-use crate::registry::{BoxError, RegistrySource};
+use crate::http::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
+use crate::registry::RegistrySource;
+use tower::BoxError;
 
 /// Validates authorization requests before the inner service sees them, see
 /// [`ClientValidationLayer`](super::ClientValidationLayer).
@@ -68,7 +69,7 @@ where
         let inner = std::mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.shared);
         let (parts, body) = request.into_parts();
-        let judged = shared.settings.filter.as_ref().is_none_or(|filter| filter(&parts));
+        let judged = shared.settings.bypass.as_ref().is_none_or(|bypass| !bypass(&parts));
         begin(Waiting { inner, shared, parts, body: None, asked: None }, body, judged)
     }
 }
@@ -91,7 +92,7 @@ where
         let settings = &waiting.shared.settings;
         return match refuse_unread::<M, _>(&waiting.parts, &body, settings) {
             None => {
-                let reading = Reading::new(body, settings.body_limit);
+                let reading = Reading::new(body, settings.max_body_bytes);
                 ResponseFuture::read(waiting, reading)
             }
             Some(reason) => {
@@ -118,7 +119,7 @@ where
     let size = body.size_hint();
     if !is_form(&parts.headers) {
         Some(Reason::ContentType)
-    } else if known_length(&parts.headers).max(size.lower()) > settings.body_limit as u64 {
+    } else if known_length(&parts.headers).max(size.lower()) > settings.max_body_bytes as u64 {
         Some(Reason::BodyTooLarge)
     } else if settings.report_only && !M::RESUMES && size.exact().is_none() {
         // Reading it could leave nothing to pass on.

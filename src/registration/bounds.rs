@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use super::answer::Refusal;
 use super::policy::RegistrationPolicy;
-use crate::registry::{Origin, RegistryError, RegistryStore};
+use crate::registry::{ClientOrigin, RegistryError, RegistryStore};
 
 /// How often registrations that were never used are looked for by the way.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ const BATCH: u64 = 1_000;
 
 /// The bounds of a policy on the registrations of one origin.
 pub(super) struct Bounds {
-    origin: Origin,
+    origin: ClientOrigin,
     most: Option<u64>,
     unused_lifetime: Option<Duration>,
     /// Held from counting to inserting, so that registrations at the same time do not go past the cap.
@@ -28,10 +28,10 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn new(origin: Origin, policy: &RegistrationPolicy) -> Self {
+    pub(super) fn new(origin: ClientOrigin, policy: &RegistrationPolicy) -> Self {
         Self {
             origin,
-            most: policy.most_registrations,
+            most: policy.max_registrations,
             unused_lifetime: policy.unused_lifetime,
             entering: Mutex::new(None),
             cleaned_up_at: AtomicU64::new(0),

@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 use super::credential::{digest, is_digest_of};
 use crate::client::{AllowedScopes, GrantTypes, Scope};
 
-/// The largest request that is read unless [`RegistrationPolicy::body_limit`] says otherwise: 64 KiB.
-const DEFAULT_BODY_LIMIT: usize = 64 * 1024;
+/// The largest request that is read unless [`RegistrationPolicy::max_body_bytes`] says otherwise: 64 KiB.
+const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// How many unused and used registrations there may be unless [`RegistrationPolicy::most_registrations`] says
+/// How many unused and used registrations there may be unless [`RegistrationPolicy::max_registrations`] says
 /// otherwise.
-const DEFAULT_MOST_REGISTRATIONS: u64 = 10_000;
+const DEFAULT_MAX_REGISTRATIONS: u64 = 10_000;
 
 type TokenHook = dyn Fn(String) -> BoxFuture<'static, bool> + Send + Sync;
 type StatementHook =
@@ -56,9 +56,9 @@ pub struct RegistrationPolicy {
     pub(super) extra_members: BTreeSet<String>,
     pub(super) statement_hook: Option<Arc<StatementHook>>,
     pub(super) unused_lifetime: Option<Duration>,
-    pub(super) most_registrations: Option<u64>,
+    pub(super) max_registrations: Option<u64>,
     pub(super) reuse_identical: bool,
-    pub(super) body_limit: usize,
+    pub(super) max_body_bytes: usize,
 }
 
 impl RegistrationPolicy {
@@ -80,9 +80,9 @@ impl RegistrationPolicy {
             extra_members: BTreeSet::new(),
             statement_hook: None,
             unused_lifetime: None,
-            most_registrations: Some(DEFAULT_MOST_REGISTRATIONS),
+            max_registrations: Some(DEFAULT_MAX_REGISTRATIONS),
             reuse_identical: false,
-            body_limit: DEFAULT_BODY_LIMIT,
+            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
         }
     }
 
@@ -214,8 +214,8 @@ impl RegistrationPolicy {
     ///
     /// Each server that shares the store may count just before another one registers, so the bound is this number
     /// and one for each further server.
-    pub fn most_registrations(mut self, most: impl Into<Option<u64>>) -> Self {
-        self.most_registrations = most.into();
+    pub fn max_registrations(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.max_registrations = most.into();
         self
     }
 
@@ -231,8 +231,8 @@ impl RegistrationPolicy {
     }
 
     /// How many bytes of a request are read (default: 64 KiB).
-    pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.body_limit = bytes;
+    pub fn max_body_bytes(mut self, bytes: usize) -> Self {
+        self.max_body_bytes = bytes;
         self
     }
 
@@ -273,9 +273,9 @@ impl fmt::Debug for RegistrationPolicy {
             .field("grant_types", &self.grant_types)
             .field("auth_methods", &self.auth_methods)
             .field("unused_lifetime", &self.unused_lifetime)
-            .field("most_registrations", &self.most_registrations)
+            .field("max_registrations", &self.max_registrations)
             .field("reuse_identical", &self.reuse_identical)
-            .field("body_limit", &self.body_limit)
+            .field("max_body_bytes", &self.max_body_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -26,7 +26,8 @@ use super::metadata::{ANSWER_MEMBERS, judge, uses_secret, with_software_statemen
 use super::policy::RegistrationPolicy;
 use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
 use crate::client::{Client, ClientError, ClientStatus, MetadataError};
-use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, StoreError};
+use crate::registry::{ClientOrigin, Record, RegistryError, RegistryStore, StoreError};
+use tower::BoxError;
 
 /// How often a client is read again because somebody else changed it meanwhile.
 pub(super) const ROUNDS: usize = 8;
@@ -114,7 +115,7 @@ impl<S: RegistryStore> RegistrationService<S> {
     /// When the address is no absolute `https` or `http` URL, or has a query or fragment.
     pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, EndpointError> {
         let endpoint = Endpoint::parse(endpoint)?;
-        let bounds = Bounds::new(Origin::Registered, &policy);
+        let bounds = Bounds::new(ClientOrigin::Registered, &policy);
         let shared = Shared { store, endpoint, policy, bounds };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -176,7 +177,7 @@ impl<S: RegistryStore> Shared<S> {
         if !self.policy.initial_access.admits(bearer(headers)).await {
             return Err(Refusal::token());
         }
-        let asked = read_members(headers, body, self.policy.body_limit).await?;
+        let asked = read_members(headers, body, self.policy.max_body_bytes).await?;
         let asked = with_software_statement(asked, &self.policy).await?;
         let registration = Registration::new(judge(asked, &self.policy)?)?;
         let (client, issued_at) = self.enter(&registration).await?;
@@ -210,7 +211,7 @@ impl<S: RegistryStore> Shared<S> {
         }
         self.bounds.make_room(&self.store, &mut removed).await?;
         if let Some(id) = &shared_id {
-            match self.store.insert(registration.client(id, true)?, Origin::Registered).await {
+            match self.store.insert(registration.client(id, true)?, ClientOrigin::Registered).await {
                 // Somebody else's, or switched off: this client gets an id of its own.
                 Err(StoreError::AlreadyExists) => {}
                 inserted => return Ok(inserted?),
@@ -218,7 +219,7 @@ impl<S: RegistryStore> Shared<S> {
         }
         loop {
             let id = credential::client_id()?;
-            match self.store.insert(registration.client(&id, false)?, Origin::Registered).await {
+            match self.store.insert(registration.client(&id, false)?, ClientOrigin::Registered).await {
                 Err(StoreError::AlreadyExists) => {}
                 inserted => return Ok(inserted?),
             }
@@ -254,7 +255,7 @@ impl<S: RegistryStore> Shared<S> {
         B::Error: Into<BoxError>,
     {
         self.authorized(headers, id).await?;
-        let asked = read_members(headers, body, self.policy.body_limit).await?;
+        let asked = read_members(headers, body, self.policy.max_body_bytes).await?;
         let statement = with_software_statement(asked.clone(), &self.policy).await?;
         let judged = judge(statement, &self.policy)?;
         for _ in 0..ROUNDS {
@@ -427,7 +428,7 @@ fn is_shared(client: &Client) -> bool {
 /// Whether the client registered itself and is not switched off.
 fn is_live(record: &Record) -> bool {
     let client = &record.client;
-    record.origin == Origin::Registered
+    record.origin == ClientOrigin::Registered
         && client.status() == ClientStatus::Active
         && !client.is_expired_at(SystemTime::now())
 }

@@ -33,7 +33,8 @@ use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
 use super::service::{ROUNDS, RegistrationFuture};
 use super::withdrawal::{Withdrawal, Withdrawals};
 use crate::client::{Client, ClientKind, ClientStatus, LoopbackPorts, Scope};
-use crate::registry::{BoxError, Origin, Record, RegistryError, RegistryStore, StoreError};
+use crate::registry::{ClientOrigin, Record, RegistryError, RegistryStore, StoreError};
+use tower::BoxError;
 
 const AUTH_METHOD: &str = "token_endpoint_auth_method";
 
@@ -58,7 +59,7 @@ const MOST_WITHDRAWALS: u64 = 10_000;
 ///   its clients.
 /// - What the upstream answers goes to the client, but with a `registration_client_uri` of this server, and with
 ///   no more than what is stored. The registration access token is the upstream's; only its SHA-256 is kept.
-/// - The client is stored as [`Origin::Upstream`], never in the place of one that exists: the redirect URIs that were
+/// - The client is stored as [`ClientOrigin::Upstream`], never in the place of one that exists: the redirect URIs that were
 ///   both asked for and answered, the grant types and scopes that were answered and that the policy allows. Where
 ///   the answer names no scopes they are the ones that were judged; or, where the upstream decides about them, the
 ///   [default](RegistrationPolicy::default_scopes), else `*`.
@@ -72,7 +73,7 @@ const MOST_WITHDRAWALS: u64 = 10_000;
 ///
 /// # Clients that are never used
 ///
-/// They are bounded in [number](RegistrationPolicy::most_registrations) and
+/// They are bounded in [number](RegistrationPolicy::max_registrations) and
 /// [lifetime](RegistrationPolicy::unused_lifetime), and those that go are withdrawn at the upstream as well. That
 /// takes their access token, which no store has: it is remembered for as long as the process runs, for the youngest
 /// clients, as many as there may be. A client whose token is not known any more, or whose upstream cannot be reached
@@ -244,10 +245,10 @@ impl<S: RegistryStore + 'static> UpstreamRegistration<S> {
             endpoint,
             upstream,
             http,
-            bounds: Bounds::new(Origin::Upstream, &policy),
+            bounds: Bounds::new(ClientOrigin::Upstream, &policy),
             discovered: OnceLock::new(),
             configured: Mutex::new(None),
-            withdrawals: Withdrawals::new(policy.most_registrations.unwrap_or(MOST_WITHDRAWALS)),
+            withdrawals: Withdrawals::new(policy.max_registrations.unwrap_or(MOST_WITHDRAWALS)),
             policy,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -311,7 +312,7 @@ impl<S: RegistryStore + 'static> Shared<S> {
         if !self.policy.initial_access.admits(bearer(headers)).await {
             return Err(Refusal::token());
         }
-        let asked = read_members(headers, body, self.policy.body_limit).await?;
+        let asked = read_members(headers, body, self.policy.max_body_bytes).await?;
         let judged = self.judge(asked)?;
         if self.upstream.reuse_configured {
             if let Some(members) = self.configured(&judged).await? {
@@ -370,7 +371,7 @@ impl<S: RegistryStore + 'static> Shared<S> {
             let Some(client) = client else {
                 return Ok(true);
             };
-            match self.store.insert(client, Origin::Upstream).await {
+            match self.store.insert(client, ClientOrigin::Upstream).await {
                 Err(StoreError::AlreadyExists) => Ok(false),
                 inserted => {
                     let client = inserted?;
@@ -422,7 +423,7 @@ impl<S: RegistryStore + 'static> Shared<S> {
             return Ok(None);
         };
         // What it is by now.
-        let record = self.store.record(only.id()).await?.filter(|record| record.origin == Origin::Configured);
+        let record = self.store.record(only.id()).await?.filter(|record| record.origin == ClientOrigin::Configured);
         // Nobody tells a stranger the secret of a client.
         let is_reusable = |client: &Arc<Client>| client.kind() == ClientKind::Public && admits(client);
         let Some(client) = record.map(|record| record.client).filter(is_reusable) else {
@@ -450,7 +451,7 @@ impl<S: RegistryStore + 'static> Shared<S> {
             let last = page.last().filter(|_| page.len() == PAGE);
             after = last.map(|record| record.client.id().to_owned());
             clients.extend(
-                page.into_iter().filter(|record| record.origin == Origin::Configured).map(|record| record.client),
+                page.into_iter().filter(|record| record.origin == ClientOrigin::Configured).map(|record| record.client),
             );
             if after.is_none() {
                 let clients: Arc<[_]> = clients.into();
@@ -489,7 +490,7 @@ impl<S: RegistryStore + 'static> Shared<S> {
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
-            if body.len() + chunk.len() > self.policy.body_limit {
+            if body.len() + chunk.len() > self.policy.max_body_bytes {
                 return Err(broken(status, "the answer of the upstream is too large"));
             }
             body.extend_from_slice(&chunk);
@@ -640,7 +641,7 @@ impl<S: RegistryStore + 'static> Shared<S> {
     {
         let token = bearer(headers).ok_or_else(Refusal::token)?;
         self.authorized(token, id).await?;
-        let asked = read_members(headers, body, self.policy.body_limit).await?;
+        let asked = read_members(headers, body, self.policy.max_body_bytes).await?;
         // Once more: while the body came, slowly perhaps, the operator may have decided otherwise.
         let record = self.authorized(token, id).await?;
         let present = |name: &str| asked.get(name).filter(|value| !value.is_null());
@@ -786,7 +787,7 @@ fn is_active(client: &Client) -> bool {
 }
 
 fn is_registered(record: &Record) -> bool {
-    record.origin == Origin::Upstream && is_active(&record.client)
+    record.origin == ClientOrigin::Upstream && is_active(&record.client)
 }
 
 /// What a client is told about itself. `*` is no scope that it could ask for.

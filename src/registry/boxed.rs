@@ -6,19 +6,19 @@ use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 
-use super::store::{Origin, Record, RegistryStore, StoreError};
+use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
-/// A source of any type, see [`RegistrySource::boxed`]. Each look-up allocates its future.
+/// A source of any type, see [`RegistrySource::boxed`]. Each lookup allocates its future.
 pub type BoxRegistry =
     Arc<dyn RegistrySource<Future = BoxFuture<'static, Result<Option<Arc<Client>>, RegistryError>>> + Send + Sync>;
 
-/// A store of any type, see [`RegistryStore::boxed_store`]. Each look-up allocates its future.
+/// A store of any type, see [`RegistryStore::boxed_store`]. Each lookup allocates its future.
 pub type BoxStore = Arc<dyn RegistryStore<Future = BoxFuture<'static, Result<Option<Arc<Client>>, RegistryError>>>>;
 
 /// A source whose futures are boxed.
-pub struct Boxed<S>(S);
+pub(super) struct Boxed<S>(S);
 
 impl<S> Boxed<S> {
     pub(super) fn new(source: S) -> Self {
@@ -43,7 +43,7 @@ where
     S: RegistryStore,
     S::Future: Send + 'static,
 {
-    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         self.0.insert(client, origin)
     }
 
@@ -83,13 +83,13 @@ where
         self.0.list(after, limit)
     }
 
-    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         self.0.count(origin)
     }
 
     fn remove_unused(
         &self,
-        origin: Origin,
+        origin: ClientOrigin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {

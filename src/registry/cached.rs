@@ -15,14 +15,14 @@ use futures::{FutureExt, Stream, StreamExt};
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use super::store::{Change, Origin, Record, RegistryStore, StoreError};
+use super::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
 /// Longer ids that are unknown are not remembered: anybody can make them up, at the cost of our memory.
 const LONGEST_NEGATIVE_ID: usize = 256;
 
-/// How often a look-up is begun again because its client was invalidated meanwhile.
+/// How often a lookup is begun again because its client was invalidated meanwhile.
 const ROUNDS: usize = 8;
 
 /// moka panics above 1,000 years.
@@ -40,7 +40,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// assert_eq!(options.stale_if_error, Duration::from_secs(300));
 /// assert_eq!(options.capacity, 10_000);
 /// assert_eq!(options.negative_capacity, 10_000);
-/// assert_eq!(options.concurrent_look_ups, 64);
+/// assert_eq!(options.max_concurrent_lookups, 64);
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -57,8 +57,8 @@ pub struct CacheOptions {
     /// Unknown ids at the most (default: 10,000). They never push clients out. Ids of more than 256 bytes are
     /// not remembered.
     pub negative_capacity: u64,
-    /// Look-ups in the source at the same time (default: 64). One more fails with a transient error.
-    pub concurrent_look_ups: usize,
+    /// Lookups in the source at the same time (default: 64). One more fails with a transient error.
+    pub max_concurrent_lookups: usize,
 }
 
 impl Default for CacheOptions {
@@ -69,7 +69,7 @@ impl Default for CacheOptions {
             stale_if_error: Duration::from_secs(300),
             capacity: 10_000,
             negative_capacity: 10_000,
-            concurrent_look_ups: 64,
+            max_concurrent_lookups: 64,
         }
     }
 }
@@ -110,10 +110,10 @@ impl CacheOptions {
         self
     }
 
-    /// Sets [`concurrent_look_ups`](Self::concurrent_look_ups).
+    /// Sets [`max_concurrent_lookups`](Self::max_concurrent_lookups).
     #[must_use]
-    pub fn concurrent_look_ups(mut self, look_ups: usize) -> Self {
-        self.concurrent_look_ups = look_ups;
+    pub fn max_concurrent_lookups(mut self, lookups: usize) -> Self {
+        self.max_concurrent_lookups = lookups;
         self
     }
 }
@@ -128,12 +128,12 @@ impl CacheOptions {
 ///   client that was known is answered for [`stale_if_error`](CacheOptions::stale_if_error) longer; each such
 ///   request asks the source first.
 /// - What was [invalidated](Self::invalidate) is not answered again before the source was asked, not even by a
-///   look-up that was under way.
-/// - More than [`concurrent_look_ups`](CacheOptions::concurrent_look_ups) at once end in a transient error,
+///   lookup that was under way.
+/// - More than [`max_concurrent_lookups`](CacheOptions::max_concurrent_lookups) at once end in a transient error,
 ///   which the layer answers with 503 `temporarily_unavailable`: requests with random ids do not make the
 ///   source slow, and never concern clients that are in the cache.
 ///
-/// A source that never answers keeps one of the look-ups for as long as somebody waits: give it a time-out.
+/// A source that never answers keeps one of the lookups for as long as somebody waits: give it a time-out.
 ///
 /// ```
 /// use tower_oauth_client_validation::{CacheOptions, CachedRegistry, Client, RegistrySource, registry_fn};
@@ -147,7 +147,7 @@ impl CacheOptions {
 /// assert!(registry.find_client("photo-app").await?.is_some());
 /// assert!(registry.find_client("photo-app").await?.is_some());
 /// assert_eq!(registry.stats().hits, 1);
-/// assert_eq!(registry.stats().source_look_ups, 1);
+/// assert_eq!(registry.stats().source_lookups, 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -174,7 +174,7 @@ struct Shared<S> {
     epoch: AtomicU64,
     hits: Counter,
     misses: Counter,
-    source_look_ups: Counter,
+    source_lookups: Counter,
     stale: Counter,
     refused: Counter,
 }
@@ -209,7 +209,7 @@ impl Counter {
 #[derive(Clone)]
 struct Held {
     client: Option<Arc<Client>>,
-    /// When the look-up began.
+    /// When the lookup began.
     at: Instant,
     epoch: u64,
 }
@@ -220,11 +220,11 @@ struct Flights {
     count: u64,
 }
 
-/// A look-up under way.
+/// A lookup under way.
 struct Flight {
     number: u64,
     future: WeakShared<BoxFuture<'static, Answer>>,
-    /// The client was invalidated after the look-up began.
+    /// The client was invalidated after the lookup began.
     outdated: bool,
 }
 
@@ -250,7 +250,7 @@ impl<S> CachedRegistry<S> {
             epoch: AtomicU64::new(0),
             hits: counter!("hit"),
             misses: counter!("miss"),
-            source_look_ups: counter!("source_look_up"),
+            source_lookups: counter!("source_lookup"),
             stale: counter!("stale"),
             refused: counter!("refused"),
         };
@@ -280,7 +280,7 @@ impl<S> CachedRegistry<S> {
         CacheStats {
             hits: read(&self.shared.hits),
             misses: read(&self.shared.misses),
-            source_look_ups: read(&self.shared.source_look_ups),
+            source_lookups: read(&self.shared.source_lookups),
             stale: read(&self.shared.stale),
             refused: read(&self.shared.refused),
         }
@@ -399,7 +399,7 @@ impl<S> Shared<S> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a look-up, unless it must begin again: the client was invalidated while it was under way.
+    /// Ends a lookup, unless it must begin again: the client was invalidated while it was under way.
     fn land(&self, client_id: &str, number: u64, began: Instant, answer: Answer) -> Option<Answer> {
         let mut flights = self.flights();
         if let Some(flight) = flights.by_id.get_mut(client_id).filter(|flight| flight.number == number) {
@@ -432,7 +432,7 @@ where
     S: RegistrySource + Send + Sync + 'static,
     S::Future: Send,
 {
-    /// Waits for the look-up of this client, and begins it when there is none.
+    /// Waits for the lookup of this client, and begins it when there is none.
     fn join(self: &Arc<Self>, client_id: &str) -> State {
         let mut flights = self.flights();
         // One may have landed between the look into the cache and here.
@@ -445,10 +445,10 @@ where
         if let Some(future) = under_way {
             return State::Waiting(future);
         }
-        if flights.by_id.len() >= self.options.concurrent_look_ups {
+        if flights.by_id.len() >= self.options.max_concurrent_lookups {
             drop(flights);
             self.refused.increment();
-            let error = RegistryError::transient("too many look-ups of clients at once");
+            let error = RegistryError::transient("too many lookups of clients at once");
             return State::Ready(std::future::ready(self.stale_or(client_id, error)));
         }
         flights.count += 1;
@@ -462,7 +462,7 @@ where
     }
 }
 
-/// Takes a look-up off the list, also when all who waited for it went away.
+/// Takes a lookup off the list, also when all who waited for it went away.
 struct Landing<S> {
     shared: Arc<Shared<S>>,
     client_id: Box<str>,
@@ -477,11 +477,11 @@ where
     async fn fly(self) -> Answer {
         let (shared, client_id) = (&self.shared, &*self.client_id);
         for _ in 0..ROUNDS {
-            shared.source_look_ups.increment();
+            shared.source_lookups.increment();
             let began = Instant::now();
-            let look_up = async { shared.source.find_client(client_id).await };
+            let lookup = async { shared.source.find_client(client_id).await };
             // A panic would reach everybody who waits.
-            let answer = AssertUnwindSafe(look_up).catch_unwind().await;
+            let answer = AssertUnwindSafe(lookup).catch_unwind().await;
             let answer = answer.unwrap_or_else(|_| Err(RegistryError::permanent("the source panicked")));
             if let Some(answer) = shared.land(client_id, self.number, began, answer) {
                 return answer;
@@ -500,7 +500,7 @@ impl<S> Drop for Landing<S> {
     }
 }
 
-/// The look-up of [`CachedRegistry`]. Ready at once when the cache knows the answer.
+/// The lookup of [`CachedRegistry`]. Ready at once when the cache knows the answer.
 #[must_use = "futures do nothing unless polled"]
 pub struct CachedFuture {
     state: State,
@@ -536,11 +536,11 @@ pub struct CacheStats {
     pub hits: u64,
     /// Not answered from the cache: waited for the source, or refused.
     pub misses: u64,
-    /// Look-ups in the source.
-    pub source_look_ups: u64,
+    /// Lookups in the source.
+    pub source_lookups: u64,
     /// Answered with a client whose time was over, since the source failed.
     pub stale: u64,
-    /// Not looked up, since too many look-ups were under way.
+    /// Not looked up, since too many lookups were under way.
     pub refused: u64,
 }
 
@@ -559,7 +559,7 @@ impl<S> RegistryStore for CachedRegistry<S>
 where
     S: RegistryStore<Future: Send> + 'static,
 {
-    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         let (shared, id) = (Arc::clone(&self.shared), client.id().to_owned());
         in_own_task(async move {
             let inserted = shared.source.insert(client, origin).await;
@@ -629,13 +629,13 @@ where
         self.shared.source.list(after, limit)
     }
 
-    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         self.shared.source.count(origin)
     }
 
     fn remove_unused(
         &self,
-        origin: Origin,
+        origin: ClientOrigin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {

@@ -38,7 +38,7 @@ impl<A: RegistrySource, B: RegistrySource> RegistrySource for Or<A, B> {
 }
 
 pin_project! {
-    /// The look-up of [`Or`].
+    /// The lookup of [`Or`].
     pub struct OrFuture<A: RegistrySource, B: RegistrySource> {
         #[pin]
         state: State<A::Future, B, B::Future>,

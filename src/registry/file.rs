@@ -17,8 +17,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
-use super::{BoxError, MemoryRegistry, RegistryError, RegistrySource};
+use super::{MemoryRegistry, RegistryError, RegistrySource};
 use crate::client::{Client, MetadataError};
+use tower::BoxError;
 
 /// Editors write in several steps: a file is read when nothing happened to it for so long…
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -54,7 +55,7 @@ const POLL: Duration = Duration::from_secs(30);
 /// ```
 ///
 /// A new version of the file is taken on [`reload`](Self::reload), or by itself with [`watch`](Self::watch): all
-/// of it at once, while look-ups go on, or nothing when anything in it is wrong.
+/// of it at once, while lookups go on, or nothing when anything in it is wrong.
 ///
 /// ```
 /// use tower_oauth_client_validation::{FileRegistry, RegistrySource};

@@ -15,8 +15,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{BoxError, RegistryError, RegistrySource};
+use super::{RegistryError, RegistrySource};
 use crate::client::{Client, is_client_id, is_operator_member, tokens};
+use tower::BoxError;
 
 /// All but the unreserved characters of RFC 3986 §2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -136,7 +137,7 @@ fn drop_privileges(members: &mut Map<String, Value>) {
 
 /// Builds an [`HttpRegistry`].
 ///
-/// Defaults: 5 s for a look-up, 2 s of them to connect, 64 KiB of body.
+/// Defaults: 5 s for a lookup, 2 s of them to connect, 64 KiB of body.
 #[must_use]
 pub struct HttpRegistryBuilder {
     base: String,
@@ -151,7 +152,7 @@ pub struct HttpRegistryBuilder {
 }
 
 impl HttpRegistryBuilder {
-    /// The value of the `Authorization` header, asked for before each look-up. A failure of it fails the look-up.
+    /// The value of the `Authorization` header, asked for before each lookup. A failure of it fails the lookup.
     pub fn authorization<F>(mut self, authorization: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<HeaderValue, RegistryError>> + Send + 'static,
@@ -184,7 +185,7 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// How long a look-up may take, from asking for the [authorization](Self::authorization) to the last byte
+    /// How long a lookup may take, from asking for the [authorization](Self::authorization) to the last byte
     /// (default: 5 s).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::env::DEFAULT_REDIRECT_URIS;
-use super::store::{Origin, Record, RegistryStore, StoreError};
+use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
 use super::{RegistryError, RegistrySource};
 use crate::client::{
     Client, ClientError, ClientScopes, ClientStatus, LoopbackPorts, RedirectUriMismatch, is_scope_value, tokens,
@@ -22,8 +22,8 @@ use crate::client::{
 
 /// Clients in memory. Cheap to clone; clones share the clients.
 ///
-/// Look-ups take no lock and allocate nothing. Clients can be added, replaced and revoked at run time, and the
-/// whole set can be [replaced](MemoryRegistry::replace_all) at once while look-ups go on.
+/// Lookups take no lock and allocate nothing. Clients can be added, replaced and revoked at run time, and the
+/// whole set can be [replaced](MemoryRegistry::replace_all) at once while lookups go on.
 ///
 /// ```
 /// use tower_oauth_client_validation::{Client, MemoryRegistry};
@@ -44,12 +44,12 @@ use crate::client::{
 /// [`boxed_store`](RegistryStore::boxed_store):
 ///
 /// ```
-/// use tower_oauth_client_validation::{Client, MemoryRegistry, Origin, RegistryStore};
+/// use tower_oauth_client_validation::{Client, MemoryRegistry, ClientOrigin, RegistryStore};
 ///
 /// # futures::executor::block_on(async {
 /// let registry = MemoryRegistry::new();
 /// registry.insert(Client::builder("configured").build()?)?;
-/// RegistryStore::insert(&registry, Client::builder("registered").build()?, Origin::Registered).await?;
+/// RegistryStore::insert(&registry, Client::builder("registered").build()?, ClientOrigin::Registered).await?;
 ///
 /// let store = registry.clone().boxed_store();
 /// assert_eq!(store.list(None, 10).await?.len(), registry.len());
@@ -102,7 +102,7 @@ impl MemoryRegistry {
 
     /// Where the client of this id came from.
     #[must_use]
-    pub fn origin(&self, client_id: &str) -> Option<Origin> {
+    pub fn origin(&self, client_id: &str) -> Option<ClientOrigin> {
         self.shared.clients.load().pin().get(client_id).map(|held| held.origin)
     }
 
@@ -133,7 +133,7 @@ impl MemoryRegistry {
     ///
     /// When there is one with this id.
     pub fn insert(&self, client: Client) -> Result<Arc<Client>, RegisterError> {
-        self.write().insert(client, Origin::Configured)
+        self.write().insert(client, ClientOrigin::Configured)
     }
 
     /// Puts a client in the place of the one with its id, whatever that became meanwhile, and returns the old one;
@@ -166,7 +166,7 @@ impl MemoryRegistry {
         guard.remove(client_id).map(|held| Arc::clone(&held.client))
     }
 
-    /// Puts these clients, as configured ones, in the place of all there are, at once: a look-up sees the old
+    /// Puts these clients, as configured ones, in the place of all there are, at once: a lookup sees the old
     /// set or the new one. Of two with the same id the later one stays.
     pub fn replace_all(&self, clients: impl IntoIterator<Item = Client>) {
         let clients = clients.into_iter();
@@ -175,7 +175,7 @@ impl MemoryRegistry {
         let fresh = Clients::with_capacity(clients.size_hint().0);
         let guard = fresh.pin();
         for client in clients {
-            let held = Held::new(lists.enter(client), Origin::Configured, now);
+            let held = Held::new(lists.enter(client), ClientOrigin::Configured, now);
             guard.insert(held.id(), held);
         }
         drop(guard);
@@ -193,7 +193,7 @@ impl MemoryRegistry {
         if !self.dynamic_registration {
             return Err(RegisterError::RegistrationDisabled);
         }
-        self.write().insert(client, Origin::Registered)
+        self.write().insert(client, ClientOrigin::Registered)
     }
 
     /// Takes a client that an upstream identity provider registered, so that its requests can be judged here.
@@ -225,10 +225,10 @@ impl MemoryRegistry {
         let client = builder.build().map_err(RegisterError::Client)?;
         let mut writer = self.write();
         let Some(old) = self.get(client_id) else {
-            return writer.insert(client, Origin::Upstream);
+            return writer.insert(client, ClientOrigin::Upstream);
         };
         let is_live = old.status() == ClientStatus::Active && !old.is_expired_at(SystemTime::now());
-        if !is_live || self.origin(client_id) != Some(Origin::Upstream) {
+        if !is_live || self.origin(client_id) != Some(ClientOrigin::Upstream) {
             return Err(RegisterError::AlreadyExists);
         }
         // What the operator decided stays; but trust was in these redirect URIs.
@@ -285,7 +285,7 @@ impl RegistrySource for MemoryRegistry {
 
 /// Nothing here waits: each future is ready.
 impl RegistryStore for MemoryRegistry {
-    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         let inserted = self.write().insert(client, origin).map_err(|_| StoreError::AlreadyExists);
         ready(inserted).boxed()
     }
@@ -351,7 +351,7 @@ impl RegistryStore for MemoryRegistry {
         ready(Ok(page.into_iter().map(Held::record).collect())).boxed()
     }
 
-    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         // As a writer: a count while one comes and another goes may miss both, and the cap depends on it.
         let writer = self.write();
         let is_counted = |held: &&Held| held.origin == origin && held.client.status() != ClientStatus::Revoked;
@@ -362,7 +362,7 @@ impl RegistryStore for MemoryRegistry {
 
     fn remove_unused(
         &self,
-        origin: Origin,
+        origin: ClientOrigin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
@@ -404,7 +404,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn insert(&mut self, client: Client, origin: Origin) -> Result<Arc<Client>, RegisterError> {
+    fn insert(&mut self, client: Client, origin: ClientOrigin) -> Result<Arc<Client>, RegisterError> {
         let client = self.lists.enter(client);
         let held = Held::new(Arc::clone(&client), origin, seconds(SystemTime::now()));
         match self.clients.pin().try_insert(held.id(), held) {
@@ -469,7 +469,7 @@ impl ScopeLists {
 /// A client and what is known about it. Times are seconds since the epoch, which 32 bits hold until 2106.
 struct Held {
     client: Arc<Client>,
-    origin: Origin,
+    origin: ClientOrigin,
     created_at: u32,
     updated_at: u32,
     /// 0: never.
@@ -477,7 +477,7 @@ struct Held {
 }
 
 impl Held {
-    fn new(client: Arc<Client>, origin: Origin, now: u32) -> Self {
+    fn new(client: Arc<Client>, origin: ClientOrigin, now: u32) -> Self {
         Self { client, origin, created_at: now, updated_at: now, last_used_at: AtomicU32::new(0) }
     }
 

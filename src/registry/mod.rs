@@ -26,7 +26,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-pub use self::boxed::{BoxRegistry, BoxStore, Boxed};
+use self::boxed::Boxed;
+pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use self::cached::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
@@ -55,18 +56,18 @@ pub use self::sql::{Backend, SqlOptions, SqlRegistry};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteRegistry;
-pub use self::store::{Change, Origin, Record, RegistryStore, StoreError};
+pub use self::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
 use crate::client::Client;
 
 /// Finds clients by their id.
 ///
 /// The simplest source is a closure, see [`registry_fn`]; sources of this crate combine by
 /// [`or`](RegistrySource::or); and with [`ServiceRegistry`] every `tower` middleware (timeout, retry,
-/// concurrency limit, load shed, buffer) works on look-ups.
+/// concurrency limit, load shed, buffer) works on lookups.
 ///
 /// # Implementing it
 ///
-/// `find_client` starts the look-up; the future holds what it needs, not a borrow. A source that knows at once
+/// `find_client` starts the lookup; the future holds what it needs, not a borrow. A source that knows at once
 /// returns [`std::future::Ready`] and costs no allocation:
 ///
 /// ```
@@ -98,7 +99,7 @@ use crate::client::Client;
     note = "wrap a closure in `registry_fn(|client_id: String| async move {{ … }})`, a `tower::Service` in `ServiceRegistry::new(…)`, or see the documentation of `RegistrySource` for an implementation by hand"
 )]
 pub trait RegistrySource {
-    /// The look-up.
+    /// The lookup.
     type Future: Future<Output = Result<Option<Arc<Client>>, RegistryError>>;
 
     /// Looks the client of this id up.
@@ -106,7 +107,7 @@ pub trait RegistrySource {
 
     /// Asks `other` for clients that this source does not know.
     ///
-    /// The first that knows the client wins. When this source fails, the look-up fails: a client of this
+    /// The first that knows the client wins. When this source fails, the lookup fails: a client of this
     /// source must never turn into one of the other.
     ///
     /// ```
@@ -151,7 +152,7 @@ pub trait RegistrySource {
         Arc::new(Boxed::new(self))
     }
 
-    /// This source as a `tower::Service`, to put middleware around look-ups. [`ServiceRegistry`] goes back.
+    /// This source as a `tower::Service`, to put middleware around lookups. [`ServiceRegistry`] goes back.
     fn into_service(self) -> RegistryService<Self>
     where
         Self: Sized,
@@ -168,12 +169,9 @@ impl<S: RegistrySource + ?Sized> RegistrySource for Arc<S> {
     }
 }
 
-/// Any error, boxed.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// A source could not tell whether a client exists.
 ///
-/// Keeps its cause as [`source`](std::error::Error::source). Cheap to clone, since one failed look-up may
+/// Keeps its cause as [`source`](std::error::Error::source). Cheap to clone, since one failed lookup may
 /// answer many requests.
 #[derive(Clone, Debug)]
 pub struct RegistryError {

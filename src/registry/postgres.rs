@@ -63,7 +63,7 @@ impl SqlRegistry<Postgres> {
         Ok(registry)
     }
 
-    /// Like [`connect_with`](Self::connect_with), for a node that must start while the server is away: look-ups
+    /// Like [`connect_with`](Self::connect_with), for a node that must start while the server is away: lookups
     /// fail until it is there. Must be called within a Tokio runtime.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Listening {
     }
 
     async fn listen(&self) -> Result<PgListener, sqlx::Error> {
-        // Not from the registry's own: it would take one away from look-ups, and end with the others.
+        // Not from the registry's own: it would take one away from lookups, and end with the others.
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(BACK_OFF.1)

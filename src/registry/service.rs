@@ -9,12 +9,13 @@ use pin_project_lite::pin_project;
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
 
-use super::{BoxError, RegistryError, RegistrySource};
+use super::{RegistryError, RegistrySource};
 use crate::client::Client;
+use tower::BoxError;
 
 /// A source made of a `tower::Service<String>`.
 ///
-/// Look-ups then take `tower`'s own middleware. The service is cloned for each look-up, as routers do; put a
+/// Lookups then take `tower`'s own middleware. The service is cloned for each lookup, as routers do; put a
 /// `Buffer` around one that cannot be cloned.
 ///
 /// A [`RegistryError`] of the service stays what it is. Any other error, such as `Elapsed` of a `Timeout` or
@@ -60,7 +61,7 @@ where
 }
 
 pin_project! {
-    /// The look-up of [`ServiceRegistry`].
+    /// The lookup of [`ServiceRegistry`].
     #[derive(Debug)]
     pub struct ServiceFuture<S: Service<String>> {
         #[pin]

@@ -15,7 +15,7 @@ use super::sql::{self, Backend, SqlOptions, SqlRegistry};
 /// acknowledged is on the disk. See [`SqlRegistry`] for what it does when it fails.
 ///
 /// ```
-/// use tower_oauth_client_validation::{Client, Origin, RegistrySource, RegistryStore, SqliteRegistry};
+/// use tower_oauth_client_validation::{Client, ClientOrigin, RegistrySource, RegistryStore, SqliteRegistry};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,7 @@ use super::sql::{self, Backend, SqlOptions, SqlRegistry};
 /// // Such as `sqlite://clients.sqlite`: made when it is missing.
 /// let registry = SqliteRegistry::connect(&url).await?;
 /// registry.migrate().await?;
-/// registry.insert(Client::builder("photo-app").build()?, Origin::Configured).await?;
+/// registry.insert(Client::builder("photo-app").build()?, ClientOrigin::Configured).await?;
 /// assert!(registry.find_client("photo-app").await?.is_some());
 /// # Ok(())
 /// # }

@@ -16,13 +16,13 @@ use crate::client::Client;
 ///
 /// ```
 /// use futures::executor::block_on;
-/// use tower_oauth_client_validation::{Client, MemoryRegistry, Origin, RegistryStore, StoreError};
+/// use tower_oauth_client_validation::{Client, MemoryRegistry, ClientOrigin, RegistryStore, StoreError};
 ///
 /// # block_on(async {
 /// let store = MemoryRegistry::new();
 /// let store: &dyn RegistryStore<Future = _> = &store;
-/// store.insert(Client::builder("app").build()?, Origin::Configured).await?;
-/// let again = store.insert(Client::builder("app").build()?, Origin::Registered).await;
+/// store.insert(Client::builder("app").build()?, ClientOrigin::Configured).await?;
+/// let again = store.insert(Client::builder("app").build()?, ClientOrigin::Registered).await;
 /// assert!(matches!(again, Err(StoreError::AlreadyExists)));
 /// store.revoke("app").await?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -32,10 +32,10 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     /// Adds a client.
     ///
     /// Fails with [`StoreError::AlreadyExists`] when the id is taken, be it by a revoked client.
-    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>>;
+    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>>;
 
     /// Puts a client in the place of the one with its id, whatever that became meanwhile: for clients that are
-    /// configured somewhere else. Origin, creation and last use stay.
+    /// configured somewhere else. ClientOrigin, creation and last use stay.
     ///
     /// Fails with [`StoreError::Missing`] when there is none, or it is revoked.
     fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>>;
@@ -48,7 +48,7 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     ///
     /// ```
     /// use futures::executor::block_on;
-    /// use tower_oauth_client_validation::{BoxStore, Client, MemoryRegistry, Origin, RegistryStore, StoreError};
+    /// use tower_oauth_client_validation::{BoxStore, Client, MemoryRegistry, ClientOrigin, RegistryStore, StoreError};
     ///
     /// async fn disable(store: &BoxStore, id: &str) -> Result<(), StoreError> {
     ///     loop {
@@ -63,7 +63,7 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     ///
     /// # block_on(async {
     /// let store = MemoryRegistry::new().boxed_store();
-    /// let first = store.insert(Client::builder("app").build()?, Origin::Registered).await?;
+    /// let first = store.insert(Client::builder("app").build()?, ClientOrigin::Registered).await?;
     /// disable(&store, "app").await?;
     /// let late = first.to_builder().name("App").build()?;
     /// assert!(matches!(store.replace_unchanged(&first, late).await, Err(StoreError::Changed)));
@@ -106,7 +106,7 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>>;
 
     /// How many clients of this origin there are that are not revoked.
-    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>>;
+    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>>;
 
     /// Removes clients of this origin that were added before `created_before`, were never used and are neither
     /// disabled nor revoked: the oldest first, `most` at the most. Answers their ids.
@@ -114,7 +114,7 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     /// A SQL store does it in one statement, so ask for a number that it gets done in its time, and again.
     fn remove_unused(
         &self,
-        origin: Origin,
+        origin: ClientOrigin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>>;
@@ -138,7 +138,7 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
 }
 
 impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
-    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         (**self).insert(client, origin)
     }
 
@@ -178,13 +178,13 @@ impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
         (**self).list(after, limit)
     }
 
-    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         (**self).count(origin)
     }
 
     fn remove_unused(
         &self,
-        origin: Origin,
+        origin: ClientOrigin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
@@ -199,7 +199,7 @@ pub struct Record {
     /// The client.
     pub client: Arc<Client>,
     /// Where it came from.
-    pub origin: Origin,
+    pub origin: ClientOrigin,
     /// When it was added, in whole seconds.
     pub created_at: SystemTime,
     /// When it was last replaced or revoked, in whole seconds.
@@ -211,7 +211,7 @@ pub struct Record {
 /// Where a client of a store came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Origin {
+pub enum ClientOrigin {
     /// From configuration.
     Configured,
     /// It registered itself.

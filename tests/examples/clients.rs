@@ -208,7 +208,7 @@ async fn a_refusal_is_explained() {
 }
 
 #[tokio::test]
-async fn the_nearest_redirect_uri_is_named() {
+async fn the_closest_redirect_uri_is_named() {
     let (_folder, path) = file();
     let check = ["check", "--client", "app", "--redirect-uri", "https://staging.app.example/callback/"];
     let told = clients(&path, &[&check[..], &["--json"]].concat()).await.json();

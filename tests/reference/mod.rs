@@ -17,7 +17,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) query: &'a [u8],
     pub(crate) headers: &'a [(String, Vec<u8>)],
     pub(crate) body: &'a [u8],
-    pub(crate) body_limit: usize,
+    pub(crate) max_body_bytes: usize,
 }
 
 /// What the registry has under an id.
@@ -71,7 +71,7 @@ fn outcome<'a>(
             if !is_form(asked) {
                 return Err(Refused::Direct(400, INVALID_REQUEST));
             }
-            if asked.body.len() > asked.body_limit {
+            if asked.body.len() > asked.max_body_bytes {
                 return Err(Refused::Direct(413, INVALID_REQUEST));
             }
             bytes.push(b'&');

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tower_oauth_client_validation::{
-    BoxStore, Client, Origin, PostgresRegistry, RegistryStore, SqliteRegistry, StoreError,
+    BoxStore, Client, ClientOrigin, PostgresRegistry, RegistryStore, SqliteRegistry, StoreError,
 };
 
 use crate::load::Connection;
@@ -63,7 +63,7 @@ impl Source {
             Place::Sqlite(store) | Place::Postgres(store, _) => {
                 for slot in slots {
                     let client = client(&slot.current().expect("all are there at first"));
-                    store.insert(client, Origin::Configured).await.unwrap();
+                    store.insert(client, ClientOrigin::Configured).await.unwrap();
                 }
             }
             Place::File(path) => std::fs::write(path, text(slots.iter().map(Slot::current), 0)).unwrap(),
@@ -169,7 +169,7 @@ async fn write(
 async fn apply(store: &BoxStore, id: &str, old: &Document, new: &Document) -> Result<(), StoreError> {
     match (old, new) {
         (None, None) => Ok(()),
-        (None, Some(new)) => match store.insert(client(new), Origin::Configured).await {
+        (None, Some(new)) => match store.insert(client(new), ClientOrigin::Configured).await {
             Err(StoreError::AlreadyExists) => Ok(()),
             inserted => inserted.map(drop),
         },

@@ -153,7 +153,7 @@ impl Exchange {
             query: self.query.as_bytes(),
             headers: &headers,
             body: self.body.as_bytes(),
-            body_limit: 64 * 1024,
+            max_body_bytes: 64 * 1024,
         };
         let right = stage.expected(&asked, self.from, self.to, own);
         if right.iter().any(|expected| fits(expected, answer, self.method)) {

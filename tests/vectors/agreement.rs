@@ -20,7 +20,7 @@ use super::request;
 use super::setup::{Clients, LayerOptions, SHARED, try_policy};
 use crate::reference::{self, Asked, Found};
 
-type LookUp = Result<Option<Arc<Client>>, RegistryError>;
+type Lookup = Result<Option<Arc<Client>>, RegistryError>;
 
 /// A vector that expects whatever the reference says.
 #[derive(Clone, Debug, Serialize)]
@@ -79,13 +79,13 @@ impl Trial {
                 None => SHARED.get(client_id).map_or(Found::Nothing, |(client, _)| Found::Client(client)),
             },
         };
-        let limits = [self.layer.body_limit.unwrap_or(64 * 1024), self.layer.outer_limit.unwrap_or(usize::MAX)];
+        let limits = [self.layer.max_body_bytes.unwrap_or(64 * 1024), self.layer.outer_limit.unwrap_or(usize::MAX)];
         let asked = Asked {
             method: self.request.method_name(),
             query: &self.request.query(),
             headers: &self.request.headers(),
             body: &self.request.body(),
-            body_limit: limits.into_iter().min().unwrap_or_default(),
+            max_body_bytes: limits.into_iter().min().unwrap_or_default(),
         };
         let decision = reference::decide(&self.policy, find, &asked);
         let name = decision.as_object().and_then(|decision| decision.keys().next()).map(String::as_str);
@@ -99,14 +99,14 @@ impl Trial {
         }
     }
 
-    fn layer(&self) -> Option<ClientValidationLayer<impl RegistrySource<Future = Ready<LookUp>> + use<>>> {
+    fn layer(&self) -> Option<ClientValidationLayer<impl RegistrySource<Future = Ready<Lookup>> + use<>>> {
         let clients = Clients::try_of(self.client.as_ref()).ok()?;
         let registry =
             registry_fn(move |client_id: String| ready(clients.find(&client_id).map(|found| found.map(Arc::new))));
         let layer =
             ClientValidationLayer::new(registry).policy(try_policy(&self.policy)?).report_only(self.layer.report_only);
-        Some(match self.layer.body_limit {
-            Some(bytes) => layer.body_limit(bytes),
+        Some(match self.layer.max_body_bytes {
+            Some(bytes) => layer.max_body_bytes(bytes),
             None => layer,
         })
     }

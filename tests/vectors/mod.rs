@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Nearest, Parameter, ParameterFault, Reason, RedirectUri, RedirectUriMismatch, Rejection,
+    AuthorizationRequest, ClosestMatch, Parameter, ParameterFault, Reason, RedirectUri, RedirectUriMismatch, Rejection,
     Validator,
 };
 
@@ -55,7 +55,7 @@ struct Vector {
     no_transport: Option<String>,
 }
 
-/// What is left when the server does its part: method, body and look-up come before the validator.
+/// What is left when the server does its part: method, body and lookup come before the validator.
 const HTTP_ONLY_REASONS: [&str; 6] =
     ["method", "content_type", "body_too_large", "body_unreadable", "registry_unavailable", "registry_fault"];
 
@@ -268,7 +268,7 @@ fn reasons() -> Vec<&'static str> {
         Reason::ClientExpired,
         Reason::RedirectUriMissing,
         Reason::RedirectUri(RedirectUriMismatch::Malformed(malformed)),
-        Reason::RedirectUri(RedirectUriMismatch::NotRegistered(Nearest::default())),
+        Reason::RedirectUri(RedirectUriMismatch::NotRegistered(ClosestMatch::default())),
         Reason::Parameter(Parameter::State, ParameterFault::Repeated),
         Reason::Parameter(Parameter::State, ParameterFault::Undecodable),
         Reason::Parameter(Parameter::State, ParameterFault::ControlCharacter),

@@ -338,7 +338,7 @@ fn trial(numbers: &[u32]) -> Trial {
     if dice.rarely(40) {
         headers.push(("Content-Encoding", dice.pick(&["gzip", "identity", "Identity", ""]).as_bytes()));
     }
-    let layer = LayerOptions { body_limit: dice.rarely(30).then(|| dice.below(60)), ..LayerOptions::default() };
+    let layer = LayerOptions { max_body_bytes: dice.rarely(30).then(|| dice.below(60)), ..LayerOptions::default() };
     let layer = LayerOptions { report_only: dice.rarely(30), ..layer };
     let query = (in_query > 0 || dice.rarely(2)).then_some(query);
     let request = Request::new(method, query.as_deref(), body.as_deref(), &headers);

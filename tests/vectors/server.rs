@@ -50,8 +50,8 @@ impl Server {
         });
         let mut layer =
             ClientValidationLayer::new(registry).policy(policy(&vector.policy)).report_only(vector.layer.report_only);
-        if let Some(bytes) = vector.layer.body_limit {
-            layer = layer.body_limit(bytes);
+        if let Some(bytes) = vector.layer.max_body_bytes {
+            layer = layer.max_body_bytes(bytes);
         }
         let outer_limit = vector.layer.outer_limit.unwrap_or(usize::MAX);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -14,7 +14,7 @@ use tower_oauth_client_validation::{
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LayerOptions {
-    pub(super) body_limit: Option<usize>,
+    pub(super) max_body_bytes: Option<usize>,
     /// A limit further out.
     pub(super) outer_limit: Option<usize>,
     pub(super) report_only: bool,
@@ -40,7 +40,7 @@ impl Clients {
         own.cloned().map(client).transpose().map(Self)
     }
 
-    /// The ids `registry-…` make the look-up go wrong.
+    /// The ids `registry-…` make the lookup go wrong.
     pub(super) fn find(&self, client_id: &str) -> Result<Option<Client>, RegistryError> {
         match client_id {
             "registry-down" => Err(RegistryError::transient("connection refused")),
@@ -59,7 +59,7 @@ fn client(mut metadata: Value) -> Result<Client, String> {
     let insecure = metadata.as_object_mut().and_then(|members| members.remove("insecure_redirect_uris"));
     let mut builder = Client::from_metadata(metadata).map_err(|error| error.to_string())?.to_builder();
     for uri in insecure.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
-        builder = builder.judged_redirect_uri(RedirectUri::insecure_http(uri).map_err(|error| error.to_string())?);
+        builder = builder.parsed_redirect_uri(RedirectUri::insecure_http(uri).map_err(|error| error.to_string())?);
     }
     builder.build().map_err(|error| error.to_string())
 }
@@ -120,7 +120,7 @@ fn set(policy: Policy, name: &str, value: &Value) -> Option<Policy> {
 
 /// A validator as users write them, with a description that is not fit to be sent.
 fn require(policy: Policy, parameter: Parameter, error: ErrorCode) -> Policy {
-    policy.validator(move |request: &ValidatedRequest| match request.parameter(parameter) {
+    policy.check(move |request: &ValidatedRequest| match request.parameter(parameter) {
         Some(_) => Ok(()),
         None => Err(AuthorizationError::new(error, "a \"parameter\"\r\nis missing: é")),
     })

@@ -2,7 +2,7 @@
 //!
 //! | crate | is measured with |
 //! |---|---|
-//! | entropy-auth | `validate_authorize_request` over parameters from `form_urlencoded`, clients in a `HashMap`; it leaves parsing, look-up and the answer to its user |
+//! | entropy-auth | `validate_authorize_request` over parameters from `form_urlencoded`, clients in a `HashMap`; it leaves parsing, lookup and the answer to its user |
 //! | raos | `validate_authorization_request` over a `HashMap` of the parameters, and its answer where it refuses |
 //! | oxide-auth | `AuthorizationFlow` with `ClientMap`, on its own simple request |
 //! | oxide-auth-axum | the same flow in an axum handler, as its examples have it |

@@ -5,12 +5,14 @@ mod json;
 mod redirect;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 
 pub(crate) use self::redirect::RedirectTarget;
 pub use self::redirect::{AuthorizationResponse, SerializeParametersError};
 use super::{DirectError, ErrorCode, Reason, Rejection};
+use crate::http::accept::prefers_html;
+use crate::http::answer::finish;
 
 /// How a response goes back to the client (OAuth 2.0 Multiple Response Type Encoding Practices, Form Post
 /// Response Mode).
@@ -99,7 +101,7 @@ fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Res
         }
         _ => {}
     }
-    if html::is_preferred(to.headers) {
+    if prefers_html(to.headers) {
         html::write_error_page(error, &mut response);
         if let Some(hook) = &answers.html {
             hook(error, &mut response);
@@ -124,25 +126,4 @@ fn status(error: &DirectError) -> StatusCode {
             _ => StatusCode::BAD_REQUEST,
         },
     }
-}
-
-/// What every answer carries (RFC 9700 §4.2.4, §4.16; RFC 6749 §5.1).
-const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (header::PRAGMA, HeaderValue::from_static("no-cache")),
-    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-];
-
-fn finish<B: From<Bytes>>(mut response: Response<Bytes>, method: &Method) -> Response<B> {
-    for (name, value) in SECURITY_HEADERS {
-        response.headers_mut().insert(name, value);
-    }
-    if method == Method::HEAD {
-        // The headers of the answer to a GET (RFC 9110 §9.3.2).
-        let length = response.body().len();
-        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-        *response.body_mut() = Bytes::new();
-    }
-    response.map(B::from)
 }

@@ -8,9 +8,10 @@ use http::{Method, Response, StatusCode};
 use serde::Serialize;
 use url::form_urlencoded;
 
+use super::ResponseMode;
 use super::html::{Escaped, page_policy, page_start};
-use super::{ResponseMode, finish};
 use crate::authorization::AuthorizationError;
+use crate::http::answer::finish;
 
 /// Where an answer goes, and what every answer there carries.
 #[derive(Clone, Copy)]

@@ -6,6 +6,6 @@ mod off;
 mod on;
 
 #[cfg(not(feature = "metrics"))]
-pub(super) use self::off::{LookUp, accepted, forwarded, rejected, time};
+pub(super) use self::off::{Lookup, accepted, forwarded, rejected, time};
 #[cfg(feature = "metrics")]
-pub(super) use self::on::{LookUp, accepted, forwarded, rejected, time};
+pub(super) use self::on::{Lookup, accepted, forwarded, rejected, time};

@@ -2,10 +2,10 @@
 
 use crate::authorization::Rejection;
 
-pub(in crate::layer) type LookUp<F> = F;
+pub(in crate::layer) type Lookup<F> = F;
 
-pub(in crate::layer) fn time<F>(look_up: F) -> LookUp<F> {
-    look_up
+pub(in crate::layer) fn time<F>(lookup: F) -> Lookup<F> {
+    lookup
 }
 
 pub(in crate::layer) fn accepted(_report_only: bool) {}

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::registry::RegistryError;
 
 const DECISIONS: &str = "oauth_client_validation_decisions_total";
-const LOOK_UPS: &str = "oauth_client_validation_lookup_duration_seconds";
+const LOOKUPS: &str = "oauth_client_validation_lookup_duration_seconds";
 
 /// Literals, so that telling of an accepted request allocates nothing.
 macro_rules! count {
@@ -43,20 +43,20 @@ pub(in crate::layer) fn rejected(rejection: &Rejection, report_only: bool) {
     counter!(DECISIONS, &labels).increment(1);
 }
 
-pub(in crate::layer) fn time<F>(look_up: F) -> LookUp<F> {
-    LookUp { look_up, began: Instant::now() }
+pub(in crate::layer) fn time<F>(lookup: F) -> Lookup<F> {
+    Lookup { lookup, began: Instant::now() }
 }
 
 pin_project! {
-    /// A look-up and when it began.
-    pub(in crate::layer) struct LookUp<F> {
+    /// A lookup and when it began.
+    pub(in crate::layer) struct Lookup<F> {
         #[pin]
-        look_up: F,
+        lookup: F,
         began: Instant,
     }
 }
 
-impl<F> Future for LookUp<F>
+impl<F> Future for Lookup<F>
 where
     F: Future<Output = Result<Option<Arc<Client>>, RegistryError>>,
 {
@@ -64,12 +64,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let found = ready!(this.look_up.poll(cx));
+        let found = ready!(this.lookup.poll(cx));
         match &found {
-            Ok(Some(_)) => histogram!(LOOK_UPS, "result" => "found"),
-            Ok(None) => histogram!(LOOK_UPS, "result" => "unknown"),
-            Err(error) if error.is_transient() => histogram!(LOOK_UPS, "result" => "unavailable"),
-            Err(_) => histogram!(LOOK_UPS, "result" => "fault"),
+            Ok(Some(_)) => histogram!(LOOKUPS, "result" => "found"),
+            Ok(None) => histogram!(LOOKUPS, "result" => "unknown"),
+            Err(error) if error.is_transient() => histogram!(LOOKUPS, "result" => "unavailable"),
+            Err(_) => histogram!(LOOKUPS, "result" => "fault"),
         }
         .record(this.began.elapsed());
         Poll::Ready(found)

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::client::{Client, GrantTypes, RedirectUri, ResponseType, ResponseTypes};
-use crate::registry::BoxError;
+use tower::BoxError;
 
 /// The client of this id in the answer to `?clientId=`, which is a list.
 pub(super) fn client(client_id: &str, answer: Value) -> Result<Option<Client>, BoxError> {
@@ -28,7 +28,7 @@ pub(super) fn client(client_id: &str, answer: Value) -> Result<Option<Client>, B
     }
     for uri in texts(members, "redirectUris")? {
         if let Some(uri) = redirect_uri(client_id, uri, text(members, "rootUrl")) {
-            builder = builder.judged_redirect_uri(uri);
+            builder = builder.parsed_redirect_uri(uri);
         }
     }
     let (response_types, grant_types) = flows(members);

@@ -27,7 +27,7 @@ impl AddressFilter {
     }
 }
 
-/// The connection goes to an address that this answers with: one look-up for judging and connecting, so that
+/// The connection goes to an address that this answers with: one lookup for judging and connecting, so that
 /// there is no second one with another answer.
 pub(super) struct FilteringResolver {
     pub(super) resolver: Arc<Resolver>,
@@ -37,18 +37,18 @@ pub(super) struct FilteringResolver {
 impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let Some(place) = flights::place() else {
-            return Box::pin(ready(Err(io::Error::other("a look-up outside of a fetch").into())));
+            return Box::pin(ready(Err(io::Error::other("a lookup outside of a fetch").into())));
         };
         let addresses = (self.resolver)(name.as_str().to_owned());
         // `getaddrinfo` goes on in its thread when nobody waits any more. So its end gives the place back: slow
         // name servers must not pile threads up.
-        let look_up = tokio::spawn(async move {
+        let lookup = tokio::spawn(async move {
             let _place = place;
             addresses.await
         });
         let filter = self.filter;
         Box::pin(async move {
-            let addresses = look_up.await??;
+            let addresses = lookup.await??;
             // One forbidden address is enough: no honest host has both kinds.
             if !addresses.iter().all(|address| filter.admits(*address)) {
                 return Err(ForbiddenAddress.into());

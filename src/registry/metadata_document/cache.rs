@@ -34,7 +34,7 @@ struct Cached {
     times: Times,
 }
 
-/// Look-ups take no lock and allocate nothing.
+/// Lookups take no lock and allocate nothing.
 pub(super) struct Cache {
     documents: papaya::HashMap<Box<str>, Cached>,
     bounds: CacheBounds,

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use super::Found;
 use crate::client::Client;
 
-/// A fetch that any number of look-ups wait for. It ends when none of them does any more.
+/// A fetch that any number of lookups wait for. It ends when none of them does any more.
 pub(super) type SharedFetch = Shared<BoxFuture<'static, Found>>;
 
 tokio::task_local! {
@@ -110,7 +110,7 @@ fn lock(air: &Mutex<Air>) -> MutexGuard<'_, Air> {
     air.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A place in the air, given back when the fetch ends or nobody waits for it any more, and its look-up has ended.
+/// A place in the air, given back when the fetch ends or nobody waits for it any more, and its lookup has ended.
 pub(super) struct Place {
     air: Arc<Mutex<Air>>,
     number: u64,

@@ -30,8 +30,9 @@ use self::client_id::{document_address, is_document_id};
 use self::document::DocumentPolicy;
 use self::flights::{Bounds, Flight, Flights};
 use self::rule::Rule;
-use super::{BoxError, RegistryError, RegistrySource};
+use super::{RegistryError, RegistrySource};
 use crate::client::{AllowedScopes, Client, Scope};
+use tower::BoxError;
 
 type Found = Result<Option<Arc<Client>>, RegistryError>;
 type Trust = dyn Fn(&Url) -> bool + Send + Sync;
@@ -98,7 +99,7 @@ struct Shared {
     filter: AddressFilter,
     hosts: Option<BTreeSet<String>>,
     trust: Option<Arc<Trust>>,
-    document_limit: usize,
+    max_document_bytes: usize,
     policy: DocumentPolicy,
     cache: Cache,
     flights: Flights,
@@ -114,7 +115,7 @@ impl MetadataDocumentRegistry {
             resolver: Arc::new(|host| system_addresses(host).boxed()),
             roots: Vec::new(),
             timeout: Duration::from_secs(10),
-            document_limit: 5 * 1024,
+            max_document_bytes: 5 * 1024,
             policy: DocumentPolicy::default(),
             cache: CacheBounds {
                 shortest: Duration::from_secs(60),
@@ -216,13 +217,13 @@ impl Shared {
         if !is_json(response.headers()) {
             return Err(Failure::Unusable(Rule::ContentType));
         }
-        if response.content_length().is_some_and(|length| length > self.document_limit as u64) {
+        if response.content_length().is_some_and(|length| length > self.max_document_bytes as u64) {
             return Err(Failure::Unusable(Rule::Size));
         }
         let lifetime = self.cache.lifetime(address.as_str(), status, response.headers());
         let mut document = Vec::new();
         while let Some(chunk) = response.chunk().await? {
-            if document.len() + chunk.len() > self.document_limit {
+            if document.len() + chunk.len() > self.max_document_bytes {
                 return Err(Failure::Unusable(Rule::Size));
             }
             document.extend_from_slice(&chunk);
@@ -285,7 +286,7 @@ async fn system_addresses(host: String) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
 }
 
-/// The look-up of [`MetadataDocumentRegistry`].
+/// The lookup of [`MetadataDocumentRegistry`].
 pub struct MetadataDocumentFuture {
     state: State,
 }
@@ -334,7 +335,7 @@ pub struct MetadataDocumentBuilder {
     resolver: Arc<Resolver>,
     roots: Vec<Certificate>,
     timeout: Duration,
-    document_limit: usize,
+    max_document_bytes: usize,
     policy: DocumentPolicy,
     cache: CacheBounds,
     flights: Bounds,
@@ -383,7 +384,7 @@ impl MetadataDocumentBuilder {
 
     /// Looks the addresses of a host up (default: the system does). What it answers is filtered.
     ///
-    /// A look-up runs to its end, also when nobody waits for it any more, and counts as a fetch for so long: what
+    /// A lookup runs to its end, also when nobody waits for it any more, and counts as a fetch for so long: what
     /// the system does in a thread cannot be called off.
     ///
     /// ```
@@ -391,7 +392,7 @@ impl MetadataDocumentBuilder {
     /// use tower_oauth_client_validation::MetadataDocumentRegistry;
     ///
     /// let documents = MetadataDocumentRegistry::builder()
-    ///     .resolver(|host: String| async move { Err(io::Error::other(format!("{host}: no look-ups here"))) });
+    ///     .resolver(|host: String| async move { Err(io::Error::other(format!("{host}: no lookups here"))) });
     /// ```
     pub fn resolver<F, Fut>(mut self, resolver: F) -> Self
     where
@@ -421,21 +422,21 @@ impl MetadataDocumentBuilder {
         self
     }
 
-    /// How long a fetch may take, from the look-up of the host to the last byte (default: 10 seconds).
+    /// How long a fetch may take, from the lookup of the host to the last byte (default: 10 seconds).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// How large a document may be (default: 5 KiB).
-    pub fn document_limit(mut self, bytes: usize) -> Self {
-        self.document_limit = bytes;
+    pub fn max_document_bytes(mut self, bytes: usize) -> Self {
+        self.max_document_bytes = bytes;
         self
     }
 
     /// How many fetches may be under way, in all and for one host (default: 32 and 4). Those beyond are refused at
     /// once with a transient error.
-    pub fn most_fetches(mut self, all: usize, per_host: usize) -> Self {
+    pub fn max_fetches(mut self, all: usize, per_host: usize) -> Self {
         self.flights = Bounds { all, per_host };
         self
     }
@@ -449,7 +450,7 @@ impl MetadataDocumentBuilder {
     }
 
     /// How many documents are kept (default: 1000). Those that end first make room.
-    pub fn cache_capacity(mut self, documents: usize) -> Self {
+    pub fn max_cached_documents(mut self, documents: usize) -> Self {
         self.cache.capacity = documents;
         self
     }
@@ -490,7 +491,7 @@ impl MetadataDocumentBuilder {
                 filter: self.filter,
                 hosts: self.hosts,
                 trust: self.trust,
-                document_limit: self.document_limit,
+                max_document_bytes: self.max_document_bytes,
                 policy: self.policy,
                 cache: Cache::new(self.cache),
                 flights: Flights::new(self.flights),
@@ -505,7 +506,7 @@ impl fmt::Debug for MetadataDocumentBuilder {
             .field("hosts", &self.hosts)
             .field("policy", &self.policy)
             .field("timeout", &self.timeout)
-            .field("document_limit", &self.document_limit)
+            .field("max_document_bytes", &self.max_document_bytes)
             .finish_non_exhaustive()
     }
 }

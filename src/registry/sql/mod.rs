@@ -13,9 +13,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::store::{Origin, Record, RegistryStore, StoreError};
-use super::{BoxError, RegistryError, RegistrySource};
+use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
+use super::{RegistryError, RegistrySource};
 use crate::client::{Client, ClientStatus, is_client_id};
+use tower::BoxError;
 
 /// Longer ids are not stored, and not looked for: an index of PostgreSQL takes no more than this surely.
 const MAX_ID: usize = 2048;
@@ -245,7 +246,7 @@ impl<B: Backend> RegistrySource for SqlRegistry<B> {
 }
 
 impl<B: Backend> RegistryStore for SqlRegistry<B> {
-    fn insert(&self, client: Client, origin: Origin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         async move {
             let mut arguments = columns(&client)?;
             arguments.push(Argument::Text(origin_name(origin).to_owned()));
@@ -318,7 +319,7 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
         .boxed()
     }
 
-    fn count(&self, origin: Origin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
         async move {
             let count =
                 self.run(Access::Read, B::count, COUNT, vec![Argument::Text(origin_name(origin).to_owned())]).await?;
@@ -329,7 +330,7 @@ impl<B: Backend> RegistryStore for SqlRegistry<B> {
 
     fn remove_unused(
         &self,
-        origin: Origin,
+        origin: ClientOrigin,
         created_before: SystemTime,
         most: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
@@ -615,14 +616,17 @@ fn can_be_stored(client_id: &str) -> bool {
     !client_id.is_empty() && client_id.len() <= MAX_ID && is_client_id(client_id)
 }
 
-const ORIGINS: [(Origin, &str); 3] =
-    [(Origin::Configured, "configured"), (Origin::Registered, "registered"), (Origin::Upstream, "upstream")];
+const ORIGINS: [(ClientOrigin, &str); 3] = [
+    (ClientOrigin::Configured, "configured"),
+    (ClientOrigin::Registered, "registered"),
+    (ClientOrigin::Upstream, "upstream"),
+];
 
-fn origin_name(origin: Origin) -> &'static str {
+fn origin_name(origin: ClientOrigin) -> &'static str {
     match origin {
-        Origin::Configured => "configured",
-        Origin::Registered => "registered",
-        Origin::Upstream => "upstream",
+        ClientOrigin::Configured => "configured",
+        ClientOrigin::Registered => "registered",
+        ClientOrigin::Upstream => "upstream",
     }
 }
 

@@ -10,9 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, LengthLimitError};
 use pin_project_lite::pin_project;
 
-use super::body::sealed::Sealed;
-use crate::authorization::Reason;
-use crate::registry::BoxError;
+use self::sealed::Sealed;
+use tower::BoxError;
 
 mod sealed {
     pub trait Sealed {}
@@ -123,7 +122,7 @@ pub struct ReadBody<B> {
 }
 
 impl<B> ReadBody<B> {
-    pub(super) fn data(&self) -> Bytes {
+    pub(crate) fn data(&self) -> Bytes {
         self.data.clone()
     }
 }
@@ -140,8 +139,17 @@ enum Rest<B> {
     Error(Option<BoxError>),
 }
 
+/// Why a body was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// It is over the limit, or over that of an outer layer.
+    TooLarge,
+    /// It broke off.
+    Unreadable,
+}
+
 /// Reads a body up to a limit.
-pub(super) struct Reading<B> {
+pub(crate) struct Reading<B> {
     /// Boxed, so that what is left of a body can be handed on; `None` once it is read.
     body: Option<Pin<Box<B>>>,
     chunks: Chunks,
@@ -153,12 +161,12 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(body: B, limit: usize) -> Self {
+    pub(crate) fn new(body: B, limit: usize) -> Self {
         Self { body: Some(Box::pin(body)), chunks: Chunks::default(), limit }
     }
 
     /// The whole body; or what there is of it, and why it is not whole.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReadBody<B>, (ReadBody<B>, Reason)>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReadBody<B>, (ReadBody<B>, BodyError)>> {
         loop {
             let Some(body) = &mut self.body else {
                 // Polled after it was ready, which the contract of futures leaves open.
@@ -174,7 +182,7 @@ where
                     self.chunks.push(data.copy_to_bytes(data.remaining()));
                     if self.chunks.len() > self.limit {
                         if let Some(rest) = self.body.take() {
-                            return Poll::Ready(Err((self.finish(Rest::More(rest)), Reason::BodyTooLarge)));
+                            return Poll::Ready(Err((self.finish(Rest::More(rest)), BodyError::TooLarge)));
                         }
                     }
                 }
@@ -189,9 +197,9 @@ where
         ReadBody { data: std::mem::take(&mut self.chunks).join(), rest }
     }
 
-    fn fail(&mut self, error: B::Error) -> (ReadBody<B>, Reason) {
+    fn fail(&mut self, error: B::Error) -> (ReadBody<B>, BodyError) {
         let error: BoxError = error.into();
-        let reason = if is_length_limit(&*error) { Reason::BodyTooLarge } else { Reason::BodyUnreadable };
+        let reason = if is_length_limit(&*error) { BodyError::TooLarge } else { BodyError::Unreadable };
         (self.finish(Rest::Error(Some(error))), reason)
     }
 }
@@ -225,12 +233,12 @@ impl Chunks {
 }
 
 /// Whether a limit further out stopped the body, as `tower_http::limit` and `axum::extract::DefaultBodyLimit` do.
-pub(super) fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
 }
 
 pin_project! {
-    /// The body that the inner service gets with [`wrap_bodies`](super::ClientValidationLayer::wrap_bodies):
+    /// The body that the inner service gets with [`wrap_bodies`](crate::ClientValidationLayer::wrap_bodies):
     /// the original one, or its bytes and trailers once more.
     pub struct RequestBody<B> {
         #[pin]
@@ -309,7 +317,7 @@ impl<B> fmt::Debug for RequestBody<B> {
 }
 
 pin_project! {
-    /// The body that the outer service gives with [`wrap_bodies`](super::ClientValidationLayer::wrap_bodies):
+    /// The body that the outer service gives with [`wrap_bodies`](crate::ClientValidationLayer::wrap_bodies):
     /// that of the inner service, or that of an answer of the layer.
     pub struct ResponseBody<B> {
         #[pin]

@@ -1,0 +1,5 @@
+//! The HTTP that all gates share: bodies in, answers out. It knows no clients.
+
+pub(crate) mod accept;
+pub(crate) mod answer;
+pub(crate) mod body;
