@@ -412,9 +412,9 @@ impl Surface {
             if !line.starts_with(' ') {
                 owner = owner_of(line).or(owner.filter(|_| line != "}"));
             } else if let (Some(owner), Some(line)) = (&owner, line.strip_prefix("    ")) {
-                let words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+                let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
                 let keywords = ["pub", "crate", "super", "async", "const", "fn", "type"];
-                let name = words.skip_while(|word| keywords.contains(word)).next();
+                let name = words.find(|word| !keywords.contains(word));
                 self.members.entry(String::clone(owner)).or_default().extend(name.map(str::to_owned));
             }
         }
