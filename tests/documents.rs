@@ -210,7 +210,7 @@ struct Cargo {
 
 impl Cargo {
     /// Commands of cargo, and those that CONTRIBUTING.md says how to install.
-    const COMMANDS: [&str; 20] = [
+    const COMMANDS: [&str; 21] = [
         "add",
         "bench",
         "build",
@@ -225,6 +225,7 @@ impl Cargo {
         "run",
         "test",
         "tree",
+        "update",
         "check-external-types",
         "deny",
         "fuzz",
