@@ -7,5 +7,5 @@ pub(super) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
 
 /// Members that a store keeps about a client and that are nobody else's business.
 pub(super) fn is_internal(name: &str) -> bool {
-    crate::client::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
+    crate::client::member::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
 }

@@ -8,9 +8,8 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use super::members::is_internal;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
-use crate::client::{
-    AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key, is_web_uri,
-};
+use crate::client::member::{holds_private_key, is_key_set, is_web_uri, strings};
+use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope};
 
 /// Members that the server answers with and a client never sets.
 pub(super) const ANSWER_MEMBERS: [&str; 4] =
@@ -65,15 +64,15 @@ impl Shape {
     pub(super) fn judge(self, value: &Value, policy: &RegistrationPolicy) -> Result<(), &'static str> {
         let fits = match self {
             Self::Text => value.is_string(),
-            Self::Texts => texts(value).is_some(),
+            Self::Texts => strings(value).is_some(),
             Self::Bool => value.is_boolean(),
             Self::Number => value.is_u64(),
             // Shown as links: no javascript and the like.
             Self::WebUri => is_web_uri(value, &["https", "http"]),
             Self::HttpsUri => is_web_uri(value, &["https"]),
-            Self::PublicKeys => value.get("keys").is_some_and(Value::is_array) && !holds_private_key(value),
+            Self::PublicKeys => is_key_set(value) && !holds_private_key(value),
             // Users are sent there too.
-            Self::RedirectUris => texts(value).is_some_and(|uris| uris.iter().all(|uri| leads_within(uri, policy))),
+            Self::RedirectUris => strings(value).is_some_and(|uris| uris.iter().all(|uri| leads_within(uri, policy))),
             Self::LoginUri => value.as_str().is_some_and(|uri| uri.starts_with("https:") && leads_within(uri, policy)),
         };
         if fits { Ok(()) } else { Err(self.expected()) }
@@ -226,7 +225,7 @@ fn redirect_uris(
     let wrong_type = || Refusal::redirect_uri("redirect_uris: must be an array of strings");
     let uris = match asked.get("redirect_uris") {
         None => Vec::new(),
-        Some(value) => texts(value).ok_or_else(wrong_type)?,
+        Some(value) => strings(value).ok_or_else(wrong_type)?,
     };
     let redirects = grants.contains(GrantTypes::AUTHORIZATION_CODE) || grants.contains(GrantTypes::IMPLICIT);
     if uris.is_empty() && redirects {
@@ -291,22 +290,12 @@ fn fits(uri: &RedirectUri, application_type: Option<ApplicationType>, grants: Gr
     }
 }
 
-/// The scheme in lower case, and the host where it is `http` or `https`.
+/// The scheme in lower case, and the host of an `http` or `https` URI.
 fn scheme_and_host(uri: &RedirectUri) -> (String, Option<&str>) {
-    let (scheme, after_scheme) = uri.as_str().split_once(':').unwrap_or_default();
-    let scheme = scheme.to_ascii_lowercase();
-    let host = matches!(&*scheme, "http" | "https").then(|| host(after_scheme));
+    let parts = uri.parts();
+    let scheme = parts.scheme.to_ascii_lowercase();
+    let host = matches!(&*scheme, "http" | "https").then_some(parts.host);
     (scheme, host)
-}
-
-/// The host of a judged `http` or `https` URI: there is no userinfo.
-fn host(after_scheme: &str) -> &str {
-    let rest = after_scheme.strip_prefix("//").unwrap_or(after_scheme);
-    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => host,
-        _ => authority,
-    }
 }
 
 fn scopes(
@@ -372,9 +361,5 @@ fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Optio
 
 fn member_texts<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Option<Vec<&'a str>>, Refusal> {
     let wrong_type = || Refusal::metadata(format!("{name}: must be an array of strings"));
-    members.get(name).map(|value| texts(value).ok_or_else(wrong_type)).transpose()
-}
-
-pub(super) fn texts(value: &Value) -> Option<Vec<&str>> {
-    value.as_array()?.iter().map(Value::as_str).collect()
+    members.get(name).map(|value| strings(value).ok_or_else(wrong_type)).transpose()
 }

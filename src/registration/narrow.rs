@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::metadata::{grant_scopes, is_reserved, plain_member, supported_grants, texts};
+use super::metadata::{grant_scopes, is_reserved, plain_member, supported_grants};
 use super::policy::RegistrationPolicy;
+use crate::client::member::strings;
 use crate::client::{AllowedScopes, GrantTypes, ResponseType, Scope, ScopeError, tokens};
 
 /// Cut to members that are understood here, or are among `extra`, and have the right type.
@@ -40,8 +41,8 @@ pub(super) fn within(
             stored.insert(name.into(), value.clone());
         }
     }
-    let listed = |name: &str| stored.get(name).map_or(Some(Vec::new()), texts);
-    let asked: HashSet<&str> = judged.get("redirect_uris").and_then(texts).into_iter().flatten().collect();
+    let listed = |name: &str| stored.get(name).map_or(Some(Vec::new()), strings);
+    let asked: HashSet<&str> = judged.get("redirect_uris").and_then(strings).into_iter().flatten().collect();
     let uris: Vec<&str> = listed("redirect_uris")?.into_iter().filter(|uri| asked.contains(uri)).collect();
     let grants = supported_grants(&listed("grant_types")?, policy);
     if (uris.is_empty() && !asked.is_empty()) || grants == GrantTypes::EMPTY {

@@ -25,7 +25,7 @@ use super::members::SHARED;
 use super::metadata::{ANSWER_MEMBERS, judge, uses_secret, with_software_statement};
 use super::policy::RegistrationPolicy;
 use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
-use crate::client::{Client, ClientError, ClientStatus, MetadataError};
+use crate::client::{Client, ClientError, ClientErrorKind};
 use crate::registry::{ClientOrigin, Record, RegistryError, RegistryStore, StoreError};
 use tower::BoxError;
 
@@ -368,10 +368,7 @@ impl Registration {
         if shared {
             members.insert(SHARED.into(), true.into());
         }
-        Client::from_metadata(members).map_err(|error| match error {
-            MetadataError::Client(error) => refused(error),
-            error => Refusal::metadata(error.to_string()),
-        })
+        Client::from_metadata(members).map_err(|error| refused(&error))
     }
 
     /// The id that every public client with this metadata gets.
@@ -382,10 +379,11 @@ impl Registration {
     }
 }
 
-pub(super) fn refused(error: ClientError) -> Refusal {
-    match error {
-        ClientError::RedirectUri { .. } => Refusal::redirect_uri(error.to_string()),
-        ClientError::Id | ClientError::Scope(_) | ClientError::DefaultScope => Refusal::metadata(error.to_string()),
+fn refused(error: &ClientError) -> Refusal {
+    let description = error.kind().to_string();
+    match error.kind() {
+        ClientErrorKind::RedirectUri { .. } => Refusal::redirect_uri(description),
+        _ => Refusal::metadata(description),
     }
 }
 
@@ -412,13 +410,11 @@ fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal>
         let description = "other clients share this registration, so it cannot be changed";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "access_denied", description));
     }
-    // What the operator decided about the client stays; but trust was in these redirect URIs.
-    let is_trusted = old.is_trusted() && old.redirect_uris() == new.redirect_uris();
-    new.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build().map_err(refused)
+    Ok(new.with_operator_decisions(old))
 }
 
 fn with_access_token(client: &Client, digest: &str) -> Result<Client, Refusal> {
-    client.to_builder().metadata(ACCESS_TOKEN, digest).build().map_err(refused)
+    client.to_builder().metadata(ACCESS_TOKEN, digest).build().map_err(|error| refused(&error))
 }
 
 fn is_shared(client: &Client) -> bool {
@@ -427,10 +423,7 @@ fn is_shared(client: &Client) -> bool {
 
 /// Whether the client registered itself and is not switched off.
 fn is_live(record: &Record) -> bool {
-    let client = &record.client;
-    record.origin == ClientOrigin::Registered
-        && client.status() == ClientStatus::Active
-        && !client.is_expired_at(SystemTime::now())
+    record.origin == ClientOrigin::Registered && record.client.is_active_at(SystemTime::now())
 }
 
 impl<S, B> Service<Request<B>> for RegistrationService<S>

@@ -26,13 +26,14 @@ use super::answer::{Answer, Refusal, client_answer, empty_answer, visible};
 use super::bounds::Bounds;
 use super::credential::{self, ACCESS_TOKEN, CLIENT_SECRET, digest, has_digest, is_digest_of};
 use super::members::UPSTREAM_URI;
-use super::metadata::{ANSWER_MEMBERS, is_reserved, judge, texts, uses_secret};
+use super::metadata::{ANSWER_MEMBERS, is_reserved, judge, uses_secret};
 use super::narrow::{understood, within};
 use super::policy::RegistrationPolicy;
 use super::request::{Endpoint, EndpointError, Target, bearer, read_members};
 use super::service::{ROUNDS, RegistrationFuture};
 use super::withdrawal::{Withdrawal, Withdrawals};
-use crate::client::{Client, ClientKind, ClientStatus, LoopbackPorts, Scope};
+use crate::client::member::strings;
+use crate::client::{Client, ClientKind, LoopbackPorts, Scope};
 use crate::registry::{ClientOrigin, Record, RegistryError, RegistryStore, StoreError};
 use tower::BoxError;
 
@@ -410,9 +411,10 @@ impl<S: RegistryStore + 'static> Shared<S> {
 
     /// What is answered of the only configured client that admits what is asked for.
     async fn configured(&self, judged: &Map<String, Value>) -> Result<Option<Map<String, Value>>, Refusal> {
-        let asked = judged.get("redirect_uris").and_then(texts).unwrap_or_default();
+        let asked = judged.get("redirect_uris").and_then(strings).unwrap_or_default();
         let admits = |client: &Client| {
-            is_active(client) && asked.iter().all(|uri| client.check_redirect_uri(uri, LoopbackPorts::Any).is_ok())
+            client.is_active_at(SystemTime::now())
+                && asked.iter().all(|uri| client.check_redirect_uri(uri, LoopbackPorts::Any).is_ok())
         };
         if asked.is_empty() {
             return Ok(None);
@@ -756,10 +758,7 @@ impl<S: RegistryStore + 'static> Managed<S> {
             let judged = judged.unwrap_or(&before);
             let Upstreams { client, mut members } =
                 shared.understand(judged, answered.clone(), Some(old), &endpoint)?;
-            // What the operator decided about the client stays; but trust was in these redirect URIs.
-            let is_trusted = old.is_trusted() && old.redirect_uris() == client.redirect_uris();
-            let client = client.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build();
-            match shared.store.replace_unchanged(old, client.map_err(super::service::refused)?).await {
+            match shared.store.replace_unchanged(old, client.with_operator_decisions(old)).await {
                 Err(StoreError::Changed) => continue,
                 replaced => replaced?,
             };
@@ -782,12 +781,8 @@ struct Upstreams {
     members: Map<String, Value>,
 }
 
-fn is_active(client: &Client) -> bool {
-    client.status() == ClientStatus::Active && !client.is_expired_at(SystemTime::now())
-}
-
 fn is_registered(record: &Record) -> bool {
-    record.origin == ClientOrigin::Upstream && is_active(&record.client)
+    record.origin == ClientOrigin::Upstream && record.client.is_active_at(SystemTime::now())
 }
 
 /// What a client is told about itself. `*` is no scope that it could ask for.
