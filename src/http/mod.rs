@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod body;
-pub(crate) mod content;
+
 #[cfg(feature = "registration")]
 pub(crate) mod endpoint;
+pub(crate) mod head;

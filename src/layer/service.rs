@@ -14,7 +14,7 @@ use super::future::{ResponseFuture, Waiting};
 use super::{Settings, Shared};
 use crate::authorization::Reason;
 use crate::http::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
-use crate::http::content::{announced_length, has_media_type};
+use crate::http::head::{content_length, is_form};
 use crate::registry::RegistrySource;
 use tower::BoxError;
 
@@ -117,9 +117,9 @@ where
     ReqBody: Body,
 {
     let size = body.size_hint();
-    if !has_media_type(&parts.headers, "application/x-www-form-urlencoded") {
+    if !is_form(&parts.headers) {
         Some(Reason::ContentType)
-    } else if announced_length(&parts.headers).max(size.lower()) > settings.max_body_bytes as u64 {
+    } else if content_length(&parts.headers).max(size.lower()) > settings.max_body_bytes as u64 {
         Some(Reason::BodyTooLarge)
     } else if settings.report_only && !M::RESUMES && size.exact().is_none() {
         // Reading it could leave nothing to pass on.
