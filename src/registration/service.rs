@@ -318,7 +318,7 @@ fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal>
     if is_shared(old) && public_metadata(new.to_metadata()) != public_metadata(old.to_metadata()) {
         return Err(access_denied("other clients share this registration, so it cannot be changed"));
     }
-    Ok(keep_decisions(old, new)?)
+    Ok(keep_decisions(old, &new)?)
 }
 
 fn with_access_token(client: &Client, digest: &str) -> Result<Client, Refusal> {

@@ -353,7 +353,7 @@ impl<S: RegistryStore + 'static> Proxy<S> {
                 upstream_uri: named.as_ref().map(|named| named.uri.to_string()),
             })?;
             let Translated { client, mut members } = translated;
-            match self.endpoint.store.replace_unchanged(old, keep_decisions(old, client)?).await {
+            match self.endpoint.store.replace_unchanged(old, keep_decisions(old, &client)?).await {
                 Err(StoreError::Changed) => continue,
                 replaced => replaced?,
             };
