@@ -33,8 +33,8 @@ pub use crate::authorization::{
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientKind, ClientStatus, ClosestMatch,
-    GrantTypes, LoopbackPorts, MetadataError, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientStatus,
+    ClosestMatch, GrantTypes, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
     ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 

@@ -17,7 +17,6 @@ use super::error::RegistrationConfigError;
 use super::members::{ACCESS_TOKEN, ANSWER_MEMBERS};
 use super::policy::RegistrationPolicy;
 use super::refusal::{INVALID_METADATA, invalid_metadata, invalid_token};
-use crate::client::{Client, ClientStatus};
 use crate::http::endpoint::{Answer, EndpointRequest, Handler, Refusal};
 use crate::registry::{ClientOrigin, Record, RegistryStore};
 
@@ -146,17 +145,13 @@ impl<S: RegistryStore> Endpoint<S> {
             true => self.store.record(id).await?.filter(|record| record.origin == self.origin),
             false => None,
         };
-        let record = record.filter(|record| is_active(&record.client));
+        let record = record.filter(|record| record.client.is_active_at(SystemTime::now()));
         let fits = match &record {
             Some(record) => has_digest(&record.client, ACCESS_TOKEN, token),
             None => is_digest_of(None, token),
         };
         record.filter(|_| fits).ok_or_else(invalid_token)
     }
-}
-
-pub(super) fn is_active(client: &Client) -> bool {
-    client.status() == ClientStatus::Active && !client.is_expired_at(SystemTime::now())
 }
 
 /// Where clients reach the endpoint from outside.

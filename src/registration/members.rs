@@ -22,7 +22,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
 
 /// Members that a store keeps and no answer shows.
 fn is_internal(name: &str) -> bool {
-    crate::client::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
+    crate::client::member::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
 }
 
 /// What a client may see of its stored metadata.

@@ -8,9 +8,8 @@ use serde_json::{Map, Value};
 use super::members::is_reserved;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
 use super::refusal::{invalid_metadata, invalid_redirect_uri};
-use crate::client::{
-    AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key, is_web_uri,
-};
+use crate::client::member::{holds_private_key, is_key_set, is_web_uri, strings};
+use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope};
 use crate::http::endpoint::Refusal;
 
 /// Members that are stored as they are if their type is right: those of RFC 7591 §2, and those of OpenID Connect that
@@ -58,19 +57,16 @@ impl Shape {
         let allowed = |uri: &str| parse_redirect_uri(uri).is_ok_and(|uri| check_allowed(&uri, policy).is_ok());
         let (fits, expected) = match self {
             Self::Text => (value.is_string(), "a string"),
-            Self::Texts => (texts(value).is_some(), "an array of strings"),
+            Self::Texts => (strings(value).is_some(), "an array of strings"),
             Self::Bool => (value.is_boolean(), "true or false"),
             Self::Number => (value.is_u64(), "a number that is not negative"),
             // Shown as links: no `javascript` and the like.
             Self::WebUri => (is_web_uri(value, &["https", "http"]), "an absolute https or http URI"),
             Self::HttpsUri => (is_web_uri(value, &["https"]), "an absolute https URI"),
-            Self::PublicKeys => {
-                let is_set = value.get("keys").is_some_and(Value::is_array);
-                (is_set && !holds_private_key(value), "a set of public keys")
-            }
+            Self::PublicKeys => (is_key_set(value) && !holds_private_key(value), "a set of public keys"),
             // Users are sent to these, too.
             Self::RedirectUris => {
-                let fits = texts(value).is_some_and(|uris| uris.into_iter().all(allowed));
+                let fits = strings(value).is_some_and(|uris| uris.into_iter().all(allowed));
                 (fits, "an array of redirect URIs that are allowed here")
             }
             Self::LoginUri => {
@@ -211,7 +207,7 @@ fn redirect_uris(
     let wrong_type = || invalid_redirect_uri("redirect_uris: must be an array of strings");
     let uris = match asked.get("redirect_uris") {
         None => Vec::new(),
-        Some(value) => texts(value).ok_or_else(wrong_type)?,
+        Some(value) => strings(value).ok_or_else(wrong_type)?,
     };
     let redirects = grants.contains(GrantTypes::AUTHORIZATION_CODE) || grants.contains(GrantTypes::IMPLICIT);
     if uris.is_empty() && redirects {
@@ -279,20 +275,10 @@ fn check_application_type(
 
 /// The scheme in lower case, and the host if it is `http` or `https`.
 fn scheme_and_host(uri: &RedirectUri) -> (String, Option<&str>) {
-    let (scheme, after_scheme) = uri.as_str().split_once(':').unwrap_or_default();
-    let scheme = scheme.to_ascii_lowercase();
-    let host = matches!(&*scheme, "http" | "https").then(|| host(after_scheme));
+    let parts = uri.parts();
+    let scheme = parts.scheme.to_ascii_lowercase();
+    let host = matches!(&*scheme, "http" | "https").then_some(parts.host);
     (scheme, host)
-}
-
-/// The host of a parsed `http` or `https` URI: there is no userinfo.
-fn host(after_scheme: &str) -> &str {
-    let rest = after_scheme.strip_prefix("//").unwrap_or(after_scheme);
-    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => host,
-        _ => authority,
-    }
 }
 
 fn scopes(
@@ -346,9 +332,5 @@ fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Optio
 
 fn member_texts<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Option<Vec<&'a str>>, Refusal> {
     let wrong_type = || invalid_metadata(format!("{name}: must be an array of strings"));
-    members.get(name).map(|value| texts(value).ok_or_else(wrong_type)).transpose()
-}
-
-pub(super) fn texts(value: &Value) -> Option<Vec<&str>> {
-    value.as_array()?.iter().map(Value::as_str).collect()
+    members.get(name).map(|value| strings(value).ok_or_else(wrong_type)).transpose()
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
 
-use crate::client::{ClientError, MetadataError};
+use crate::client::{ClientError, ClientErrorKind};
 use crate::http::endpoint::Refusal;
 use crate::registry::{RegistryError, StoreError};
 
@@ -55,18 +55,10 @@ impl From<StoreError> for Refusal {
 
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::RedirectUri { .. } => invalid_redirect_uri(error.to_string()),
-            ClientError::Id | ClientError::Scope(_) | ClientError::DefaultScope => invalid_metadata(error.to_string()),
-        }
-    }
-}
-
-impl From<MetadataError> for Refusal {
-    fn from(error: MetadataError) -> Self {
-        match error {
-            MetadataError::Client(error) => error.into(),
-            error => invalid_metadata(error.to_string()),
+        let description = error.kind().to_string();
+        match error.kind() {
+            ClientErrorKind::RedirectUri { .. } => invalid_redirect_uri(description),
+            _ => invalid_metadata(description),
         }
     }
 }

@@ -9,11 +9,10 @@ use serde_json::{Map, Value};
 
 use super::bounds::{AddError, seconds};
 use super::credential::{self, digest, verify_client_secret};
-use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, is_active, present};
+use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
 use super::error::RegistrationConfigError;
 use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata};
 use super::metadata::{judge, uses_secret, with_software_statement};
-use super::operator::keep_decisions;
 use super::policy::RegistrationPolicy;
 use super::refusal::{access_denied, invalid_metadata};
 use crate::client::Client;
@@ -219,7 +218,9 @@ impl<S: RegistryStore + 'static> Local<S> {
         let store = &self.endpoint.store;
         for _ in 0..MAX_ATTEMPTS {
             let reusable = |record: &Record| {
-                record.origin == ClientOrigin::Registered && is_active(&record.client) && is_shared(&record.client)
+                record.origin == ClientOrigin::Registered
+                    && record.client.is_active_at(SystemTime::now())
+                    && is_shared(&record.client)
             };
             let Some(record) = store.record(id).await?.filter(reusable) else {
                 return Ok(None);
@@ -318,7 +319,7 @@ fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal>
     if is_shared(old) && public_metadata(new.to_metadata()) != public_metadata(old.to_metadata()) {
         return Err(access_denied("other clients share this registration, so it cannot be changed"));
     }
-    Ok(keep_decisions(old, &new)?)
+    Ok(new.with_operator_decisions(old))
 }
 
 fn with_access_token(client: &Client, digest: &str) -> Result<Client, Refusal> {

@@ -1,12 +1,11 @@
 //! Configured clients that can answer a registration.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::lock::Mutex;
 use tokio::time::Instant;
 
-use super::super::endpoint::is_active;
 use crate::client::{Client, ClientKind, LoopbackPorts};
 use crate::http::endpoint::Refusal;
 use crate::registry::{ClientOrigin, RegistryStore};
@@ -32,7 +31,7 @@ impl ConfiguredClients {
     ) -> Result<Option<Arc<Client>>, Refusal> {
         let admits = |client: &Client| {
             let admits = |uri: &&str| client.check_redirect_uri(uri, LoopbackPorts::Any).is_ok();
-            is_active(client) && redirect_uris.iter().all(admits)
+            client.is_active_at(SystemTime::now()) && redirect_uris.iter().all(admits)
         };
         if redirect_uris.is_empty() {
             return Ok(None);

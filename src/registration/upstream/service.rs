@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::StatusCode;
 use serde_json::{Map, Value};
@@ -11,17 +12,17 @@ use tracing::Instrument;
 use url::Url;
 
 use super::super::bounds::AddError;
-use super::super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, is_active, present};
+use super::super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
 use super::super::error::RegistrationConfigError;
 use super::super::members::UPSTREAM_URI;
-use super::super::metadata::{judge, texts};
-use super::super::operator::keep_decisions;
+use super::super::metadata::judge;
 use super::super::policy::RegistrationPolicy;
 use super::super::refusal::access_denied;
 use super::client::{Management, Upstream, UpstreamClient, failed};
 use super::configured::ConfiguredClients;
 use super::translation::{Answered, Translated, description, request, translate, understood};
 use super::withdrawal::Withdrawals;
+use crate::client::member::strings;
 use crate::client::{Client, Scope};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
 use crate::registry::{ClientOrigin, Record, RegistryError, RegistryStore, StoreError};
@@ -234,7 +235,7 @@ impl<S: RegistryStore + 'static> Proxy<S> {
         let Some(configured) = &self.configured else {
             return Ok(None);
         };
-        let asked = judged.get("redirect_uris").and_then(texts).unwrap_or_default();
+        let asked = judged.get("redirect_uris").and_then(strings).unwrap_or_default();
         let Some(client) = configured.admitting(&asked, &self.endpoint.store).await? else {
             return Ok(None);
         };
@@ -353,7 +354,7 @@ impl<S: RegistryStore + 'static> Proxy<S> {
                 upstream_uri: named.as_ref().map(|named| named.uri.to_string()),
             })?;
             let Translated { client, mut members } = translated;
-            match self.endpoint.store.replace_unchanged(old, keep_decisions(old, &client)?).await {
+            match self.endpoint.store.replace_unchanged(old, client.with_operator_decisions(old)).await {
                 Err(StoreError::Changed) => continue,
                 replaced => replaced?,
             };
@@ -384,7 +385,9 @@ impl<S: RegistryStore + 'static> Proxy<S> {
     async fn remove(&self, id: &str) -> Result<(), Refusal> {
         let store = &self.endpoint.store;
         for _ in 0..MAX_ATTEMPTS {
-            let removable = |record: &Record| record.origin == ClientOrigin::Upstream && is_active(&record.client);
+            let removable = |record: &Record| {
+                record.origin == ClientOrigin::Upstream && record.client.is_active_at(SystemTime::now())
+            };
             let Some(record) = store.record(id).await?.filter(removable) else {
                 return Ok(());
             };

@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 
 use super::super::credential::{self, digest};
 use super::super::members::{ACCESS_TOKEN, CLIENT_SECRET, UPSTREAM_URI, is_reserved, public_metadata};
-use super::super::metadata::{grant_scopes, plain_member, supported_grants, texts, uses_secret};
+use super::super::metadata::{grant_scopes, plain_member, supported_grants, uses_secret};
 use super::super::policy::RegistrationPolicy;
+use crate::client::member::strings;
 use crate::client::{AllowedScopes, Client, GrantTypes, ResponseType, Scope, is_scope_value, tokens};
 
 const AUTH_METHOD: &str = "token_endpoint_auth_method";
@@ -125,8 +126,8 @@ fn within_policy(
             stored.insert(name.into(), value.clone());
         }
     }
-    let listed = |name: &str| stored.get(name).map_or(Some(Vec::new()), texts);
-    let asked: HashSet<&str> = judged.get("redirect_uris").and_then(texts).into_iter().flatten().collect();
+    let listed = |name: &str| stored.get(name).map_or(Some(Vec::new()), strings);
+    let asked: HashSet<&str> = judged.get("redirect_uris").and_then(strings).into_iter().flatten().collect();
     let uris: Vec<&str> = listed("redirect_uris")?.into_iter().filter(|uri| asked.contains(uri)).collect();
     let grants = supported_grants(&listed("grant_types")?, policy);
     if (uris.is_empty() && !asked.is_empty()) || grants == GrantTypes::EMPTY {
