@@ -74,13 +74,15 @@ pub use crate::registry::{
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
+pub use crate::http::endpoint::EndpointFuture;
+#[cfg(feature = "registration")]
+#[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
-    EndpointError, RegistrationFuture, RegistrationPolicy, RegistrationService, SoftwareStatementError,
-    verify_client_secret,
+    RegistrationConfigError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]
-pub use crate::registration::{Upstream, UpstreamError, UpstreamRegistration};
+pub use crate::registration::{Upstream, UpstreamRegistration};
 
 /// Compiles the README's example.
 #[cfg(all(doctest, feature = "axum"))]
