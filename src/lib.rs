@@ -21,7 +21,8 @@ pub use crate::layer::{
 
 // What is asked of requests.
 pub use crate::authorization::{
-    Pkce, Policy, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients,
+    Pkce, Policy, PolicyBuilder, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher,
+    UnknownClients,
 };
 
 // Requests, decisions and answers.

@@ -23,7 +23,7 @@ pub(crate) async fn check(
 ) -> Result<ExitCode, Failure> {
     let query = query(&check);
     let request = AuthorizationRequest::parse(query.as_bytes(), b"");
-    let validator = Validator::new(check.policy);
+    let validator = Validator::new(check.policy.build().map_err(|error| Failure::Broken(error.to_string()))?);
     let client = match validator.client_id(&request) {
         Ok(id) => registry.source().find_client(id).await?,
         Err(_) => None,
@@ -68,8 +68,8 @@ fn write_text(request: &AuthorizationRequest, explanation: &Explanation, out: &m
     let reason = rejection.reason();
     writeln!(out, "{RED}refused{RED:#}       {}, {told}", rejection.error())?;
     writeln!(out, "reason        {}: {reason}", reason.as_str())?;
-    writeln!(out, "rule          {}", reason.rule())?;
-    if let Some(detail) = reason.detail() {
+    writeln!(out, "rule          {}", rejection.rule())?;
+    if let Some(detail) = rejection.detail() {
         writeln!(out, "detail        {}", plain(&detail))?;
     }
     if let Some(nearest) = explanation.closest_redirect_uri() {
@@ -109,8 +109,8 @@ fn to_json(request: &AuthorizationRequest, explanation: &Explanation) -> Value {
         "error": rejection.error().as_str(),
         "error_description": rejection.description(),
         "reason": rejection.reason().as_str(),
-        "detail": rejection.reason().detail(),
-        "rule": rejection.reason().rule(),
+        "detail": rejection.detail(),
+        "rule": rejection.rule(),
         "nearest": nearest,
     })
 }

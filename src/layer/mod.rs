@@ -6,6 +6,7 @@ mod future;
 mod log;
 mod metrics;
 mod outcome;
+mod reason;
 mod server_metadata;
 mod service;
 

@@ -138,7 +138,7 @@ impl RegistrationPolicy {
     }
 
     /// The scopes that a client gets whose metadata names none (default: no scope list, which leaves it to
-    /// [`Policy::unlisted_scopes`](crate::Policy::unlisted_scopes)).
+    /// [`PolicyBuilder::unlisted_scopes`](crate::PolicyBuilder::unlisted_scopes)).
     pub fn default_scopes(mut self, scopes: Scope) -> Self {
         self.default_scopes = Some(scopes);
         self
