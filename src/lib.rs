@@ -27,9 +27,9 @@ pub use crate::authorization::{
 
 // Requests, decisions and answers.
 pub use crate::authorization::{
-    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, DirectError,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, RedirectError, Rejection, ResponseMode,
-    SerializeParametersError, ValidatedRequest, Validator,
+    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
+    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
+    ValidatedRequest, Validator,
 };
 
 // Clients.

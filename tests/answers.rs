@@ -7,8 +7,8 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
-    AuthorizationError, ClientValidationLayer, ErrorCode, MemoryRegistry, Policy, RedirectErrors, RegistryError,
-    RegistrySource, Rejection, ValidatedRequest, registry_fn,
+    AuthorizationError, ClientValidationLayer, Delivery, ErrorCode, MemoryRegistry, Policy, RedirectErrors,
+    RegistryError, RegistrySource, Rejection, ValidatedRequest, registry_fn,
 };
 
 use crate::fixture::{self, ACCEPTED, UNKNOWN, WRONG_SCOPE, layer, location, text};
@@ -192,14 +192,14 @@ fn a_check_of_the_users_is_told_in_its_own_words() {
         ask(layer().policy(policy.build().unwrap()), fixture::get(ACCEPTED))
     };
     let redirected = answer(RedirectErrors::Always);
-    let Some(Rejection::Redirect(error)) = redirected.extensions().get() else { panic!("{redirected:?}") };
-    assert_eq!(error.description(), "not at night");
+    let rejection: &Rejection = redirected.extensions().get().unwrap();
+    assert_eq!((rejection.delivery(), rejection.description()), (Delivery::Redirect, "not at night"));
     let told = "https://app.example/cb?error=login_required&error_description=not+at+night&state=xyz";
     assert_eq!(location(&redirected), told);
 
     let direct = answer(RedirectErrors::Never);
-    let Some(Rejection::Direct(error)) = direct.extensions().get() else { panic!("{direct:?}") };
-    assert_eq!(error.description(), "not at night");
+    let rejection: &Rejection = direct.extensions().get().unwrap();
+    assert_eq!((rejection.delivery(), rejection.description()), (Delivery::Direct, "not at night"));
     assert_eq!(body(direct), r#"{"error":"login_required","error_description":"not at night"}"#);
 }
 

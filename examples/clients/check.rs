@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Explanation, Parameter, RedirectUri, RegistrySource, Rejection, UriPart, Validator,
+    AuthorizationRequest, Explanation, Parameter, RedirectUri, RegistrySource, UriPart, Validator,
 };
 use url::form_urlencoded;
 
@@ -61,12 +61,12 @@ fn write_text(request: &AuthorizationRequest, explanation: &Explanation, out: &m
         }
         Err(rejection) => rejection,
     };
-    let told = match rejection {
-        Rejection::Direct(_) => "told to the user agent, nothing is sent to the redirect URI",
-        Rejection::Redirect(_) => "sent to the redirect URI",
+    let answer = match rejection.redirect_uri() {
+        None => "shown to the user agent, nothing is sent to the redirect URI",
+        Some(_) => "sent to the redirect URI",
     };
     let reason = rejection.reason();
-    writeln!(out, "{RED}refused{RED:#}       {}, {told}", rejection.error())?;
+    writeln!(out, "{RED}refused{RED:#}       {}, {answer}", rejection.error())?;
     writeln!(out, "reason        {}: {reason}", reason.as_str())?;
     writeln!(out, "rule          {}", rejection.rule())?;
     if let Some(detail) = rejection.detail() {
@@ -102,9 +102,9 @@ fn to_json(request: &AuthorizationRequest, explanation: &Explanation) -> Value {
         "decision": "refused",
         "client_id": client_id,
         "redirect_uri": request.get(Parameter::RedirectUri),
-        "answer": match rejection {
-            Rejection::Direct(_) => "user_agent",
-            Rejection::Redirect(_) => "redirect_uri",
+        "answer": match rejection.redirect_uri() {
+            None => "user_agent",
+            Some(_) => "redirect_uri",
         },
         "error": rejection.error().as_str(),
         "error_description": rejection.description(),

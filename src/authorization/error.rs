@@ -69,7 +69,7 @@ error_codes! {
     /// RFC 9470 §3
     UnmetAuthenticationRequirements = "unmet_authentication_requirements",
 }
-pub(crate) use error_code_text;
+pub(crate) use error_code_text as text_of;
 
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

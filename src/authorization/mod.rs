@@ -18,7 +18,7 @@ pub use self::error::{AuthorizationError, ErrorCode};
 pub use self::explanation::Explanation;
 pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
-pub use self::rejection::{DirectError, RedirectError, Rejection};
+pub use self::rejection::{Delivery, Rejection};
 pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};
 pub use self::response::redirect::{AuthorizationResponse, SerializeParametersError};
 pub use self::response_mode::ResponseMode;

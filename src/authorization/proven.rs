@@ -64,10 +64,6 @@ impl ProvenRequest {
         &self.rules
     }
 
-    pub(super) fn into_parts(self) -> (AuthorizationRequest, Arc<Client>, Arc<Rules>) {
-        (self.request, self.client, self.rules)
-    }
-
     pub(super) fn redirect_uri(&self) -> &str {
         match self.redirect_uri {
             ProvenRedirectUri::Requested(span) => self.request.value(span),

@@ -59,7 +59,7 @@ macro_rules! reasons {
                         },
                         json: concat!(
                             "{\"error\":\"",
-                            $crate::authorization::error::error_code_text!($code),
+                            $crate::authorization::error::text_of!($code),
                             "\",\"error_description\":\"",
                             $description,
                             "\"}"

@@ -8,7 +8,7 @@ use crate::client::{Client, ClientKind, ClientStatus, ResponseType, is_client_id
 use super::policy::{Policy, is_resource};
 use super::proven::ProvenRequest;
 use super::reason::Reason;
-use super::rejection::{DirectError, Rejection};
+use super::rejection::Rejection;
 use super::request::{AuthorizationRequest, Parameter};
 use super::response_mode::ResponseMode;
 use super::rules::{Pkce, RequestObjects, Rules};
@@ -36,11 +36,12 @@ use super::validated::ValidatedRequest;
 /// 11. `resource` is an absolute URI without fragment, and one of the server's (RFC 8707).
 /// 12. The [checks](crate::PolicyBuilder::check) that were added to the policy.
 ///
-/// Failures up to 4 are [direct](Rejection::Direct), later ones [redirected](Rejection::Redirect).
+/// The user agent gets the failures up to 4. Later ones go to the redirect URI, as [`RedirectErrors`](crate::RedirectErrors)
+/// says.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use tower_oauth_client_validation::{AuthorizationRequest, Client, Rejection, Validator};
+/// use tower_oauth_client_validation::{AuthorizationRequest, Client, Delivery, Validator};
 ///
 /// let client = Arc::new(Client::builder("app").redirect_uri("https://app.example/cb").scope("read").build()?);
 /// let validator = Validator::default();
@@ -52,10 +53,10 @@ use super::validated::ValidatedRequest;
 /// assert_eq!(accepted.redirect_uri(), "https://app.example/cb");
 ///
 /// let refused = judge("client_id=app&response_type=code&redirect_uri=https://evil.example/cb").unwrap_err();
-/// assert!(matches!(refused, Rejection::Direct(_)));
+/// assert_eq!(refused.delivery(), Delivery::Direct);
 ///
 /// let refused = judge("client_id=app&response_type=code&scope=write").unwrap_err();
-/// assert!(matches!(refused, Rejection::Redirect(_)));
+/// assert_eq!(refused.delivery(), Delivery::Redirect);
 /// assert_eq!(refused.error().as_str(), "invalid_scope");
 /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
 /// ```
@@ -89,7 +90,7 @@ impl Validator {
     /// A rejection for the user agent, for failures outside of the validator, such as a registry that does not answer.
     #[must_use]
     pub fn direct(&self, reason: Reason, request: Option<AuthorizationRequest>) -> Rejection {
-        self.direct_of(reason, request, None)
+        Rejection::direct(reason, &self.policy.rules, request, None)
     }
 
     /// Judges a request, with the client that the registry found for [`Validator::client_id`].
@@ -129,8 +130,10 @@ impl Validator {
             Ok(client) => client,
             Err(reason) => return Err(self.direct(reason, Some(request))),
         };
-        let proven = ProvenRequest::prove(request, client, &self.policy.rules)
-            .map_err(|(reason, request, client)| self.direct_of(reason, Some(request), Some(client)))?;
+        let proven =
+            ProvenRequest::prove(request, client, &self.policy.rules).map_err(|(reason, request, client)| {
+                Rejection::direct(reason, &self.policy.rules, Some(request), Some(client))
+            })?;
         match check_proven(&proven) {
             Ok(accepted) => self.run_checks(accepted.attach(proven)),
             Err(reason) => {
@@ -148,16 +151,6 @@ impl Validator {
             }
         }
         Ok(validated)
-    }
-
-    fn direct_of(
-        &self,
-        reason: Reason,
-        request: Option<AuthorizationRequest>,
-        client: Option<Arc<Client>>,
-    ) -> Rejection {
-        let rules = Arc::clone(&self.policy.rules);
-        Rejection::Direct(DirectError::new(reason, reason.to_error(), rules, request, client))
     }
 }
 
@@ -263,18 +256,6 @@ fn check_response_mode(request: &AuthorizationRequest, response_type: ResponseTy
     if mode.suits(carries_token) { Ok(mode) } else { Err(Reason::RESPONSE_MODE_QUERY) }
 }
 
-/// `unreserved`, RFC 3986 §2.3.
-static UNRESERVED: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < table.len() {
-        let ascii = byte as u8;
-        table[byte] = ascii.is_ascii_alphanumeric() || matches!(ascii, b'-' | b'.' | b'_' | b'~');
-        byte += 1;
-    }
-    table
-};
-
 /// Row 10 (RFC 7636 §4.2, §4.3, §4.4.1).
 fn check_pkce(request: &AuthorizationRequest, client: &Client, rules: &Rules) -> Result<(), Reason> {
     let method = request.get(Parameter::CodeChallengeMethod);
@@ -289,9 +270,11 @@ fn check_pkce(request: &AuthorizationRequest, client: &Client, rules: &Rules) ->
         };
         return if required { Err(Reason::CODE_CHALLENGE_MISSING) } else { Ok(()) };
     };
+    // `unreserved`, RFC 3986 §2.3.
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     // Branch-free: faster than returning early on so few bytes.
-    let is_unreserved = || challenge.bytes().fold(true, |all, byte| all & UNRESERVED[usize::from(byte)]);
-    if !(43..=128).contains(&challenge.len()) || !is_unreserved() {
+    let all_unreserved = || challenge.bytes().fold(true, |all, byte| all & is_unreserved(byte));
+    if !(43..=128).contains(&challenge.len()) || !all_unreserved() {
         return Err(Reason::CODE_CHALLENGE_MALFORMED);
     }
     match method {

@@ -21,7 +21,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tower_oauth_client_validation::{AuthorizationRequest, Reason, RedirectUri, Rejection, Validator};
+use tower_oauth_client_validation::{AuthorizationRequest, Delivery, Reason, RedirectUri, Validator};
 
 use crate::reference::redirect_uri::is_registrable;
 
@@ -179,11 +179,11 @@ fn judge(vector: &Vector) -> Value {
     match validator.validate(request, found) {
         Ok(validated) => json!({ "accepted": describe(&validated, &vector.request.method()) }),
         Err(rejection) => {
-            let outcome = match (&rejection, vector.outcome().0) {
-                (Rejection::Direct(_), _) => "direct",
-                // The mode can be told from the answer only.
-                (Rejection::Redirect(_), "form_post") => "form_post",
-                (Rejection::Redirect(_), _) => "redirect",
+            let outcome = match (rejection.delivery(), vector.outcome().0) {
+                // The mode is seen in the answer only.
+                (Delivery::Redirect, "form_post") => "form_post",
+                (Delivery::Redirect, _) => "redirect",
+                _ => "direct",
             };
             json!({ outcome: { "error": rejection.error().as_str(), "reason": rejection.reason().as_str() } })
         }

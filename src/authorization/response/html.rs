@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 
 use super::page::{Escaped, page_policy, page_start};
 use crate::authorization::error::ErrorCode;
-use crate::authorization::rejection::DirectError;
+use crate::authorization::rejection::Rejection;
 
 const PAGE_CSP: &str = page_policy!("form-action 'none'");
 
@@ -21,15 +21,15 @@ pub(super) fn keep_policy(response: &mut Response<Bytes>) {
     }
 }
 
-pub(super) fn write_error_page(error: &DirectError, response: &mut Response<Bytes>) {
+pub(super) fn write_error_page(rejection: &Rejection, response: &mut Response<Bytes>) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_CSP));
-    *response.body_mut() = error_page(error, response.status()).into();
+    *response.body_mut() = error_page(rejection, response.status()).into();
 }
 
-fn error_page(error: &DirectError, status: StatusCode) -> String {
-    let what = match error.error() {
+fn error_page(rejection: &Rejection, status: StatusCode) -> String {
+    let what = match rejection.error() {
         ErrorCode::TemporarilyUnavailable => {
             "The server cannot look up the application at the moment. Please go back and try again in a few seconds."
         }
@@ -45,11 +45,11 @@ fn error_page(error: &DirectError, status: StatusCode) -> String {
          You can close this page and go back to where you came from.</p>\n\
          <p>If it happens again, report this to the application's developers:</p>\n\
          <dl>\n<dt>Error</dt><dd><code>{}</code> ({})</dd>\n<dt>Description</dt><dd>{}</dd>\n",
-        error.error(),
+        rejection.error(),
         status.as_u16(),
-        Escaped(error.description()),
+        Escaped(rejection.description()),
     );
-    if let Some(uri) = error.error_uri() {
+    if let Some(uri) = rejection.error_uri() {
         let _ = writeln!(page, "<dt>More information</dt><dd>{}</dd>", Escaped(uri));
     }
     page.push_str("</dl>\n</main>\n</body>\n</html>\n");

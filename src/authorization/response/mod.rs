@@ -13,12 +13,12 @@ use http::{HeaderMap, Method, Response, StatusCode};
 
 use self::redirect::AuthorizationResponse;
 use super::error::ErrorCode;
-use super::rejection::{DirectError, Rejection};
+use super::rejection::Rejection;
 use crate::http::accept::prefers_html;
 use crate::http::answer::finish;
 
 /// Changes a prepared direct answer: its body, its headers, its status.
-pub(crate) type AnswerHook = dyn Fn(&DirectError, &mut Response<Bytes>) + Send + Sync;
+pub(crate) type AnswerHook = dyn Fn(&Rejection, &mut Response<Bytes>) + Send + Sync;
 
 /// How direct errors look.
 #[derive(Clone, Default)]
@@ -38,7 +38,8 @@ impl Rejection {
     /// The answer to a request with this method and these headers, as the layer gives it without hooks: for endpoints
     /// that call a [`Validator`](crate::Validator) themselves.
     ///
-    /// A redirect error becomes a redirect or a form, a direct error JSON or a page, as `Accept` prefers.
+    /// An error for the redirect URI becomes a redirect or a form, one for the user agent JSON or a page, as `Accept`
+    /// prefers.
     ///
     /// ```
     /// use http::{HeaderMap, Method};
@@ -57,19 +58,17 @@ impl Rejection {
 
 /// The answer to a refused request, with the rejection in its extensions.
 pub(crate) fn reject(rejection: Rejection, to: AnswerTo<'_>, answers: &DirectAnswers) -> Response<Bytes> {
-    let mut response = match &rejection {
-        Rejection::Direct(error) => direct(error, to, answers),
-        Rejection::Redirect(error) => {
-            AuthorizationResponse::error(error.target(), error.authorization_error()).into_http(to.method)
-        }
+    let mut response = match rejection.target() {
+        None => direct(&rejection, to, answers),
+        Some(target) => AuthorizationResponse::error(target, rejection.authorization_error()).into_http(to.method),
     };
     response.extensions_mut().insert(rejection);
     response
 }
 
-fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Response<Bytes> {
+fn direct(rejection: &Rejection, to: AnswerTo<'_>, answers: &DirectAnswers) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
-    let status = status(error);
+    let status = status(rejection);
     *response.status_mut() = status;
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
@@ -77,23 +76,23 @@ fn direct(error: &DirectError, to: AnswerTo<'_>, answers: &DirectAnswers) -> Res
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     if prefers_html(to.headers) {
-        html::write_error_page(error, &mut response);
+        html::write_error_page(rejection, &mut response);
         if let Some(hook) = &answers.html {
-            hook(error, &mut response);
+            hook(rejection, &mut response);
         }
     } else {
-        json::write_error(error, &mut response);
+        json::write_error(rejection, &mut response);
         if let Some(hook) = &answers.json {
-            hook(error, &mut response);
+            hook(rejection, &mut response);
         }
     }
     html::keep_policy(&mut response);
     finish(response, to.method)
 }
 
-fn status(error: &DirectError) -> StatusCode {
-    let of_reason = error.status().and_then(|status| StatusCode::from_u16(status).ok());
-    of_reason.unwrap_or_else(|| match error.error() {
+fn status(rejection: &Rejection) -> StatusCode {
+    let of_reason = rejection.reason().row.status.and_then(|status| StatusCode::from_u16(status).ok());
+    of_reason.unwrap_or_else(|| match rejection.error() {
         ErrorCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
