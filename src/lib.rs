@@ -25,14 +25,15 @@ pub use crate::layer::{
 
 // What is asked of requests.
 pub use crate::authorization::{
-    Pkce, Policy, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients,
+    Pkce, Policy, PolicyBuilder, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher,
+    UnknownClients,
 };
 
 // Requests, decisions and answers.
 pub use crate::authorization::{
-    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, DirectError,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, RedirectError, Rejection, ResponseMode,
-    SerializeParametersError, ValidatedRequest, Validator,
+    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
+    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
+    ValidatedRequest, Validator,
 };
 
 // Clients.

@@ -615,7 +615,7 @@ mod answers {
     }
 
     fn reason<B>(response: &Response<B>) -> Reason {
-        *response.extensions().get::<Rejection>().unwrap().reason()
+        response.extensions().get::<Rejection>().unwrap().reason()
     }
 
     #[tokio::test]
@@ -624,7 +624,7 @@ mod answers {
             let response = answer(source(move |_| Err(error.clone()))).await;
             assert_eq!(
                 (response.status(), reason(&response)),
-                (http::StatusCode::SERVICE_UNAVAILABLE, Reason::RegistryUnavailable)
+                (http::StatusCode::SERVICE_UNAVAILABLE, Reason::REGISTRY_UNAVAILABLE)
             );
             assert_eq!(response.headers()[header::RETRY_AFTER], "5");
             assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
@@ -638,7 +638,7 @@ mod answers {
         let response = answer(source(|_| Err(RegistryError::permanent("secret password wrong")))).await;
         assert_eq!(
             (response.status(), reason(&response)),
-            (http::StatusCode::INTERNAL_SERVER_ERROR, Reason::RegistryFault)
+            (http::StatusCode::INTERNAL_SERVER_ERROR, Reason::REGISTRY_FAULT)
         );
         assert!(!response.headers().contains_key(header::RETRY_AFTER));
         let body = text(response).await;
@@ -651,7 +651,7 @@ mod answers {
             let response = answer(source(|_| Ok(Some(client(wrong).into())))).await;
             assert_eq!(
                 (response.status(), reason(&response)),
-                (http::StatusCode::INTERNAL_SERVER_ERROR, Reason::ClientIdMismatch)
+                (http::StatusCode::INTERNAL_SERVER_ERROR, Reason::CLIENT_ID_MISMATCH)
             );
             assert!(text(response).await.contains(r#""error":"server_error""#));
         }

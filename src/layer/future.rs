@@ -121,12 +121,12 @@ where
     {
         let (read, reason) = match read {
             Ok(read) => (read, None),
-            Err((read, BodyError::TooLarge)) => (read, Some(Reason::BodyTooLarge)),
-            Err((read, BodyError::Unreadable)) => (read, Some(Reason::BodyUnreadable)),
+            Err((read, BodyError::TooLarge)) => (read, Some(Reason::BODY_TOO_LARGE)),
+            Err((read, BodyError::Unreadable)) => (read, Some(Reason::BODY_UNREADABLE)),
         };
         let data = read.data();
         self.body = M::replayed(read);
-        match reason.or(self.body.is_none().then_some(Reason::BodyUnreadable)) {
+        match reason.or(self.body.is_none().then_some(Reason::BODY_UNREADABLE)) {
             None => self.lookup(&data),
             Some(reason) => Err(self.shared.settings.validator.direct(reason, None)),
         }
@@ -149,7 +149,7 @@ where
         let client = match found {
             Ok(client) => client,
             Err(error) => {
-                let reason = if error.is_transient() { Reason::RegistryUnavailable } else { Reason::RegistryFault };
+                let reason = if error.is_transient() { Reason::REGISTRY_UNAVAILABLE } else { Reason::REGISTRY_FAULT };
                 log::registry_failed(&error, &asked, reason, *report_only);
                 let rejection = validator.direct(reason, Some(asked));
                 return self.refuse(rejection);

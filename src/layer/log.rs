@@ -21,8 +21,8 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
     let client_id = rejection.client_id().map(|id| display(ClientId(id)));
     match reason {
         // Told by `registry_failed`, with its cause.
-        Reason::RegistryUnavailable | Reason::RegistryFault => {}
-        Reason::ClientIdMismatch => {
+        Reason::REGISTRY_UNAVAILABLE | Reason::REGISTRY_FAULT => {}
+        Reason::CLIENT_ID_MISMATCH => {
             tracing::error!(
                 outcome = "rejected",
                 error,
@@ -41,7 +41,7 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
                 reason = reason.as_str(),
                 client_id,
                 // Formatted only where somebody listens.
-                detail = reason.detail(),
+                detail = rejection.detail(),
                 report_only,
             );
         }
@@ -50,7 +50,7 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
 
 pub(super) fn forwarded(request: &AuthorizationRequest, report_only: bool) {
     let client_id = client_id(request);
-    tracing::info!(outcome = "forwarded", reason = Reason::ClientUnknown.as_str(), client_id, report_only);
+    tracing::info!(outcome = "forwarded", reason = Reason::CLIENT_UNKNOWN.as_str(), client_id, report_only);
 }
 
 pub(super) fn registry_failed(

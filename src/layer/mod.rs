@@ -6,6 +6,7 @@ mod future;
 mod log;
 mod metrics;
 mod outcome;
+mod reason;
 mod server_metadata;
 mod service;
 
@@ -26,7 +27,7 @@ pub use self::outcome::{ReportedOutcome, UnregisteredClient};
 pub use self::server_metadata::{ServerMetadata, server_metadata};
 pub use self::service::ClientValidation;
 use crate::authorization::response::{AnswerHook, DirectAnswers};
-use crate::authorization::{DirectError, Policy, Validator};
+use crate::authorization::{Policy, Rejection, Validator};
 use crate::http::body::{KeepBodies, WrapBodies};
 use crate::registry::RegistrySource;
 
@@ -205,7 +206,7 @@ impl<R, M> ClientValidationLayer<R, M> {
     ///     *response.body_mut() = format!(r#"{{"title":"{}"}}"#, error.error()).into();
     /// });
     /// ```
-    pub fn json_answer(self, hook: impl Fn(&DirectError, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
+    pub fn json_answer(self, hook: impl Fn(&Rejection, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
         let hook: Arc<AnswerHook> = Arc::new(hook);
         self.set(|settings| settings.answers.json = Some(hook))
     }
@@ -213,7 +214,7 @@ impl<R, M> ClientValidationLayer<R, M> {
     /// Changes HTML answers before they are sent: body, headers, status. The security headers are set
     /// afterwards, and a content security policy when there is none. The prepared policy allows neither styles nor
     /// scripts nor images; set your own to use them.
-    pub fn html_answer(self, hook: impl Fn(&DirectError, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
+    pub fn html_answer(self, hook: impl Fn(&Rejection, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
         let hook: Arc<AnswerHook> = Arc::new(hook);
         self.set(|settings| settings.answers.html = Some(hook))
     }

@@ -24,7 +24,8 @@ use crate::client::{ResponseType, Scope};
 ///
 /// let policy = Policy::oauth21()
 ///     .issuer("https://login.example")
-///     .supported_scopes(Scope::parse("openid read admin")?);
+///     .supported_scopes("openid read admin")
+///     .build()?;
 /// let document = server_metadata(&policy)
 ///     .authorization_endpoint("https://login.example/authorize")
 ///     .token_endpoint("https://login.example/token")
@@ -37,7 +38,7 @@ use crate::client::{ResponseType, Scope};
 /// assert_eq!(document["scopes_supported"], serde_json::json!(["openid", "read"]));
 /// assert_eq!(document["code_challenge_methods_supported"], serde_json::json!(["S256"]));
 /// assert_eq!(document["client_id_metadata_document_supported"], true);
-/// # Ok::<(), tower_oauth_client_validation::ScopeError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn server_metadata(policy: &Policy) -> ServerMetadata {
     let announced = policy.announced();

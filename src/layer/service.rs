@@ -106,7 +106,7 @@ where
         _ if !is_judged => ResponseFuture::forward(waiting),
         Method::OPTIONS => ResponseFuture::forward(waiting),
         Method::GET | Method::HEAD => ResponseFuture::judge(waiting),
-        _ => ResponseFuture::refuse(waiting, Reason::Method),
+        _ => ResponseFuture::refuse(waiting, Reason::METHOD),
     }
 }
 
@@ -118,12 +118,12 @@ where
 {
     let size = body.size_hint();
     if !is_form(&parts.headers) {
-        Some(Reason::ContentType)
+        Some(Reason::CONTENT_TYPE)
     } else if content_length(&parts.headers).max(size.lower()) > settings.max_body_bytes as u64 {
-        Some(Reason::BodyTooLarge)
+        Some(Reason::BODY_TOO_LARGE)
     } else if settings.report_only && !M::RESUMES && size.exact().is_none() {
         // Reading it could leave nothing to pass on.
-        Some(Reason::BodyUnreadable)
+        Some(Reason::BODY_UNREADABLE)
     } else {
         None
     }

@@ -368,7 +368,7 @@ impl MetadataDocumentBuilder {
     }
 
     /// The scopes of a client whose document names none (default: no scope list, which leaves it to
-    /// [`Policy::unlisted_scopes`](crate::Policy::unlisted_scopes)).
+    /// [`PolicyBuilder::unlisted_scopes`](crate::PolicyBuilder::unlisted_scopes)).
     pub fn default_scopes(mut self, scopes: Scope) -> Self {
         self.policy.default_scopes = Some(scopes);
         self
