@@ -12,6 +12,8 @@ mod registration;
 mod registry;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
+#[cfg(feature = "state")]
+mod state;
 
 // The gate at the authorization endpoint.
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
@@ -76,6 +78,23 @@ pub use crate::registry::{
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::sql::SqlConfig;
+
+// Short-lived facts that nodes share.
+#[cfg(all(feature = "state", feature = "postgres"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", feature = "postgres"))))]
+pub use crate::state::PostgresStateStore;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use crate::state::RedisStateStore;
+#[cfg(all(feature = "state", any(feature = "postgres", feature = "sqlite")))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", any(feature = "postgres", feature = "sqlite")))))]
+pub use crate::state::SqlStateStore;
+#[cfg(all(feature = "state", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", feature = "sqlite"))))]
+pub use crate::state::SqliteStateStore;
+#[cfg(feature = "state")]
+#[cfg_attr(docsrs, doc(cfg(feature = "state")))]
+pub use crate::state::{MemoryStateStore, PrefixedStateStore, StateBounds, StateError, StateErrorKind, StateStore};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]
