@@ -104,6 +104,7 @@ impl From<StoreError> for Refusal {
             // Gone since it was looked up.
             StoreError::Missing => Self::token(),
             StoreError::Changed => Self::unavailable("the client was changed at the same time"),
+            StoreError::Full => Self::unavailable("no more clients can be registered for now"),
             StoreError::AlreadyExists => Self::fault(),
         }
     }

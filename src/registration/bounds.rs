@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 
 use super::answer::Refusal;
 use super::policy::RegistrationPolicy;
+use crate::client::unix_seconds;
 use crate::registry::{ClientOrigin, RegistryError, RegistryStore};
 
 /// How often registrations that were never used are looked for by the way.
@@ -103,11 +104,11 @@ impl Bounds {
     /// A failure is no reason to refuse anybody: the cap is held without it.
     pub(super) async fn clean_up_by_the_way(&self, store: &impl RegistryStore, removed: &mut Vec<String>) {
         let now = SystemTime::now();
-        let since_last = seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
+        let since_last = unix_seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
         if since_last < CLEAN_UP_EVERY.as_secs() {
             return;
         }
-        self.cleaned_up_at.store(seconds(now), Ordering::Relaxed);
+        self.cleaned_up_at.store(unix_seconds(now), Ordering::Relaxed);
         match self.clean_up_batch(store, now, removed).await {
             Ok(false) => {}
             // The next registration goes on.
@@ -118,8 +119,4 @@ impl Bounds {
             }
         }
     }
-}
-
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

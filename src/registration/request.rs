@@ -3,15 +3,17 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::answer::Refusal;
+use crate::http::body::{announces_more_than, is_length_limit};
+use crate::http::media_type;
 use tower::BoxError;
 
 /// All but the unreserved characters of RFC 3986 §2.3.
@@ -96,12 +98,11 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    if !is_json(headers) {
+    if !media_type(headers).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
         let description = "the content type must be application/json";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_client_metadata", description));
     }
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.unwrap_or_default().max(body.size_hint().lower()) > limit as u64 {
+    if announces_more_than(limit, headers, &body) {
         return Err(Refusal::too_large());
     }
     let bytes = read(body, limit).await?;
@@ -121,15 +122,4 @@ where
         Err(error) if is_length_limit(&*error) => Err(Refusal::too_large()),
         Err(_) => Err(Refusal::metadata("the body could not be read")),
     }
-}
-
-/// Whether this limit, or one further out, stopped the body.
-fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
 }

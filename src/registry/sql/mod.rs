@@ -14,12 +14,10 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
-use super::{RegistryError, RegistrySource};
-use crate::client::{Client, ClientStatus, is_client_id};
+use super::{MAX_ID_BYTES, RegistryError, RegistrySource, can_be_known_elsewhere};
+use crate::client::{Client, ClientStatus, from_unix_seconds, unix_seconds};
 use tower::BoxError;
 
-/// Longer ids are not stored, and not looked for: an index of PostgreSQL takes no more than this surely.
-const MAX_ID: usize = 2048;
 /// A day: more than anybody waits, and no clock overflows.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
 
@@ -214,7 +212,7 @@ impl<B: Backend> SqlRegistry<B> {
     }
 
     async fn row(&self, client_id: String) -> Result<Option<Row>, RegistryError> {
-        if !can_be_stored(&client_id) {
+        if !can_be_known_elsewhere(&client_id) {
             return Ok(None);
         }
         Ok(self.run(Access::Read, B::fetch, FIND, vec![Argument::Text(client_id)]).await?.pop())
@@ -364,7 +362,7 @@ impl<B: Backend> SqlRegistry<B> {
         at: Option<SystemTime>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
-            if !can_be_stored(client_id) {
+            if !can_be_known_elsewhere(client_id) {
                 return Err(StoreError::Missing);
             }
             let mut arguments = vec![Argument::Text(client_id.to_owned())];
@@ -589,8 +587,8 @@ fn columns(client: &Client) -> Result<Vec<Argument>, RegistryError> {
 fn document(client: &Client) -> Result<String, RegistryError> {
     let refuse =
         |source: BoxError| RegistryError::permanent(format!("client {:?} cannot be stored: {source}", client.id()));
-    if !can_be_stored(client.id()) {
-        return Err(refuse(format!("its id is longer than {MAX_ID} bytes").into()));
+    if !can_be_known_elsewhere(client.id()) {
+        return Err(refuse(format!("its id is longer than {MAX_ID_BYTES} bytes").into()));
     }
     let text = serde_json::to_string(&client.to_metadata()).map_err(|error| refuse(error.into()))?;
     let same = |back: &Client| {
@@ -612,10 +610,6 @@ fn document(client: &Client) -> Result<String, RegistryError> {
     }
 }
 
-fn can_be_stored(client_id: &str) -> bool {
-    !client_id.is_empty() && client_id.len() <= MAX_ID && is_client_id(client_id)
-}
-
 const ORIGINS: [(ClientOrigin, &str); 3] = [
     (ClientOrigin::Configured, "configured"),
     (ClientOrigin::Registered, "registered"),
@@ -631,13 +625,11 @@ fn origin_name(origin: ClientOrigin) -> &'static str {
 }
 
 fn seconds(time: SystemTime) -> i64 {
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(unix_seconds(time)).unwrap_or(i64::MAX)
 }
 
 fn time(seconds: i64) -> SystemTime {
-    let since_epoch = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-    SystemTime::UNIX_EPOCH.checked_add(since_epoch).unwrap_or(SystemTime::UNIX_EPOCH)
+    from_unix_seconds(u64::try_from(seconds).unwrap_or_default()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn too_late() -> RegistryError {
