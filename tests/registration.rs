@@ -891,7 +891,7 @@ async fn a_clean_up_that_fails_refuses_nobody_below_the_cap() {
 type Decision = fn(&MemoryRegistry, &str);
 
 fn disable(store: &MemoryRegistry, id: &str) {
-    store.replace(store.get(id).unwrap().to_builder().disabled(true).build().unwrap()).unwrap().unwrap();
+    store.replace(store.get(id).unwrap().to_builder().disabled(true).build().unwrap()).unwrap();
 }
 
 fn revoke(store: &MemoryRegistry, id: &str) {

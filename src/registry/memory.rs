@@ -506,7 +506,7 @@ struct Held {
 }
 
 /// The entry in the map and in the ordered ids.
-const ENTRY_BYTES: usize = size_of::<Held>() + 8 * size_of::<usize>();
+const ENTRY_BYTES: usize = size_of::<Held>() + size_of::<[usize; 8]>();
 
 impl Held {
     fn new(client: Arc<Client>, origin: ClientOrigin, now: u32) -> Self {
