@@ -50,8 +50,9 @@ pub(crate) fn form<B>(body: B) -> Request<B> {
 /// Whether an active client may use this redirect URI and, where one is given, this scope.
 pub(crate) fn may_use(store: &MemoryRegistry, id: &str, uri: Option<&str>, scope: Option<&str>) -> bool {
     store.get(id).is_some_and(|client| {
-        let contains = |scope| client.allowed_scopes().is_some_and(|allowed| allowed.contains(scope));
-        let allows = |scope: &str| scope.split(' ').all(contains);
+        let allows = |scope: &str| {
+            client.allowed_scopes().is_some_and(|allowed| scope.split(' ').all(|token| allowed.contains(token)))
+        };
         client.status() == ClientStatus::Active
             && uri.is_none_or(|uri| client.check_redirect_uri(uri, LoopbackPorts::Any).is_ok())
             && scope.is_none_or(allows)
