@@ -37,8 +37,8 @@ pub use crate::authorization::{
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientKind, ClientStatus, ClosestMatch,
-    GrantTypes, LoopbackPorts, MetadataError, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientStatus,
+    ClosestMatch, GrantTypes, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
     ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 
@@ -75,13 +75,15 @@ pub use crate::registry::{
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
+pub use crate::http::endpoint::EndpointFuture;
+#[cfg(feature = "registration")]
+#[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
-    EndpointError, RegistrationFuture, RegistrationPolicy, RegistrationService, SoftwareStatementError,
-    verify_client_secret,
+    RegistrationConfigError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]
-pub use crate::registration::{Upstream, UpstreamError, UpstreamRegistration};
+pub use crate::registration::{Upstream, UpstreamRegistration};
 
 /// Compiles the README's example.
 #[cfg(all(doctest, feature = "axum"))]

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, LengthLimitError};
 use pin_project_lite::pin_project;
@@ -147,12 +146,6 @@ pub(crate) enum BodyError {
     TooLarge,
     /// The body broke off.
     Unreadable,
-}
-
-/// Whether `Content-Length` or the body itself announces more than `limit` bytes.
-pub(crate) fn announces_more_than(limit: usize, headers: &HeaderMap, body: &impl Body) -> bool {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
-    body.size_hint().lower().max(announced) > limit as u64
 }
 
 /// Reads a body up to a limit.

@@ -5,17 +5,16 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONTENT_ENCODING, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tower::{BoxError, Service};
 
 use super::future::{ResponseFuture, Waiting};
 use super::{Settings, Shared};
 use crate::authorization::Reason;
-use crate::http::body::{KeepBodies, Reading, RequestBodies, ResponseBodies, announces_more_than};
-use crate::http::media_type;
+use crate::http::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
+use crate::http::head::{announced_length, is_form};
 use crate::registry::RegistrySource;
 
 /// Validates authorization requests before the inner service sees them, see
@@ -118,7 +117,7 @@ where
 {
     if !is_form(&parts.headers) {
         Some(Reason::ContentType)
-    } else if announces_more_than(settings.max_body_bytes, &parts.headers, body) {
+    } else if announced_length(&parts.headers, body) > settings.max_body_bytes as u64 {
         Some(Reason::BodyTooLarge)
     } else if settings.report_only && !M::RESUMES && body.size_hint().exact().is_none() {
         // If it turned out to be too large, there would be nothing left to pass on.
@@ -126,13 +125,6 @@ where
     } else {
         None
     }
-}
-
-/// Whether the body is a form that the inner service reads like the layer: in one coding, and of one content type.
-fn is_form(headers: &HeaderMap) -> bool {
-    let is_identity = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
-    headers.get_all(CONTENT_ENCODING).iter().all(is_identity)
-        && media_type(headers).is_some_and(|it| it.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
 }
 
 impl<S: Clone, R, M> Clone for ClientValidation<S, R, M> {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{ClientOrigin, MemoryRegistry, RegistryError, RegistrySource, StoreError};
-use crate::client::{
-    Client, ClientBuilder, ClientError, ClientStatus, LoopbackPorts, RedirectUriMismatch, is_scope_value, tokens,
-};
+use crate::client::{Client, ClientBuilder, ClientError, LoopbackPorts, RedirectUriMismatch, is_scope_value, tokens};
 
 /// Names of widely used clients. Any other id is written in title case.
 const DISPLAY_NAMES: [(&str, &str); 5] = [
@@ -197,7 +195,7 @@ pub struct EnvironmentWarning {
     problem: Problem,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Problem {
     NoClients,
     NoId,
@@ -219,12 +217,12 @@ impl fmt::Display for EnvironmentWarning {
         if let Some(entry) = &self.entry {
             write!(f, "entry {entry:?} is left out: ")?;
         }
-        match self.problem {
+        match &self.problem {
             Problem::NoClients => f.write_str("no client is allowed, every request will be refused"),
             Problem::NoId => f.write_str("it has no client id"),
             Problem::EmptyUri => f.write_str("it has an empty redirect URI"),
             Problem::Repeated => f.write_str("an earlier entry has the same client id"),
-            Problem::Client(error) => error.fmt(f),
+            Problem::Client(error) => error.kind().fmt(f),
         }
     }
 }
@@ -302,14 +300,11 @@ impl EnvironmentRegistry {
             let done = match self.clients.get(client_id) {
                 None => self.clients.insert_from(client.clone(), ClientOrigin::Upstream),
                 Some(known) => {
-                    let is_live = known.status() == ClientStatus::Active && !known.is_expired_at(SystemTime::now());
-                    if !is_live || self.clients.origin(client_id) != Some(ClientOrigin::Upstream) {
+                    let is_active = known.is_active_at(SystemTime::now());
+                    if !is_active || self.clients.origin(client_id) != Some(ClientOrigin::Upstream) {
                         return Err(RegisterError::AlreadyExists);
                     }
-                    // The operator's trust was in the old redirect URIs.
-                    let is_trusted = known.is_trusted() && known.redirect_uris() == client.redirect_uris();
-                    let client = client.to_builder().trusted(is_trusted).expires_at(known.expires_at()).build()?;
-                    self.clients.exchange(&known, client)
+                    self.clients.exchange(&known, client.clone().with_operator_decisions(&known))
                 }
             };
             match done {
@@ -332,7 +327,7 @@ impl EnvironmentRegistry {
         scope: Option<&str>,
     ) -> Result<Arc<Client>, CheckError> {
         let client = self.clients.get(client_id).ok_or(CheckError::ClientUnknown)?;
-        if client.status() != ClientStatus::Active || client.is_expired_at(SystemTime::now()) {
+        if !client.is_active_at(SystemTime::now()) {
             return Err(CheckError::ClientInactive);
         }
         if let Some(redirect_uri) = redirect_uri {
@@ -357,7 +352,7 @@ impl RegistrySource for EnvironmentRegistry {
 }
 
 /// An [`EnvironmentRegistry`] refused a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegisterError {
     /// Clients cannot register themselves here.
@@ -396,7 +391,14 @@ impl fmt::Display for RegisterError {
     }
 }
 
-impl std::error::Error for RegisterError {}
+impl std::error::Error for RegisterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::RegistrationDisabled | Self::AlreadyExists | Self::Full => None,
+            Self::Client(error) => error.source(),
+        }
+    }
+}
 
 /// What a client may not use, see [`EnvironmentRegistry::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ use self::flights::{Bounds, Flight, Flights};
 use self::rule::Rule;
 use super::{RegistryError, RegistrySource};
 use crate::client::{AllowedScopes, Causes, Client, Scope, Untrusted};
-use crate::http::media_type;
+use crate::http::head::media_type;
 use tower::BoxError;
 
 type Found = Result<Option<Arc<Client>>, RegistryError>;
