@@ -11,6 +11,8 @@ mod layer;
 mod registration;
 mod registry;
 mod server_metadata;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 
 // The gate at the authorization endpoint.
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
@@ -46,12 +48,12 @@ pub use crate::client::{
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use crate::registry::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
-pub use crate::registry::{Backend, SqlOptions, SqlRegistry};
 pub use crate::registry::{
     BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, Environment, EnvironmentRegistry, EnvironmentWarning,
     MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource,
@@ -71,6 +73,9 @@ pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 pub use crate::registry::{
     MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
 };
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use crate::sql::SqlConfig;
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

@@ -746,7 +746,7 @@ async fn registrations_past_the_cap_take_no_memory_and_no_used_client() {
 
 #[cfg(feature = "full")]
 mod databases {
-    use tower_oauth_client_validation::{BoxStore, SqlOptions, SqliteRegistry};
+    use tower_oauth_client_validation::{BoxStore, SqlConfig, SqliteRegistry};
 
     use super::*;
     use crate::postgres_cluster::Cluster;
@@ -756,7 +756,7 @@ mod databases {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("clients.sqlite").display());
         let patience = Duration::from_secs(20);
-        let options = SqlOptions::default().acquire_timeout(patience).statement_timeout(patience);
+        let options = SqlConfig::default().acquire_timeout(patience).statement_timeout(patience);
         let sqlite = SqliteRegistry::connect_with(&url, options).await.unwrap();
         sqlite.migrate().await.unwrap();
         let mut stores = vec![sqlite.boxed_store()];
