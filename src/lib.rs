@@ -10,6 +10,7 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+mod server_metadata;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "state")]
@@ -21,9 +22,10 @@ pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodi
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use crate::layer::MissingLayer;
 pub use crate::layer::{
-    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture, ServerMetadata,
-    UnregisteredClient, server_metadata,
+    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture,
+    UnregisteredClient,
 };
+pub use crate::server_metadata::{ServerMetadata, server_metadata};
 
 // What is asked of requests.
 pub use crate::authorization::{
@@ -56,10 +58,9 @@ pub use crate::registry::SqlRegistry;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment,
-    EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
-    RegistryService, RegistrySource, RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient,
-    registry_fn,
+    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, Environment, EnvironmentRegistry, EnvironmentWarning,
+    MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource,
+    RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
