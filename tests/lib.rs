@@ -23,6 +23,8 @@ mod mock;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
+#[cfg(feature = "full")]
+mod redis_server;
 mod reference;
 #[cfg(feature = "registration")]
 mod registration;
@@ -38,6 +40,8 @@ mod server_metadata;
 #[cfg(feature = "axum")]
 mod socket;
 mod sources;
+#[cfg(feature = "full")]
+mod state;
 #[cfg(feature = "full")]
 mod upstream_registration;
 mod values;
