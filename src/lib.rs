@@ -33,9 +33,9 @@ pub use crate::authorization::{
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientStatus,
-    ClosestMatch, GrantTypes, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
-    ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientOrigin,
+    ClientStatus, ClosestMatch, DynamicClientError, DynamicClientRules, GrantTypes, LoopbackPorts, RedirectUri,
+    RedirectUriError, RedirectUriMismatch, RedirectUriRule, ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 
 // Where clients come from.
@@ -49,10 +49,9 @@ pub use crate::registry::SqliteRegistry;
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::registry::{Backend, SqlOptions, SqlRegistry};
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment,
-    EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
-    RegistryService, RegistrySource, RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient,
-    registry_fn,
+    BoxRegistry, BoxStore, Change, CheckError, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning,
+    MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource,
+    RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
