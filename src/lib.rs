@@ -1,4 +1,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Pages link to items of every feature.
+#![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![doc = include_str!("../docs/crate.md")]
 
 mod authorization;
@@ -8,6 +10,8 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 
 // The gate at the authorization endpoint.
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
@@ -34,8 +38,8 @@ pub use crate::authorization::{
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientKind, ClientStatus, ClosestMatch,
-    GrantTypes, LoopbackPorts, MetadataError, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientStatus,
+    ClosestMatch, GrantTypes, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
     ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 
@@ -43,12 +47,12 @@ pub use crate::client::{
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use crate::registry::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
-pub use crate::registry::{Backend, SqlOptions, SqlRegistry};
 pub use crate::registry::{
     BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment,
     EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
@@ -69,47 +73,56 @@ pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 pub use crate::registry::{
     MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
 };
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use crate::sql::SqlConfig;
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
+pub use crate::http::endpoint::EndpointFuture;
+#[cfg(feature = "registration")]
+#[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
-    EndpointError, RegistrationFuture, RegistrationPolicy, RegistrationService, SoftwareStatementError,
-    verify_client_secret,
+    RegistrationConfigError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]
-pub use crate::registration::{Upstream, UpstreamError, UpstreamRegistration};
+pub use crate::registration::{Upstream, UpstreamRegistration};
 
 /// Compiles the README's example.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Guides, each a page.
-#[cfg(any(doc, doctest))]
+/// One page for each task.
+// Their programs use every feature.
+#[cfg(all(doc, any(feature = "full", not(doctest))))]
 pub mod guide {
+    #[doc = include_str!("../docs/guide/request_rules.md")]
+    pub mod request_rules {}
+    #[doc = include_str!("../docs/guide/the_handler.md")]
+    pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/troubleshooting.md")]
+    pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]
     pub mod defaults {}
-    #[doc = include_str!("../docs/guide/why_refused.md")]
-    pub mod why_refused {}
     #[doc = include_str!("../docs/guide/choosing_a_source.md")]
     pub mod choosing_a_source {}
     #[doc = include_str!("../docs/guide/writing_a_source.md")]
     pub mod writing_a_source {}
     #[doc = include_str!("../docs/guide/native_clients.md")]
     pub mod native_clients {}
-    #[doc = include_str!("../docs/guide/rolling_out.md")]
-    pub mod rolling_out {}
+    #[doc = include_str!("../docs/guide/dynamic_clients.md")]
+    pub mod dynamic_clients {}
     #[doc = include_str!("../docs/guide/mcp_servers.md")]
     pub mod mcp_servers {}
-    #[doc = include_str!("../docs/guide/from_python.md")]
-    pub mod from_python {}
-    #[cfg(feature = "metrics")]
-    #[doc = include_str!("../docs/guide/seeing_it_run.md")]
-    pub mod seeing_it_run {}
+    #[doc = include_str!("../docs/guide/rolling_out.md")]
+    pub mod rolling_out {}
+    #[doc = include_str!("../docs/guide/logs_and_metrics.md")]
+    pub mod logs_and_metrics {}
     #[doc = include_str!("../docs/guide/testing.md")]
     pub mod testing {}
-    #[doc = include_str!("../docs/guide/the_handler.md")]
-    pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/from_python.md")]
+    pub mod from_python {}
 }
