@@ -10,8 +10,6 @@ mod composition;
 #[cfg(feature = "full")]
 mod contract;
 mod documents;
-#[cfg(feature = "full")]
-mod examples;
 mod faults;
 mod fixture;
 mod log;

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::clients::{clients, sqlite};
 use super::http::{Answer, form, get, try_send};
 use super::process::{BOUND, Running, command};
-use crate::postgres_cluster::Cluster;
+use super::postgres_cluster::Cluster;
 
 const APPS: usize = 100_000;
 

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use super::clients::sqlite;
 use super::http::{Answer, browse, form, get, post, post_with, send};
 use super::process::{Running, run};
-use crate::postgres_cluster::Cluster;
+use super::postgres_cluster::Cluster;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const CALLBACK: &str = "http://127.0.0.1:57470/callback";
