@@ -170,6 +170,16 @@ fn a_failure_of_the_registry_is_an_error_with_its_cause() {
 }
 
 #[test]
+fn a_failure_of_a_host_that_the_client_chose_is_no_error_event() {
+    let error = RegistryError::client_hosted(std::io::Error::other("connection refused"));
+    let event = event(failing(error), fixture::get(ACCEPTED));
+    assert_eq!(event.level, Level::INFO);
+    let fields = [Some("rejected"), Some("temporarily_unavailable"), Some("registry_unavailable"), Some("app")];
+    assert_eq!(event.of(FIELDS), fields);
+    assert!(event.get("cause").unwrap().ends_with(": connection refused"));
+}
+
+#[test]
 fn a_registry_that_answers_for_another_client_is_an_error() {
     let wrong = registry_fn(|_| std::future::ready(Ok(Some(Client::builder("other").build().unwrap().into()))));
     let event = event(ClientValidationLayer::new(wrong), fixture::get(ACCEPTED));

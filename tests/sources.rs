@@ -620,15 +620,17 @@ mod answers {
 
     #[tokio::test]
     async fn transient_failures_are_503_with_retry_after() {
-        let response = answer(source(|_| Err(RegistryError::transient("secret host down")))).await;
-        assert_eq!(
-            (response.status(), reason(&response)),
-            (http::StatusCode::SERVICE_UNAVAILABLE, Reason::RegistryUnavailable)
-        );
-        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
-        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
-        let body = text(response).await;
-        assert!(body.contains(r#""error":"temporarily_unavailable""#) && !body.contains("secret"), "{body}");
+        for error in [RegistryError::transient("secret host down"), RegistryError::client_hosted("secret host down")] {
+            let response = answer(source(move |_| Err(error.clone()))).await;
+            assert_eq!(
+                (response.status(), reason(&response)),
+                (http::StatusCode::SERVICE_UNAVAILABLE, Reason::RegistryUnavailable)
+            );
+            assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+            let body = text(response).await;
+            assert!(body.contains(r#""error":"temporarily_unavailable""#) && !body.contains("secret"), "{body}");
+        }
     }
 
     #[tokio::test]
@@ -657,11 +659,12 @@ mod answers {
 
     #[test]
     fn the_cause_of_an_error_is_kept() {
-        for (error, transient) in [
-            (RegistryError::transient(io::Error::other("cause")), true),
-            (RegistryError::permanent(io::Error::other("cause")), false),
+        for (error, is_transient, is_client_hosted) in [
+            (RegistryError::transient(io::Error::other("cause")), true, false),
+            (RegistryError::client_hosted(io::Error::other("cause")), true, true),
+            (RegistryError::permanent(io::Error::other("cause")), false, false),
         ] {
-            assert_eq!(error.is_transient(), transient);
+            assert_eq!((error.is_transient(), error.is_client_hosted()), (is_transient, is_client_hosted));
             assert!(error.source().unwrap().is::<io::Error>());
             assert_eq!(error.clone().source().unwrap().to_string(), "cause");
             assert!(!error.to_string().contains("cause"), "the message is for strangers' eyes");

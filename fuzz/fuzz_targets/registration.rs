@@ -15,7 +15,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::Value;
 use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    AllowedScopes, Client, ClientStatus, MemoryRegistry, ClientOrigin, RegistrationPolicy, RegistrationService, Scope,
+    AllowedScopes, Client, ClientOrigin, ClientStatus, MemoryRegistry, RegistrationPolicy, RegistrationService, Scope,
 };
 
 const STATUSES: [u16; 11] = [200, 201, 204, 400, 401, 403, 404, 405, 413, 415, 503];

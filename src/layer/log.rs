@@ -59,15 +59,25 @@ pub(super) fn registry_failed(
     reason: Reason,
     report_only: bool,
 ) {
-    tracing::error!(
-        outcome = "rejected",
-        error = reason.error().as_str(),
-        "error.type" = reason.as_str(),
-        reason = reason.as_str(),
-        client_id = client_id(request),
-        cause = display(Causes(error)),
-        report_only,
-    );
+    macro_rules! event {
+        ($level:ident) => {
+            tracing::$level!(
+                outcome = "rejected",
+                error = reason.error().as_str(),
+                "error.type" = reason.as_str(),
+                reason = reason.as_str(),
+                client_id = client_id(request),
+                cause = display(Causes(error)),
+                report_only,
+            )
+        };
+    }
+    // Strangers cause failures of hosts that they chose: those must not raise an alarm.
+    if error.is_client_hosted() {
+        event!(info);
+    } else {
+        event!(error);
+    }
 }
 
 fn client_id(request: &AuthorizationRequest) -> Option<tracing::field::DisplayValue<ClientId<'_>>> {

@@ -26,6 +26,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use tower::BoxError;
+
 use self::boxed::Boxed;
 pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg(feature = "cache")]
@@ -169,42 +171,69 @@ impl<S: RegistrySource + ?Sized> RegistrySource for Arc<S> {
     }
 }
 
-/// A source could not tell whether a client exists.
+/// A lookup failed, so that nobody knows whether the client exists.
 ///
-/// Keeps its cause as [`source`](std::error::Error::source). Cheap to clone, since one failed lookup may
-/// answer many requests.
+/// Keeps its cause as [`source`](std::error::Error::source). Cheap to clone, because one failed lookup may answer
+/// many requests.
+///
+/// | constructor | answer of the layer | event |
+/// |---|---|---|
+/// | [`transient`](Self::transient) | 503 `temporarily_unavailable` | `error` |
+/// | [`client_hosted`](Self::client_hosted) | 503 `temporarily_unavailable` | `info` |
+/// | [`permanent`](Self::permanent) | 500 `server_error` | `error` |
 #[derive(Clone, Debug)]
 pub struct RegistryError {
-    transient: bool,
+    kind: FailureKind,
     source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailureKind {
+    Transient,
+    ClientHosted,
+    Permanent,
+}
+
 impl RegistryError {
-    /// The next try may succeed: a time-out, a lost connection. The layer answers 503
-    /// `temporarily_unavailable`.
-    pub fn transient(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { transient: true, source: source.into().into() }
+    /// The next attempt may succeed: a timeout, a lost connection.
+    pub fn transient(source: impl Into<BoxError>) -> Self {
+        Self::new(FailureKind::Transient, source)
     }
 
-    /// Somebody has to mend something: wrong credentials, a row that cannot be read. The layer answers 500
-    /// `server_error`.
-    pub fn permanent(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { transient: false, source: source.into().into() }
+    /// A host that the client chose failed, such as the one that serves its metadata document. The next attempt may
+    /// succeed. Any stranger can cause this error, so it is no `error` event.
+    pub fn client_hosted(source: impl Into<BoxError>) -> Self {
+        Self::new(FailureKind::ClientHosted, source)
     }
 
-    /// Whether the next try may succeed.
+    /// Every attempt fails until somebody fixes something: wrong credentials, a row that cannot be read.
+    pub fn permanent(source: impl Into<BoxError>) -> Self {
+        Self::new(FailureKind::Permanent, source)
+    }
+
+    fn new(kind: FailureKind, source: impl Into<BoxError>) -> Self {
+        Self { kind, source: source.into().into() }
+    }
+
+    /// Whether the next attempt may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        self.transient
+        self.kind != FailureKind::Permanent
+    }
+
+    /// Whether a host that the client chose failed, rather than a part of this server.
+    #[must_use]
+    pub fn is_client_hosted(&self) -> bool {
+        self.kind == FailureKind::ClientHosted
     }
 }
 
 impl fmt::Display for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.transient {
-            "the client registry is temporarily unavailable"
-        } else {
-            "the client registry failed"
+        f.write_str(match self.kind {
+            FailureKind::Transient => "the client registry is temporarily unavailable",
+            FailureKind::ClientHosted => "a host of the client's choice is temporarily unavailable",
+            FailureKind::Permanent => "the client registry failed",
         })
     }
 }
