@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use clap::Parser;
 use shared::args::{Discreet, Profile};
 use shared::registry::Location;
+use shared::token::CODE_LIFETIME;
 use tower_oauth_client_validation::RedirectUri;
 
 /// A small OAuth authorization server.
@@ -44,6 +45,10 @@ pub(crate) struct Args {
     /// No consent page: redirect every valid request with a code at once
     #[arg(long)]
     pub(crate) auto_approve: bool,
+
+    /// How long an authorization code is good for
+    #[arg(long, value_name = "SECONDS", default_value_t = CODE_LIFETIME.as_secs())]
+    pub(crate) code_lifetime: u64,
 
     /// Refuse nothing; show what would have been refused
     #[arg(long)]

@@ -1,15 +1,16 @@
-//! The authorization endpoint behind the layer, and the answer of the consent page.
+//! The authorization endpoint behind the layer, and the consent form.
 
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, State};
 use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use shared::store::{Code, NoEntropy, Taken};
-use shared::{consent, pages};
+use shared::consent::{self, Decided, Decision};
+use shared::pages;
+use shared::store::Code;
 use tower_oauth_client_validation::{
     AuthorizationError, ErrorCode, RegistrySource, Rejection, ReportedOutcome, ValidatedRequest,
 };
@@ -33,62 +34,52 @@ pub(crate) async fn authorize(
     let Some(request) = validated else {
         return would_have_been_refused(reported.as_deref());
     };
+    // HEAD is safe (RFC 9110 §9.2.1): it must not issue a code.
+    if method == Method::HEAD {
+        return pages::headers().into_response();
+    }
     if server.auto_approve {
         return approve(&server, &request, &method);
     }
-    if let Some(elsewhere) = consent::at_the_issuers_name(&method, &uri, &headers, &server.issuer) {
+    if let Some(elsewhere) = consent::redirect_to_issuer(&method, &uri, &headers, &server.issuer) {
         return elsewhere;
     }
-    match server.tickets.put(request.clone()) {
-        Ok(ticket) => {
-            let document = document_host(&server, request.client_id()).await;
-            pages::consent(&request, document.as_deref(), &ticket)
-        }
-        Err(NoEntropy) => failed(&request, &method),
-    }
+    let ticket = server.tickets.issue(&request, BINDING);
+    let document = document_host(&server, request.client_id()).await;
+    pages::consent(&request, document.as_deref(), &ticket)
 }
 
-/// The host that vouches for a client whose id is the address of its metadata.
+/// Nobody signs in, so a ticket is not bound to a user. A real server binds it to the session.
+const BINDING: &str = "consent";
+
+/// The host of the client's metadata document, if its id is the address of one.
 async fn document_host(server: &Server, client_id: &str) -> Option<String> {
     let address = Url::parse(client_id).ok().filter(|_| server.documents != Documents::Off)?;
-    // Others may have such an id too, and nobody vouches for them.
+    // A client that is registered here may have such an id too, without a document.
     let is_held = !matches!(server.clients.held.find_client(client_id).await, Ok(None));
     (!is_held).then(|| address[Position::BeforeHost..Position::AfterPort].to_owned())
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Decided {
-    ticket: String,
-    decision: Decision,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Decision {
-    Approve,
-    Deny,
 }
 
 pub(crate) async fn decide(
     State(server): State<Arc<Server>>,
     headers: HeaderMap,
-    Form(decided): Form<Decided>,
+    decided: Result<Form<Decided>, FormRejection>,
 ) -> Response {
     if let Err(refused) = consent::refuse_other_sites(&headers, &server.issuer) {
         return refused;
     }
-    let Taken::First(request) = server.tickets.take(&decided.ticket, |_| true) else {
-        return pages::message(
-            StatusCode::BAD_REQUEST,
-            "This page was used before, or is too old",
-            "Please go back to the application and start again.",
-        );
+    let Ok(Form(Decided { ticket, decision })) = decided else {
+        return consent::start_again();
     };
-    match decided.decision {
-        Decision::Approve => match consent::judge_again(&request, &server.clients.source, &server.validator).await {
-            Ok(()) => approve(&server, &request, &Method::POST),
-            Err(refused) => refused,
-        },
+    let Some(pending) = server.tickets.read(&ticket, BINDING) else {
+        return consent::start_again();
+    };
+    let request = match consent::judge_again(pending, &server.clients.source, &server.validator).await {
+        Ok(request) => request,
+        Err(refused) => return refused,
+    };
+    match decision {
+        Decision::Approve => approve(&server, &request, &Method::POST),
         Decision::Deny => {
             let denied = AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request");
             request.error(&denied).into_http(&Method::POST)
@@ -99,13 +90,12 @@ pub(crate) async fn decide(
 fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Response {
     match server.tokens.issue_code(Code::new(request)) {
         Ok(code) => request.success([("code", code.as_str())]).into_http(method),
-        Err(NoEntropy) => failed(request, method),
+        Err(error) => {
+            tracing::error!(%error, "no code was issued");
+            let failed = AuthorizationError::new(ErrorCode::ServerError, "the server failed");
+            request.error(&failed).into_http(method)
+        }
     }
-}
-
-fn failed(request: &ValidatedRequest, method: &Method) -> Response {
-    tracing::error!("the operating system gave no random bytes");
-    request.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed")).into_http(method)
 }
 
 /// Only with `--report-only`: otherwise such a request does not get here.

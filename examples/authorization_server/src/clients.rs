@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use shared::registry::{Causes, DEFAULT, Location, OpenError, Registry};
+use shared::causes::Causes;
+use shared::registry::{DEFAULT, Location, OpenError, Registry};
 use tower_oauth_client_validation::{
     AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, ClientOrigin, FileWatch,
     GrantTypes, MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistryError, RegistrySource, RegistryStore,
@@ -16,6 +17,9 @@ use crate::DEMO_CALLBACK;
 
 /// A page about a million clients would help nobody, and take long to make.
 const LISTED: usize = 1000;
+
+/// The SHA-256 of `demo-secret`, the secret of `demo-web`.
+const DEMO_SECRET_SHA256: &str = "cd577fe2561ebff23505db0bb006300c7cdecbd46bc0e03c449afafaca2c25bf";
 
 pub(crate) struct Clients {
     /// Who is asked for a client.
@@ -138,7 +142,7 @@ fn demo_clients(callback: &Url) -> Result<Vec<Client>, ClientError> {
     let here = |builder: ClientBuilder| builder.redirect_uri(&callback);
     Ok(vec![
         here(demo("demo-app", "Demo App")).default_scope("profile").build()?,
-        here(demo("demo-web", "Demo Website")).confidential().metadata("client_secret", "demo-secret").build()?,
+        here(demo("demo-web", "Demo Website")).confidential().metadata("client_secret_sha256", DEMO_SECRET_SHA256).build()?,
         demo("demo-desktop", "Demo Desktop App")
             .redirect_uri("http://127.0.0.1/demo/callback")
             .redirect_uri("http://localhost/demo/callback")

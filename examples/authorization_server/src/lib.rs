@@ -20,19 +20,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::from_fn;
 use axum::response::Redirect;
 use axum::routing::{any, get, post};
 use clap::Parser;
-use shared::store::OneTime;
+use shared::ticket::Tickets;
 use shared::token::Tokens;
-use shared::{pages, serve, token};
+use shared::{consent, pages, serve, token};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, EndpointError, Policy, RegistrationPolicy, RegistrationService,
-    ValidatedRequest, Validator,
+    ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, EndpointError, Policy, RedirectErrors, RegistrationPolicy,
+    RegistrationService, Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -43,17 +44,21 @@ use crate::clients::{Clients, StartError};
 const DEMO_CALLBACK: &str = "/demo/callback";
 const REGISTER: &str = "/register";
 
-/// All that the handlers share.
+/// How long a user may take on the consent page.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What the handlers share.
 struct Server {
     issuer: String,
     policy: Policy,
     validator: Validator,
     clients: Clients,
     registration: Option<RegistrationPolicy>,
+    code_lifetime: Duration,
     documents: Documents,
     auto_approve: bool,
     report_only: bool,
-    tickets: OneTime<ValidatedRequest>,
+    tickets: Tickets,
     tokens: Arc<Tokens>,
 }
 
@@ -85,26 +90,32 @@ pub async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let bound = serve::bind(&args.listen, args.issuer).await?;
+    let bound = serve::bind(&args.listen, args.issuer.clone()).await?;
     let issuer = bound.issuer.clone();
     let documents = args.documents();
     let mut clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
     if let Some(registry) = registration::documents(documents, args.profile)? {
         clients = clients.or_documents(registry);
     }
-    let policy = args.profile.policy().issuer(&issuer);
+    let mut policy = args.profile.policy().issuer(&issuer);
+    if args.auto_approve {
+        // Without pages, an error page before the redirect makes no sense either.
+        policy = policy.redirect_errors(RedirectErrors::Always);
+    }
+    let code_lifetime = Duration::from_secs(args.code_lifetime);
     let registration = registration::policy(&args.registration)?;
     let server = Server {
         validator: Validator::new(policy.clone()),
         policy,
         issuer,
-        tokens: Arc::new(Tokens::new(Arc::clone(&clients.source), Arc::clone(&clients.store))),
+        tickets: Tickets::new(PATIENCE)?,
+        tokens: Arc::new(Tokens::new(Arc::clone(&clients.source), Arc::clone(&clients.store), code_lifetime)),
+        code_lifetime,
         clients,
         registration,
         documents,
         auto_approve: args.auto_approve,
         report_only: args.report_only,
-        tickets: OneTime::new(Duration::from_secs(600)),
     };
     let app = router(Arc::new(server))?;
     bound.serve(app).await?;
@@ -115,24 +126,26 @@ fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
         .report_only(server.report_only)
-        // So that report-only passes every body on as it came.
+        // Report-only then passes on bodies of any size.
         .wrap_bodies();
-    // Applications in browsers use these two; the authorization endpoint is for navigation only.
+    // Applications in browsers call these endpoints; the authorization endpoint is for navigation only.
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
     let router = match &server.registration {
         Some(policy) => {
             let store = Arc::clone(&server.clients.store);
             let service = RegistrationService::new(store, &server.url(REGISTER), policy.clone())?;
-            Router::new().nest_service(REGISTER, cors.layer(service))
+            let issuer = server.issuer.clone();
+            let guard = from_fn(move |request, next| consent::programs_only(issuer.clone(), request, next));
+            Router::new().nest_service(REGISTER, guard.layer(service))
         }
         None => Router::new(),
     };
     let issuer_path = metadata::issuer_path(&server.issuer);
     let router = router
-        // The path of the issuer may have segments that older routers took for patterns.
+        // Segments of the issuer's path may look like patterns of older routers.
         .without_v07_checks()
         .route("/", get(start::page))
-        // On the method router, so that the layer sees, and answers, every method.
+        // On the method router, so that the layer sees every method.
         .route("/authorize", any(authorize::authorize).layer(validation))
         .route("/consent", post(authorize::decide))
         .route("/token", post(token::token).with_state(Arc::clone(&server.tokens)).layer(cors.clone()))
@@ -141,15 +154,14 @@ fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
         .fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(DEFAULT_MAX_BODY_BYTES))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
-            // The path alone: the query holds what no log should.
+            // Only the path: the query holds values that must not be logged.
             tracing::info_span!("request", method = %request.method(), path = request.uri().path())
         }))
         .with_state(server);
     Ok(under_the_issuer(&issuer_path, router))
 }
 
-/// All endpoints are under the path of the issuer, where it has one. At the root too, for a proxy in front that
-/// takes the path away.
+/// Serves all endpoints below the path of the issuer, if it has one, and at the root for proxies that strip the path.
 fn under_the_issuer(path: &str, router: Router) -> Router {
     if path.is_empty() {
         return router;
@@ -164,7 +176,7 @@ fn under_the_issuer(path: &str, router: Router) -> Router {
         request
     };
     Router::new()
-        // It may have segments that older routers took for patterns.
+        // Segments of the issuer's path may look like patterns of older routers.
         .without_v07_checks()
         .route(path, get(async move || Redirect::permanent(&start)))
         .fallback_service(MapRequestLayer::new(strip).layer(router))

@@ -8,7 +8,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use shared::pages;
 use tower_oauth_client_validation::{
-    AllowedScopes, AuthorizationRequest, Client, ClientStatus, RedirectUri, Rejection, ResponseMode, Validator,
+    AllowedScopes, AuthorizationRequest, Client, ClientKind, ClientStatus, RedirectUri, Rejection, ResponseMode, Validator,
 };
 use url::{Url, form_urlencoded};
 
@@ -60,7 +60,7 @@ pub(crate) async fn page(State(server): State<Arc<Server>>) -> Response {
                     }
                 }
                 h2 { "From code to tokens" }
-                p { "A code lives for 60 seconds and is good for one use:" }
+                p { "A code is good for " (server.code_lifetime.as_secs()) " seconds and for one use:" }
                 pre { (token_command(sample, &server)) }
             }
             None => p { "No client is known that could be let in, so every request is refused." }
@@ -234,8 +234,7 @@ fn link(server: &Server, clients: &[Arc<Client>], title: &Markup, query: &str) -
 }
 
 fn token_command(sample: &Sample<'_>, server: &Server) -> String {
-    let secret =
-        sample.client.metadata().and_then(|metadata| metadata.get("client_secret")).map(|_| " -d client_secret=…");
+    let secret = (sample.client.kind() == ClientKind::Confidential).then_some(" -d client_secret=…");
     format!(
         "curl {} -d grant_type=authorization_code -d code=… -d client_id={}{} -d redirect_uri={} -d code_verifier={CODE_VERIFIER}",
         server.url("/token"),

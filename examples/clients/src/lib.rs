@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use shared::registry::{Causes, Location, OpenError, Registry};
+use shared::causes::Causes;
+use shared::registry::{Location, OpenError, Registry};
 use tower_oauth_client_validation::{BoxStore, RegistryError, StoreError};
 
 use crate::args::{Arguments, Command};

@@ -1,33 +1,34 @@
-//! The layer in a router that has everything else too: a log, a rate limit, protection against forged requests, and a
-//! login with sessions.
+//! The layer in a realistic stack: request log, time limits, rate limit, protection against forged requests, and a login
+//! with sessions.
 //!
-//! `cargo run -p composed -- 127.0.0.1:8080`, then open the address that it prints.
+//! `cargo run -p composed -- 127.0.0.1:8080`, then open the URL that it prints.
 //!
-//! What a request meets, in this order, and why:
+//! A request passes these layers in this order:
 //!
-//! 1. **Log** (tower-http `TraceLayer`), so that it also shows what the others refuse. The path alone: the query holds
-//!    what no log should.
-//! 2. **Rate limit** (tower_governor), before there is any work: neither the registry nor the login can be kept busy.
-//! 3. **Forged requests** (tower-http `CsrfLayer`): another site can neither log the user in nor press *Allow*. Whoever
-//!    points a name of theirs at this address gets past it, but without the session, whose cookie keeps to this host.
-//! 4. **Client validation**, on `/authorize` alone. Before the session, so that nobody is asked for a password by a URL
-//!    that leads nowhere, and a refusal looks up no session. An error that goes to the application is thus redirected
-//!    without a login, which is safe as long as the operator knows every client. Where strangers can register one, set
-//!    `RedirectErrors::TrustedClients` (RFC 9700 §4.11.2).
-//! 5. **Session and login** (axum-login, tower-sessions): whoever is not logged in does so and comes back to the very
-//!    same URL, which is validated again. Nothing that was judged waits anywhere.
-//! 6. **The handler**, which has a user and a validated request.
+//! 1. **Log** (tower-http `TraceLayer`), so that it includes what the others refuse. It records the path only, because
+//!    the query holds values that must not be logged.
+//! 2. **Time limit** (tower-http `TimeoutLayer`) for slow bodies. The connection limits slow heads.
+//! 3. **Rate limit** (tower_governor), before anything expensive.
+//! 4. **Forged requests** (tower-http `CsrfLayer`): another site can neither log the user in nor press *Allow*. A site
+//!    that makes its own name resolve to this server passes, but without the session, whose cookie belongs to this host.
+//! 5. **Client validation**, on `/authorize` only. It runs before the session, so that nobody enters a password for a
+//!    request that will be refused, and refusals need no session lookup. Redirect errors are thus sent without a login.
+//!    That is safe as long as the operator registers all clients (RFC 9700 §4.11.2).
+//! 6. **Session and login** (axum-login, tower-sessions). The login leads back to the same URL, which is validated again,
+//!    so no validated request has to be stored meanwhile.
+//! 7. **The handler**, which has a user and a validated request.
 //!
-//! `Router::layer` puts each layer around those before it, so the last one runs first; `ServiceBuilder` is read from
-//! top to bottom.
+//! `Router::layer` wraps what was added before it, so the last layer runs first. `ServiceBuilder` reads from top to
+//! bottom.
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Form, OriginalUri, Query, RawQuery, Request};
+use axum::extract::rejection::FormRejection;
+use axum::extract::{ConnectInfo, Extension, Form, OriginalUri, Query, RawQuery, Request};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -36,6 +37,9 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum_login::{AuthManagerLayerBuilder, AuthSession, AuthUser, AuthnBackend, UserId};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -43,6 +47,7 @@ use tower::ServiceBuilder;
 use tower_governor::GovernorLayer;
 use tower_governor::governor::GovernorConfigBuilder;
 use tower_http::csrf::CsrfLayer;
+use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
     AuthorizationError, Client, ClientValidationLayer, ErrorCode, MemoryRegistry, Policy, ValidatedRequest,
@@ -51,19 +56,18 @@ use tower_sessions::cookie::SameSite;
 use tower_sessions::{MemoryStore, SessionManagerLayer};
 use url::form_urlencoded;
 
+/// The time that a client has to send the head of a request, and then its body.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The program.
 #[tokio::main]
 pub async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = run().await;
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
-async fn run() -> Result<(), Box<dyn Error>> {
+async fn run() -> Result<Infallible, Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let clients = MemoryRegistry::from_clients([Client::builder("photo-app")
         .name("Photo App")
@@ -75,11 +79,20 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let base = format!("http://{}", listener.local_addr()?);
     let app = router(clients, &base)?;
     println!("listening on {base}");
-    // Not on standard output, whose only line a program may read.
     eprintln!("open {base}/authorize?response_type=code&client_id=photo-app&redirect_uri={base}/callback&state=xyz");
-    // The rate limit counts by address.
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
-    Ok(())
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(TIMEOUT);
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        // The rate limit counts by address.
+        let service = app.clone().layer(Extension(ConnectInfo(peer)));
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection failed");
+            }
+        });
+    }
 }
 
 fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error>> {
@@ -89,9 +102,9 @@ fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error
     let limit = GovernorConfigBuilder::default().burst_size(50).per_millisecond(500).finish().ok_or("no rate limit")?;
     let validation = ClientValidationLayer::new(clients).policy(Policy::oauth2().issuer(issuer));
     let cookies = SessionManagerLayer::new(MemoryStore::default())
-        // People come here by a link on another site. With `Strict`, the default, they would seem to be logged out.
+        // Users arrive by a link on another site. With `Strict`, the default, they would seem to be logged out.
         .with_same_site(SameSite::Lax)
-        // Not outside of this machine: there it takes https.
+        // For this machine only: elsewhere the server needs https, and this line must go.
         .with_secure(false);
     let session = AuthManagerLayerBuilder::new(Users, cookies).build();
     let judged = ServiceBuilder::new().layer(validation).layer(session.clone()).layer(from_fn(require_login));
@@ -101,13 +114,14 @@ fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error
         .route("/callback", get(callback))
         .route("/style.css", get(async || ([(CONTENT_TYPE, "text/css")], STYLE)))
         .layer(CsrfLayer::new().with_rejection_response(|_| {
-            page(StatusCode::FORBIDDEN, "This was not your decision", &html! { p { "Another site sent this form." } })
+            page(StatusCode::FORBIDDEN, "This answer was not accepted", &html! { p { "Another site sent this form." } })
         }))
         .layer(GovernorLayer::new(limit))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
         .layer(log))
 }
 
-/// Shows who asks for what. The form posts to the URL of the page, so the answer is validated like the question.
+/// The consent page. Its form posts to the URL of the page, so the request is validated again with the answer.
 async fn ask(auth: AuthSession<Users>, validated: ValidatedRequest) -> Response {
     let client = validated.client();
     let user = auth.user.map(|user| user.name).unwrap_or_default();
@@ -119,8 +133,8 @@ async fn ask(auth: AuthSession<Users>, validated: ValidatedRequest) -> Response 
         p { "It will be able to: " (validated.scope()) }
         p { "You will be sent to: " (validated.redirect_uri()) }
         form method="post" {
-            button name="decision" value="approve" { "Allow" }
-            button name="decision" value="deny" { "Deny" }
+            button type="submit" name="decision" value="approve" { "Allow" }
+            button type="submit" name="decision" value="deny" { "Deny" }
         }
     };
     page(StatusCode::OK, "Allow access?", &body)
@@ -138,9 +152,12 @@ enum Decision {
     Deny,
 }
 
-async fn decide(validated: ValidatedRequest, Form(decided): Form<Decided>) -> Response {
+async fn decide(validated: ValidatedRequest, decided: Result<Form<Decided>, FormRejection>) -> Response {
+    let Ok(Form(decided)) = decided else {
+        return page(StatusCode::BAD_REQUEST, "This answer could not be read", &html! {});
+    };
     match decided.decision {
-        // A real server keeps what the code stands for.
+        // A real server stores what the code stands for.
         Decision::Approve => validated.success([("code", "a-code")]),
         Decision::Deny => {
             validated.error(&AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request"))
@@ -149,8 +166,8 @@ async fn decide(validated: ValidatedRequest, Form(decided): Form<Decided>) -> Re
     .into_http(&Method::POST)
 }
 
-/// axum-login's `login_required!` answers 307, with which a browser would post the decision of a user whose session
-/// has ended to the login page. After 303 it asks for that page.
+/// Redirects to the login with 303. With the 307 of axum-login's `login_required!`, the browser would post the decision of
+/// a user whose session has expired to the login page.
 async fn require_login(
     auth: AuthSession<Users>,
     OriginalUri(here): OriginalUri,
@@ -171,7 +188,7 @@ struct WayBack {
 }
 
 impl WayBack {
-    /// To this server's authorization endpoint and to nowhere else: the login is no redirector.
+    /// Only the authorization endpoint of this server: the login must not redirect anywhere else.
     fn target(&self) -> Option<&str> {
         Some(self.next.as_str()).filter(|next| next.starts_with("/authorize?"))
     }
@@ -197,13 +214,13 @@ async fn login(
             page(StatusCode::OK, "You are logged in", &html! { p { "Go back to the application and start again." } })
         }
         (Err(error), _) => {
-            tracing::error!(%error, "the session cannot be kept");
+            tracing::error!(%error, "the session could not be stored");
             page(StatusCode::INTERNAL_SERVER_ERROR, "Please try again later", &html! {})
         }
     }
 }
 
-/// The form posts to the URL of the page, which names the way back.
+/// The login page. Its form posts to the URL of the page, which names the way back.
 fn ask_for_password(back: &WayBack, status: StatusCode, problem: &str) -> Response {
     let body = html! {
         @if !problem.is_empty() { p role="alert" { strong { (problem) } } }
@@ -211,18 +228,18 @@ fn ask_for_password(back: &WayBack, status: StatusCode, problem: &str) -> Respon
         form method="post" {
             label { "Name " input name="name" autocomplete="username" required autofocus; }
             label { "Password " input type="password" name="password" autocomplete="current-password" required; }
-            button { "Log in" }
+            button type="submit" { "Log in" }
         }
-        @if back.target().is_some() { p { "After that you will be asked what the application may do." } }
+        @if back.target().is_some() { p { "Next, you decide what the application may do." } }
     };
     page(status, "Log in", &body)
 }
 
-/// Stands in for the application.
+/// Stands in for the application, and shows what it received.
 async fn callback(RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let body = html! { @for (name, value) in form_urlencoded::parse(query.as_bytes()) { p { (name) ": " (value) } } };
-    page(StatusCode::OK, "The application got", &body)
+    page(StatusCode::OK, "The application received", &body)
 }
 
 const STYLE: &str = "\
@@ -271,7 +288,7 @@ impl AuthUser for User {
         self.name.clone()
     }
 
-    /// A session ends when this changes: with a new password.
+    /// A session ends when this changes, for example with a new password.
     fn session_auth_hash(&self) -> &[u8] {
         PASSWORD.as_bytes()
     }
@@ -279,7 +296,7 @@ impl AuthUser for User {
 
 const PASSWORD: &str = "enchantress";
 
-/// The only one is `ada`. A real server keeps a slow hash of each password.
+/// The only user is `ada`. A real server stores a slow hash of each password.
 #[derive(Clone, Debug)]
 struct Users;
 

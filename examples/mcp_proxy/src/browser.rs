@@ -1,14 +1,10 @@
-//! Which browser a page was shown to.
+//! Cookies that bind a ticket to the browser that it was made for, so that nobody can finish what somebody else began.
+
+use std::time::Duration;
 
 use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, Response};
-use shared::store::{NoEntropy, secret};
-use subtle::ConstantTimeEq;
 
-use crate::PATIENCE;
-
-/// Binds a ticket, or a state, to the browser that it was made for: what another browser brings is not taken, so
-/// nobody can finish what somebody else began.
 #[derive(Debug)]
 pub(crate) struct Browser {
     is_https: bool,
@@ -19,40 +15,30 @@ impl Browser {
         Self { is_https: issuer.starts_with("https://") }
     }
 
-    /// What the browser must show again, to be kept with the value.
-    pub(crate) fn mark() -> Result<String, NoEntropy> {
-        secret()
-    }
-
-    /// Hands the mark to the browser. A cookie for each `name`, so that two tabs do not get in each other's way.
-    pub(crate) fn set<B>(&self, response: &mut Response<B>, name: &str, mark: &str) {
-        self.set_cookie(response, name, mark, PATIENCE.as_secs());
-    }
-
-    pub(crate) fn clear<B>(&self, response: &mut Response<B>, name: &str) {
-        self.set_cookie(response, name, "", 0);
-    }
-
-    fn set_cookie<B>(&self, response: &mut Response<B>, name: &str, value: &str, seconds: u64) {
+    /// Sets the cookie for `name`. Each ticket has its own, so that two tabs do not disturb each other.
+    pub(crate) fn set<B>(&self, response: &mut Response<B>, name: &str, value: &str, lifetime: Duration) {
         let name = self.cookie_name(name);
         let secure = if self.is_https { "; Secure" } else { "" };
-        // Lax: the browser comes back from another site, by a link.
+        let seconds = lifetime.as_secs();
+        // Lax, because the browser comes back from another site by a link.
         let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
         if let Ok(cookie) = HeaderValue::try_from(cookie) {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
     }
 
-    pub(crate) fn has(&self, headers: &HeaderMap, name: &str, mark: &str) -> bool {
-        let name = self.cookie_name(name);
-        let cookies = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
-        cookies
-            .flat_map(|header| header.split(';'))
-            .filter_map(|cookie| cookie.trim().split_once('='))
-            .any(|(known, value)| known == name && bool::from(value.as_bytes().ct_eq(mark.as_bytes())))
+    pub(crate) fn clear<B>(&self, response: &mut Response<B>, name: &str) {
+        self.set(response, name, "", Duration::ZERO);
     }
 
-    /// The prefix keeps other hosts of the same site from setting it.
+    pub(crate) fn get<'a>(&self, headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+        let name = self.cookie_name(name);
+        let cookies = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
+        let mut cookies = cookies.flat_map(|header| header.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+        cookies.find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// The prefix keeps other hosts of the same site from setting the cookie.
     fn cookie_name(&self, name: &str) -> String {
         let prefix = if self.is_https { "__Host-" } else { "" };
         let name = name.get(..16).unwrap_or(name);

@@ -1,8 +1,8 @@
-//! From the request of an application to the upstream, and back.
+//! From the application's request to the upstream, and back.
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Form, Query, State};
 use axum::http::header::{ALLOW, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -11,30 +11,18 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use shared::store::{Code, Grant, NoEntropy, Taken, secret};
-use shared::{consent, pages};
+use shared::consent::{self, Decided, Decision, judge_again, start_again};
+use shared::pages;
+use shared::store::{Code, Grant, Refused, secret};
 use tower_oauth_client_validation::{AuthorizationError, ErrorCode, ValidatedRequest};
 
-use crate::browser::Browser;
 use crate::upstream::Narrowed;
-use crate::Server;
+use crate::{PATIENCE, Server};
 
-/// A person was asked whether this application may do this.
-#[derive(Clone)]
-pub(crate) struct Asked {
-    request: ValidatedRequest,
-    mark: String,
-}
+/// Browsers drop larger cookies.
+const MAX_COOKIE_BYTES: usize = 3_500;
 
-/// A person said yes, and is on the way to the upstream.
-#[derive(Clone)]
-pub(crate) struct Forwarded {
-    request: ValidatedRequest,
-    mark: String,
-    code_verifier: String,
-}
-
-/// Always asks: that the upstream has been told yes before says nothing about this application.
+/// Always asks: a consent that the upstream remembers was given to this server, not to the application.
 pub(crate) async fn authorize(
     State(server): State<Arc<Server>>,
     method: Method,
@@ -45,71 +33,67 @@ pub(crate) async fn authorize(
     let Some(request) = validated else {
         return (StatusCode::NO_CONTENT, [(ALLOW, "GET, HEAD, POST, OPTIONS")]).into_response();
     };
-    if let Some(elsewhere) = consent::at_the_issuers_name(&method, &uri, &headers, &server.issuer) {
+    if let Some(elsewhere) = consent::redirect_to_issuer(&method, &uri, &headers, &server.issuer) {
         return elsewhere;
     }
-    ask(&server, &request).unwrap_or_else(|NoEntropy| failed(&request, &method))
+    ask(&server, &request).unwrap_or_else(|error| failed(&request, &method, &error))
 }
 
-fn ask(server: &Server, request: &ValidatedRequest) -> Result<Response, NoEntropy> {
-    let mark = Browser::mark()?;
-    let ticket = server.asked.put(Asked { request: request.clone(), mark: mark.clone() })?;
+/// Shows the consent page. Its ticket works only with the cookie that comes with it.
+fn ask(server: &Server, request: &ValidatedRequest) -> Result<Response, Refused> {
+    let mark = secret()?;
+    let ticket = server.tickets.issue(request, &mark);
     let mut page = pages::consent(request, None, &ticket);
-    server.browser.set(&mut page, &ticket, &mark);
+    server.browser.set(&mut page, &ticket, &mark, PATIENCE);
     Ok(page)
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Decided {
-    ticket: String,
-    decision: Decision,
-}
-
-#[derive(Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Decision {
-    Approve,
-    Deny,
 }
 
 pub(crate) async fn decide(
     State(server): State<Arc<Server>>,
     headers: HeaderMap,
-    Form(decided): Form<Decided>,
+    decided: Result<Form<Decided>, FormRejection>,
 ) -> Response {
     if let Err(refused) = consent::refuse_other_sites(&headers, &server.issuer) {
         return refused;
     }
-    let ticket = decided.ticket;
-    let taken = server.asked.take(&ticket, |asked| server.browser.has(&headers, &ticket, &asked.mark));
-    let Taken::First(Asked { request, .. }) = taken else {
+    let Ok(Form(Decided { ticket, decision })) = decided else {
         return start_again();
     };
-    let mut response = match decided.decision {
-        Decision::Approve => match consent::judge_again(&request, &server.clients.source, &server.validator).await {
-            Ok(()) => forward(&server, &request).unwrap_or_else(|NoEntropy| failed(&request, &Method::POST)),
-            Err(refused) => refused,
-        },
+    let mark = server.browser.get(&headers, &ticket).unwrap_or_default();
+    let Some(pending) = server.tickets.read(&ticket, mark) else {
+        return start_again();
+    };
+    let request = match judge_again(pending, &server.clients.source, &server.validator).await {
+        Ok(request) => request,
+        Err(refused) => return refused,
+    };
+    let mut response = match decision {
+        Decision::Approve => forward(&server, &request).unwrap_or_else(|error| failed(&request, &Method::POST, &error)),
         Decision::Deny => denied(&request, &Method::POST),
     };
     server.browser.clear(&mut response, &ticket);
     response
 }
 
-/// The state comes to be only now, so that none can be had without a yes.
-fn forward(server: &Server, request: &ValidatedRequest) -> Result<Response, NoEntropy> {
-    let (mark, code_verifier) = (Browser::mark()?, secret()?);
-    let code_challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&code_verifier));
-    let forwarded = Forwarded { request: request.clone(), mark: mark.clone(), code_verifier };
-    let state = server.forwarded.put(forwarded)?;
+/// Sends the browser to the upstream. The request travels in a cookie that only the new `state` unlocks, so there is no
+/// `state` without consent.
+fn forward(server: &Server, request: &ValidatedRequest) -> Result<Response, Refused> {
+    let state = secret()?;
+    let ticket = server.tickets.issue(request, &state);
+    if ticket.len() > MAX_COOKIE_BYTES {
+        let too_long = AuthorizationError::new(ErrorCode::InvalidRequest, "the request is too long");
+        return Ok(request.error(&too_long).into_http(&Method::POST));
+    }
+    let code_verifier = server.tickets.derive(&state);
+    let code_challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(code_verifier));
     let url = server.upstream.authorization_url(&state, &code_challenge, request.scope());
     let location = HeaderValue::try_from(url).unwrap_or(HeaderValue::from_static("/"));
     let mut response = (StatusCode::SEE_OTHER, pages::headers(), [(LOCATION, location)]).into_response();
-    server.browser.set(&mut response, &state, &mark);
+    server.browser.set(&mut response, &state, &ticket, PATIENCE);
     Ok(response)
 }
 
-/// What the upstream answers with (RFC 6749 §4.1.2, RFC 9207).
+/// The response of the upstream (RFC 6749 §4.1.2, RFC 9207).
 #[derive(Deserialize)]
 pub(crate) struct Answered {
     state: String,
@@ -120,26 +104,33 @@ pub(crate) struct Answered {
 
 pub(crate) async fn callback(
     State(server): State<Arc<Server>>,
+    method: Method,
     headers: HeaderMap,
     answered: Result<Query<Answered>, QueryRejection>,
 ) -> Response {
+    // HEAD is safe (RFC 9110 §9.2.1): it must not redeem the code.
+    if method == Method::HEAD {
+        return pages::headers().into_response();
+    }
     let Ok(Query(answered)) = answered else {
         return start_again();
     };
     let state = &answered.state;
-    let taken = server.forwarded.take(state, |forwarded| server.browser.has(&headers, state, &forwarded.mark));
-    let Taken::First(Forwarded { request, code_verifier, .. }) = taken else {
+    let ticket = server.browser.get(&headers, state).unwrap_or_default();
+    let Some(pending) = server.tickets.read(ticket, state) else {
         return start_again();
     };
-    let mut response = finish(&server, &request, &answered, &code_verifier).await;
+    let mut response = match judge_again(pending, &server.clients.source, &server.validator).await {
+        Ok(request) => finish(&server, &request, &answered).await,
+        Err(refused) => refused,
+    };
     server.browser.clear(&mut response, state);
     response
 }
 
-async fn finish(server: &Server, request: &ValidatedRequest, answered: &Answered, code_verifier: &str) -> Response {
+async fn finish(server: &Server, request: &ValidatedRequest, answered: &Answered) -> Response {
     if !server.upstream.is_issuer(answered.iss.as_deref()) {
-        tracing::warn!("an answer of another issuer came to the callback of the upstream");
-        return failed(request, &Method::GET);
+        return failed(request, &Method::GET, &"the response came from another issuer");
     }
     let code = match (&answered.code, answered.error.as_deref()) {
         (Some(code), None) => code,
@@ -149,25 +140,21 @@ async fn finish(server: &Server, request: &ValidatedRequest, answered: &Answered
             return request.error(&refused).into_http(&Method::GET);
         }
         (_, error) => {
-            tracing::error!(error, "the upstream refused");
-            return failed(request, &Method::GET);
+            let error = format!("the upstream answered {:?}", error.unwrap_or_default());
+            return failed(request, &Method::GET, &error);
         }
     };
-    match server.upstream.redeem(code, code_verifier, request.scope()).await {
-        // A real server keeps the tokens of the upstream beside the grant. They never go to the application.
-        Ok(Narrowed { scope }) => {
-            let mut grant = Grant::new(request);
-            grant.scope = scope;
-            let code = Code { grant: Arc::new(grant), ..Code::new(request) };
-            match server.tokens.issue_code(code) {
-                Ok(code) => request.success([("code", code.as_str())]).into_http(&Method::GET),
-                Err(NoEntropy) => failed(request, &Method::GET),
-            }
-        }
-        Err(error) => {
-            tracing::error!(error, "the upstream gave no tokens");
-            failed(request, &Method::GET)
-        }
+    let code_verifier = server.tickets.derive(&answered.state);
+    // A real server stores the tokens of the upstream with the grant. They never go to the application.
+    let Narrowed { scope } = match server.upstream.redeem(code, &code_verifier, request.scope()).await {
+        Ok(narrowed) => narrowed,
+        Err(error) => return failed(request, &Method::GET, &error),
+    };
+    let mut grant = Grant::new(request);
+    grant.scope = scope;
+    match server.tokens.issue_code(Code { grant: Arc::new(grant), ..Code::new(request) }) {
+        Ok(code) => request.success([("code", code.as_str())]).into_http(&Method::GET),
+        Err(error) => failed(request, &Method::GET, &error),
     }
 }
 
@@ -175,14 +162,7 @@ fn denied(request: &ValidatedRequest, method: &Method) -> Response {
     request.error(&AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request")).into_http(method)
 }
 
-fn failed(request: &ValidatedRequest, method: &Method) -> Response {
+fn failed(request: &ValidatedRequest, method: &Method, error: &dyn std::fmt::Display) -> Response {
+    tracing::error!(%error, "the request of an application failed");
     request.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed")).into_http(method)
-}
-
-fn start_again() -> Response {
-    pages::message(
-        StatusCode::BAD_REQUEST,
-        "This cannot go on here",
-        "It was begun in another browser, was used before, or is too old. Please go back to the application and start again.",
-    )
 }

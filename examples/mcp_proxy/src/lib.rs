@@ -2,19 +2,18 @@
 //!
 //! `cargo run --release -p mcp_proxy -- --upstream https://login.example`
 //!
-//! Applications register here, and at the identity provider where it takes registrations; people sign in there, under
-//! the client id of this server. The identity provider asks them once whether *this server* may sign them in. So this
-//! server asks for each application, before it sends anybody on: else whoever registers an application could pick up
-//! what people allowed for another one (the confused deputy of the MCP specification). What the identity provider
-//! issues stays here, and applications get tokens of this server.
+//! Applications register here, and at the identity provider if it accepts registrations. Users sign in at the identity
+//! provider, under the client id of this server, and it asks them only once whether *this server* may sign them in. So
+//! this server asks for each application before it forwards anybody. Otherwise anyone could register an application and
+//! use what users allowed for another one (the confused deputy of the MCP specification). The tokens of the identity
+//! provider stay here; applications get tokens of this server.
 //!
-//! Clients are those of `ALLOWED_MCP_CLIENTS`, and those that register until the program ends.
+//! The clients are those of `ALLOWED_MCP_CLIENTS` and those that register, until the program ends.
 
 mod args;
 mod browser;
 mod flow;
 mod upstream;
-
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -22,13 +21,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::middleware::from_fn;
+use axum::response::IntoResponse;
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use clap::Parser;
 use serde_json::Value;
-use shared::store::OneTime;
-use shared::token::Tokens;
-use shared::{pages, serve, token};
+use shared::ticket::Tickets;
+use shared::token::{CODE_LIFETIME, Tokens};
+use shared::{consent, pages, serve, token};
 use tower::Layer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_oauth_client_validation::{
@@ -40,21 +42,19 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Args;
 use crate::browser::Browser;
-use crate::flow::{Asked, Forwarded};
 use crate::upstream::Upstream;
 
-/// How long a person may take for a page.
+/// How long a user may take here, and at the identity provider.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// All that the handlers share.
+/// What the handlers share.
 struct Server {
     issuer: String,
     validator: Validator,
     clients: Clients,
     upstream: Upstream,
     browser: Browser,
-    asked: OneTime<Asked>,
-    forwarded: OneTime<Forwarded>,
+    tickets: Tickets,
     tokens: Arc<Tokens>,
 }
 
@@ -94,11 +94,10 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         validator: Validator::new(Policy::mcp().issuer(&issuer)),
         browser: Browser::of(&issuer),
         issuer,
-        tokens: Arc::new(Tokens::new(Arc::clone(&clients.source), Arc::clone(&clients.store))),
+        tokens: Arc::new(Tokens::new(Arc::clone(&clients.source), Arc::clone(&clients.store), CODE_LIFETIME)),
         clients,
         upstream,
-        asked: OneTime::new(PATIENCE),
-        forwarded: OneTime::new(PATIENCE),
+        tickets: Tickets::new(PATIENCE)?,
     };
     let app = router(Arc::new(server))?;
     bound.serve(app).await?;
@@ -108,20 +107,22 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 fn router(server: Arc<Server>) -> Result<Router, Box<dyn Error>> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source)).validator(server.validator.clone());
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
+    let issuer = server.issuer.clone();
+    let programs_only = from_fn(move |request, next| consent::programs_only(issuer.clone(), request, next));
     let router = Router::new()
         .route("/authorize", any(flow::authorize).layer(validation))
         .route("/consent", post(flow::decide))
         .route("/callback", get(flow::callback))
         .route("/token", post(token::token).with_state(Arc::clone(&server.tokens)).layer(cors.clone()))
-        .route("/.well-known/oauth-authorization-server", get(metadata).layer(cors.clone()))
-        .nest_service("/register", cors.layer(registration(&server)?))
+        .route("/.well-known/oauth-authorization-server", get(metadata).layer(cors))
+        .nest_service("/register", programs_only.layer(registration(&server)?))
         .fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(DEFAULT_MAX_BODY_BYTES))
         .with_state(server);
     Ok(router)
 }
 
-/// Where the upstream takes registrations it decides about them, and keeps them too.
+/// Registers clients at the upstream too, if it accepts registrations: then it decides about them.
 fn registration(server: &Server) -> Result<Router, Box<dyn Error>> {
     let (store, endpoint) = (Arc::clone(&server.clients.store), server.url("/register"));
     let policy = RegistrationPolicy::new().grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN));
@@ -136,7 +137,7 @@ fn registration(server: &Server) -> Result<Router, Box<dyn Error>> {
     Ok(Router::new().fallback_service(RegistrationService::new(store, &endpoint, policy)?))
 }
 
-async fn metadata(State(server): State<Arc<Server>>) -> Json<Value> {
+async fn metadata(State(server): State<Arc<Server>>) -> impl IntoResponse {
     let mut document = server_metadata(server.validator.policy())
         .authorization_endpoint(server.url("/authorize"))
         .token_endpoint(server.url("/token"))
@@ -147,5 +148,5 @@ async fn metadata(State(server): State<Arc<Server>>) -> Json<Value> {
     if let Some(scopes) = server.upstream.scopes() {
         document = document.grantable_scopes(scopes);
     }
-    Json(Value::Object(document.build()))
+    ([(X_CONTENT_TYPE_OPTIONS, "nosniff")], Json(Value::Object(document.build())))
 }

@@ -1,4 +1,4 @@
-//! The identity provider, as a client of it sees it.
+//! The identity provider, as its client sees it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -26,13 +26,13 @@ pub(crate) struct Upstream {
     http: Client,
 }
 
-/// What the upstream granted of what it was asked for.
+/// What the upstream granted, as far as the user agreed to it.
 pub(crate) struct Narrowed {
     pub(crate) scope: String,
 }
 
 impl Upstream {
-    /// Reads its metadata, and registers this server there unless it has a client id.
+    /// Reads the metadata, and registers this server unless it has a client id.
     pub(crate) async fn discover(
         issuer: &str,
         client_id: Option<String>,
@@ -43,12 +43,12 @@ impl Upstream {
         let document = if let Ok(document) = object(http.get(first)).await {
             document
         } else {
-            let cannot = |error| format!("--upstream: the metadata of {issuer} cannot be had: {error}");
+            let cannot = |error| format!("--upstream: the metadata of {issuer} could not be read: {error}");
             object(http.get(second)).await.map_err(cannot)?
         };
         let text = |name: &str| document.get(name).and_then(Value::as_str);
         if text("issuer") != Some(issuer) {
-            return Err(format!("--upstream: the metadata of {issuer} is that of another issuer").into());
+            return Err(format!("--upstream: the metadata of {issuer} names another issuer").into());
         }
         let missing = |name| format!("--upstream: the metadata of {issuer} has no {name}");
         let listed = |name: &str| {
@@ -60,7 +60,7 @@ impl Upstream {
         let (client_id, client_secret) = match (client_id, &registration_endpoint) {
             (Some(client_id), _) => (client_id, std::env::var("UPSTREAM_CLIENT_SECRET").ok()),
             (None, Some(endpoint)) => register(&http, endpoint, redirect_uri, scopes.as_ref()).await?,
-            (None, None) => return Err("--upstream-client is missing, since clients cannot register there".into()),
+            (None, None) => return Err("--upstream-client is missing: the upstream accepts no registrations".into()),
         };
         Ok(Self {
             issuer: issuer.to_owned(),
@@ -78,7 +78,7 @@ impl Upstream {
         })
     }
 
-    /// Where clients register, if they can.
+    /// Where clients register, if the upstream accepts registrations.
     pub(crate) fn registration(&self) -> Result<Option<tower_oauth_client_validation::Upstream>, UpstreamError> {
         self.registration_endpoint.as_deref().map(tower_oauth_client_validation::Upstream::endpoint).transpose()
     }
@@ -128,7 +128,7 @@ impl Upstream {
         if !tokens.get("access_token").is_some_and(Value::is_string) {
             return Err("the answer holds no access token".to_owned());
         }
-        // Left out it is what was asked for (RFC 6749 §5.1); more than that was never agreed to here.
+        // No `scope` means the requested one (RFC 6749 §5.1). The user did not agree to more.
         let granted = tokens.get("scope").and_then(Value::as_str).unwrap_or(asked);
         let of_both = asked.split(' ').filter(|token| granted.split(' ').any(|granted| granted == *token));
         Ok(Narrowed { scope: of_both.collect::<Vec<_>>().join(" ") })
@@ -160,7 +160,7 @@ async fn register(
     Ok((text("client_id").ok_or("--upstream: the registration gave no client id")?, text("client_secret")))
 }
 
-/// The JSON object that a successful answer holds.
+/// The JSON object of a successful response.
 async fn object(request: RequestBuilder) -> Result<Map<String, Value>, Box<dyn Error>> {
     let answer = request.header(ACCEPT, "application/json").send().await?;
     let status = answer.status();

@@ -1,17 +1,41 @@
-//! What stands between the consent page and the code: what both servers share.
+//! What stands between the consent page and the code.
 
+use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
 use tower_oauth_client_validation::{BoxRegistry, RegistrySource, ValidatedRequest, Validator};
 use url::{Position, Url};
 
+use crate::causes::Causes;
 use crate::pages;
-use crate::registry::Causes;
+use crate::ticket::Pending;
 
-/// `localhost` and `127.0.0.1` are two origins to a browser, and answers are taken from one of them. So whoever
-/// comes to this machine by the other name goes on there.
-pub fn at_the_issuers_name(method: &Method, uri: &Uri, headers: &HeaderMap, issuer: &str) -> Option<Response> {
+/// The form of the consent page.
+#[derive(Debug, Deserialize)]
+pub struct Decided {
+    /// The request that the page showed.
+    pub ticket: String,
+    /// Which button was pressed.
+    pub decision: Decision,
+}
+
+/// What the user decided.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// The client may.
+    Approve,
+    /// The client may not.
+    Deny,
+}
+
+/// Redirects to the issuer's host. `localhost` and `127.0.0.1` are two origins to a browser, and the consent page accepts
+/// answers from one of them only.
+#[must_use]
+pub fn redirect_to_issuer(method: &Method, uri: &Uri, headers: &HeaderMap, issuer: &str) -> Option<Response> {
     let is_local = |url: &Url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     let host = headers.get(HOST)?.to_str().ok()?;
     let here = Url::parse(&format!("http://{host}")).ok().filter(is_local)?;
@@ -21,60 +45,98 @@ pub fn at_the_issuers_name(method: &Method, uri: &Uri, headers: &HeaderMap, issu
     (differs && method == Method::GET).then(|| (pages::headers(), Redirect::temporary(&target)).into_response())
 }
 
-/// The ticket alone does not tell whose browser brings it: another site could fetch one and post it here. A site
-/// whose name was made to lead here (DNS rebinding) is of one origin with what it fetches, so only the origin of the
-/// issuer counts, and not the name that was asked for. Browsers say where a form comes from, programs need not.
+/// Refuses requests that pages of other sites make the browser send.
+///
+/// # Errors
+///
+/// The page that says so.
 pub fn refuse_other_sites(headers: &HeaderMap, issuer: &str) -> Result<(), Response> {
-    let site = headers.get("sec-fetch-site");
-    let origin = headers.get(ORIGIN);
-    let ours = Url::parse(issuer).map(|issuer| issuer.origin().ascii_serialization()).unwrap_or_default();
-    let is_ours = match (site, origin) {
-        (None, None) => true,
-        (site, Some(origin)) => site.is_none_or(|site| site == "same-origin") && *origin == *ours,
-        (Some(_), None) => false,
-    };
-    if is_ours {
+    if is_own_site(headers, issuer) {
         return Ok(());
     }
-    let authority = origin.and_then(|origin| Url::parse(origin.to_str().ok()?).ok());
-    let authority = authority.as_ref().map(|origin| &origin[Position::BeforeHost..Position::AfterPort]);
+    let origin = headers.get(ORIGIN).and_then(|origin| Url::parse(origin.to_str().ok()?).ok());
+    let authority = origin.as_ref().map(|origin| &origin[Position::BeforeHost..Position::AfterPort]);
     let text = if headers.get(HOST).is_some_and(|host| authority.is_some_and(|authority| host == authority)) {
         format!(
-            "You came to this server by a name that is not its own. It takes answers only from its pages at {ours}: \
-             please go back to the application and start again, with that address. Nothing was sent to any application."
+            "You opened this server under a name that is not its own. It accepts answers only from its pages at {}. \
+             Please go back to the application and start again with that address. Nothing was sent to any application.",
+            origin_of(issuer)
         )
     } else {
-        "Another site tried to answer the question of this server for you. Nothing was sent to any application."
-            .to_owned()
+        "Another site tried to answer for you. Nothing was sent to any application.".to_owned()
     };
-    Err(pages::message(StatusCode::FORBIDDEN, "This answer does not count", &text))
+    Err(pages::message(StatusCode::FORBIDDEN, "This answer was not accepted", &text))
 }
 
-/// What was true when the page was shown may not be any more: a client may be disabled, or changed, since.
+/// Whether the request comes from a page of the issuer, or from a program.
+///
+/// Browsers name the site of a page in `Origin` or `Sec-Fetch-Site`; programs send neither. A site can make its own name
+/// resolve to this server (DNS rebinding), so the name in `Host` proves nothing and only the issuer's origin counts.
+fn is_own_site(headers: &HeaderMap, issuer: &str) -> bool {
+    match (headers.get("sec-fetch-site"), headers.get(ORIGIN)) {
+        (None, None) => true,
+        (site, Some(origin)) => site.is_none_or(|site| site == "same-origin") && *origin == *origin_of(issuer),
+        (Some(_), None) => false,
+    }
+}
+
+fn origin_of(issuer: &str) -> String {
+    Url::parse(issuer).map(|issuer| issuer.origin().ascii_serialization()).unwrap_or_default()
+}
+
+/// Middleware for endpoints that programs call without credentials: no page of another site may do so through the
+/// browser of a visitor, who may reach servers that the site cannot.
+pub async fn programs_only(issuer: String, request: Request, next: Next) -> Response {
+    if is_own_site(request.headers(), &issuer) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "pages of other sites cannot use this endpoint\n").into_response()
+}
+
+/// Judges a request again after the user's decision: the client may have been disabled or changed since.
+///
+/// # Errors
+///
+/// The page for the user if the request is not valid any more.
 pub async fn judge_again(
-    request: &ValidatedRequest,
+    pending: Pending,
     clients: &BoxRegistry,
     validator: &Validator,
-) -> Result<(), Response> {
-    let client = clients.find_client(request.client_id()).await.map_err(|error| {
+) -> Result<ValidatedRequest, Response> {
+    let Pending { request, scope } = pending;
+    let client = match validator.client_id(&request) {
+        Ok(id) => clients.find_client(id).await,
+        Err(_) => Ok(None),
+    };
+    let client = client.map_err(|error| {
         tracing::error!(error = %Causes(&error), "the client could not be looked up");
         pages::message(
             StatusCode::SERVICE_UNAVAILABLE,
-            "This cannot go on now",
-            "The server cannot look the application up. Please go back to it, and start again in a moment.",
+            "Sign-in could not continue",
+            "The server could not look the application up. Please go back to it and start again in a moment.",
         )
     })?;
-    match validator.validate(request.request().clone(), client) {
-        Ok(judged) if judged.scope() == request.scope() => Ok(()),
-        judged => {
-            let reason = judged.err().map(|rejection| rejection.reason().as_str());
-            tracing::info!(client_id = request.client_id(), reason, "the client has changed since the consent page");
-            Err(pages::message(
-                StatusCode::BAD_REQUEST,
-                "This application cannot be let in any more",
-                "What the server knows about it has changed since the page was shown. Nothing was sent to it. \
-                 Please go back to the application and start again.",
-            ))
-        }
-    }
+    let reason = match validator.validate(request, client) {
+        // The user agreed to the scope on the page, even if the client's default is another one by now.
+        Ok(judged) if judged.scope() == scope => return Ok(judged),
+        Ok(_) => "scope_changed",
+        Err(rejection) => rejection.reason().as_str(),
+    };
+    tracing::info!(reason, "the client changed after its consent page was shown");
+    Err(pages::message(
+        StatusCode::BAD_REQUEST,
+        "This application's registration has changed",
+        "It changed after the page was shown, so nothing was sent to the application. \
+         Please go back to it and start again.",
+    ))
+}
+
+/// The page for an answer that cannot be used.
+#[must_use]
+pub fn start_again() -> Response {
+    pages::message(
+        StatusCode::BAD_REQUEST,
+        "This page is no longer valid",
+        "It is too old, or was opened in another browser. Please go back to the application and start again.",
+    )
 }

@@ -1,4 +1,4 @@
-//! Pages for people. No scripts; the style sheet stands in the page, and the policy names it by its hash.
+//! HTML pages. They have no scripts; the policy allows the style sheet in the page by its hash.
 
 use std::sync::LazyLock;
 
@@ -14,9 +14,8 @@ use url::{Position, Url};
 
 const STYLE: &str = include_str!("style.css");
 
-/// No `form-action`: browsers hold it against every redirect that follows, and an approved request goes wherever
-/// the client sends people.
-pub static CSP: LazyLock<HeaderValue> = LazyLock::new(|| {
+/// No `form-action`: browsers apply it to redirects too, and an approved request is redirected to the client.
+static CSP: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
@@ -24,7 +23,9 @@ pub static CSP: LazyLock<HeaderValue> = LazyLock::new(|| {
     policy.try_into().unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
 
-/// `same-origin`, since `no-referrer` would also hide the `Origin` of the answer to the consent page.
+/// The headers of every page. `Referrer-Policy` is `same-origin` because `no-referrer` would also hide the `Origin` of the
+/// consent form.
+#[must_use]
 pub fn headers() -> [(HeaderName, HeaderValue); 4] {
     [
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -34,14 +35,14 @@ pub fn headers() -> [(HeaderName, HeaderValue); 4] {
     ]
 }
 
-pub fn page(title: &str, body: &Markup) -> Markup {
+fn page(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                // Nothing to fetch, so that no browser asks for /favicon.ico.
+                // Keeps browsers from asking for /favicon.ico.
                 link rel="icon" href="data:,";
                 title { (title) }
                 style { (PreEscaped(STYLE)) }
@@ -51,19 +52,25 @@ pub fn page(title: &str, body: &Markup) -> Markup {
     }
 }
 
+/// A page with this heading.
+#[must_use]
 pub fn respond(status: StatusCode, title: &str, body: &Markup) -> Response {
     (status, headers(), page(title, body)).into_response()
 }
 
+/// A page with one paragraph.
+#[must_use]
 pub fn message(status: StatusCode, title: &str, text: &str) -> Response {
     respond(status, title, &html! { p { (text) } })
 }
 
+/// The fallback of the router.
 pub async fn not_found() -> Response {
-    message(StatusCode::NOT_FOUND, "There is no such page", "The start page of this server is at /.")
+    message(StatusCode::NOT_FOUND, "Page not found", "The start page of this server is at /.")
 }
 
-/// `document` is the host of the metadata document that describes the client.
+/// The consent page. `document` is the host of the client's metadata document, if it has one.
+#[must_use]
 pub fn consent(request: &ValidatedRequest, document: Option<&str>, ticket: &str) -> Response {
     let client = request.client();
     let is_local = client.redirect_uris().iter().all(RedirectUri::is_loopback);
@@ -104,14 +111,14 @@ pub fn consent(request: &ValidatedRequest, document: Option<&str>, ticket: &str)
         p class="note" { "Allow this only if you have just started it yourself, in an application that you trust." }
         form method="post" action="consent" {
             input type="hidden" name="ticket" value=(ticket);
-            button class="primary" name="decision" value="approve" { "Allow" }
-            button name="decision" value="deny" { "Deny" }
+            button type="submit" class="primary" name="decision" value="approve" { "Allow" }
+            button type="submit" name="decision" value="deny" { "Deny" }
         }
     };
     respond(StatusCode::OK, &format!("Allow {name}?"), &body)
 }
 
-/// Who is at the other end of a redirect URI, in the words that matter to the user.
+/// Says where a redirect URI leads.
 fn destination(redirect_uri: &str) -> Markup {
     let Ok(url) = Url::parse(redirect_uri) else {
         return html! { (redirect_uri) };
@@ -126,11 +133,28 @@ fn destination(redirect_uri: &str) -> Markup {
     }
 }
 
-/// Without what could turn the order of the text around, or hide a part of it. The client chose it.
+/// Removes what could reverse or hide parts of a text that the client chose.
 fn readable(text: &str) -> String {
     let misleads = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+            || matches!(
+                c,
+                '\u{00AD}'
+                    | '\u{034F}'
+                    | '\u{061C}'
+                    | '\u{115F}'..='\u{1160}'
+                    | '\u{17B4}'..='\u{17B5}'
+                    | '\u{180B}'..='\u{180F}'
+                    | '\u{200B}'..='\u{200F}'
+                    | '\u{2028}'..='\u{202E}'
+                    | '\u{2060}'..='\u{206F}'
+                    | '\u{3164}'
+                    | '\u{FE00}'..='\u{FE0F}'
+                    | '\u{FEFF}'
+                    | '\u{FFA0}'
+                    | '\u{FFF0}'..='\u{FFFB}'
+                    | '\u{E0000}'..='\u{E0FFF}'
+            )
     };
     text.chars().filter(|c| !misleads(*c)).take(200).collect()
 }

@@ -8,8 +8,10 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -22,16 +24,28 @@ use tower_oauth_client_validation::{
     RegistryStore, StoreError, verify_client_secret,
 };
 
-use crate::registry::Causes;
-use crate::store::{Code, Grant, NoEntropy, OneTime, Taken, secret};
+use crate::causes::Causes;
+use crate::store::{Code, Grant, OneTime, Refused, Taken, secret};
 
 const ACCESS_TOKEN_SECONDS: u32 = 3600;
 
-const NO_STORE: [(axum::http::HeaderName, HeaderValue); 2] =
-    [(CACHE_CONTROL, HeaderValue::from_static("no-store")), (PRAGMA, HeaderValue::from_static("no-cache"))];
+const HEADERS: [(HeaderName, HeaderValue); 3] = [
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (PRAGMA, HeaderValue::from_static("no-cache")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+];
 
-const CODE_LIFETIME: Duration = Duration::from_secs(60);
 const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long an authorization code is good for, unless set otherwise (RFC 6749 §4.1.2 asks for ten minutes at most).
+pub const CODE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// One client can have as many unused codes.
+const MAX_CODES: usize = 1_000;
+/// One client can have as many refresh tokens.
+const MAX_REFRESH_TOKENS: usize = 10_000;
+/// Both stores can hold as many bytes each.
+const MAX_BYTES: usize = 32 << 20;
 
 /// What the server issues, and to whom.
 #[allow(missing_debug_implementations, reason = "holds secrets")]
@@ -46,12 +60,12 @@ pub struct Tokens {
 impl Tokens {
     /// Tokens for the clients of `clients`.
     #[must_use]
-    pub fn new(clients: BoxRegistry, store: BoxStore) -> Self {
+    pub fn new(clients: BoxRegistry, store: BoxStore, code_lifetime: Duration) -> Self {
         Self {
             clients,
             store,
-            codes: OneTime::new(CODE_LIFETIME),
-            refresh_tokens: OneTime::new(REFRESH_TOKEN_LIFETIME),
+            codes: OneTime::new(code_lifetime, MAX_CODES, MAX_BYTES),
+            refresh_tokens: OneTime::new(REFRESH_TOKEN_LIFETIME, MAX_REFRESH_TOKENS, MAX_BYTES),
         }
     }
 
@@ -59,8 +73,8 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// If the operating system has no random bytes.
-    pub fn issue_code(&self, code: Code) -> Result<String, NoEntropy> {
+    /// If the store is full or there are no random bytes.
+    pub fn issue_code(&self, code: Code) -> Result<String, Refused> {
         self.codes.put(code)
     }
 
@@ -81,11 +95,11 @@ pub async fn token(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     match answer(&tokens, &headers, body).await {
-        Ok(tokens) => (NO_STORE, Json(tokens)).into_response(),
+        Ok(tokens) => (HEADERS, Json(tokens)).into_response(),
         Err(error) => {
             tracing::info!(error = error.code, reason = error.description, "token request refused");
             let mut response = error.into_response();
-            // For those who tried that way (RFC 6749 §5.2); others would read the challenge instead of the error.
+            // Only for clients that used the header (RFC 6749 §5.2): others would read the challenge instead of the error.
             if response.status() == StatusCode::UNAUTHORIZED && headers.contains_key(AUTHORIZATION) {
                 let challenge = HeaderValue::from_static("Basic realm=\"token endpoint\"");
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -119,10 +133,10 @@ async fn answer(
 fn redeem_code(issued: &Tokens, client: &Client, form: &Form) -> Result<Map<String, Value>, TokenError> {
     require_grant_type(client, GrantTypes::AUTHORIZATION_CODE)?;
     let presented = form.get("code").ok_or(TokenError::new("invalid_request", "code is missing"))?;
-    let code = match issued.codes.take(presented, |code| code.grant.client_id == client.id()) {
+    let code = match issued.codes.take(client.id(), presented, |_| true) {
         Taken::First(code) => code,
         Taken::Again(code) => {
-            // RFC 6749 §4.1.2: what the first use gave is taken back.
+            // RFC 6749 §4.1.2: revoke what the first use returned.
             code.grant.revoke();
             return Err(TokenError::new("invalid_grant", "the code was used before"));
         }
@@ -133,7 +147,7 @@ fn redeem_code(issued: &Tokens, client: &Client, form: &Form) -> Result<Map<Stri
         (Some(_), _) => {
             return Err(TokenError::new("invalid_grant", "redirect_uri must be that of the authorization request"));
         }
-        // It may be named all the same; there was only one that it can be.
+        // The client may name it anyway: it has only one.
         (None, Some(named)) if client.sole_redirect_uri().is_none_or(|sole| sole.as_str() != named) => {
             return Err(TokenError::new("invalid_grant", "redirect_uri was not in the authorization request"));
         }
@@ -143,19 +157,15 @@ fn redeem_code(issued: &Tokens, client: &Client, form: &Form) -> Result<Map<Stri
     issue(issued, client, &code.grant, form, None)
 }
 
-/// Each refresh token is good for one use. A second use, however late, means that it was stolen, and ends them all
+/// Each refresh token is good for one use. A second use, however late, means that it was stolen, and revokes the grant
 /// (RFC 9700 §4.14.2).
 fn refresh(issued: &Tokens, client: &Client, form: &Form) -> Result<Map<String, Value>, TokenError> {
     require_grant_type(client, GrantTypes::REFRESH_TOKEN)?;
     let presented = form.get("refresh_token").ok_or(TokenError::new("invalid_request", "refresh_token is missing"))?;
     let mut refused = TokenError::new("invalid_grant", "the refresh token is unknown or has expired");
-    let fits = |grant: &Arc<Grant>| {
-        // A request that is refused for what it asks uses nothing up: the next one may ask for less.
-        let asks_too_much = (grant.client_id == client.id()).then(|| judge_extent(grant, form).err()).flatten();
-        refused = asks_too_much.unwrap_or(refused);
-        grant.client_id == client.id() && asks_too_much.is_none()
-    };
-    match issued.refresh_tokens.take(presented, fits) {
+    // A request that asks for too much uses nothing up: the next one may ask for less.
+    let fits = |grant: &Arc<Grant>| judge_extent(grant, form).map_err(|error| refused = error).is_ok();
+    match issued.refresh_tokens.take(client.id(), presented, fits) {
         Taken::First(grant) if !grant.is_revoked() => issue(issued, client, &grant, form, Some(presented)),
         Taken::First(_) => Err(TokenError::new("invalid_grant", "the refresh token was revoked")),
         Taken::Again(grant) => {
@@ -183,7 +193,7 @@ fn judge_extent<'a>(grant: &'a Grant, form: &'a Form) -> Result<&'a str, TokenEr
     Ok(scope)
 }
 
-/// `renewed` is the refresh token that was presented, if one was.
+/// `renewed` is the refresh token of the request, if it has one.
 fn issue(
     issued: &Tokens,
     client: &Client,
@@ -220,7 +230,7 @@ fn require_grant_type(client: &Client, grant_type: GrantTypes) -> Result<(), Tok
 fn verify_pkce(challenge: Option<&(String, CodeChallengeMethod)>, verifier: Option<&str>) -> Result<(), TokenError> {
     let (challenge, method, verifier) = match (challenge, verifier) {
         (None, None) => return Ok(()),
-        // RFC 9700 §2.1.1: else an attacker could strip the challenge from the authorization request.
+        // RFC 9700 §2.1.1: otherwise an attacker could strip the challenge from the authorization request.
         (None, Some(_)) => return Err(TokenError::new("invalid_grant", "there was no code_challenge")),
         (Some(_), None) => return Err(TokenError::new("invalid_grant", "code_verifier is missing")),
         (Some((challenge, method)), Some(verifier)) => (challenge, method, verifier),
@@ -236,7 +246,7 @@ fn verify_pkce(challenge: Option<&(String, CodeChallengeMethod)>, verifier: Opti
     }
 }
 
-/// RFC 6749 §2.3. Whatever is wrong, the client learns no more than that it is not authenticated.
+/// RFC 6749 §2.3. Every failure has the same answer.
 async fn authenticate(issued: &Tokens, headers: &HeaderMap, form: &Form) -> Result<Arc<Client>, TokenError> {
     let credentials = Credentials::read(headers, form)?;
     let known = credentials.client_id.bytes().all(|byte| matches!(byte, 0x20..=0x7E));
@@ -260,16 +270,16 @@ async fn authenticate(issued: &Tokens, headers: &HeaderMap, form: &Form) -> Resu
     is_right.then_some(client).ok_or(unknown)
 }
 
-/// Where the secret comes (header or body) is left open: many clients use the one that they did not register.
+/// Accepts the secret in the header and in the body: many clients use the method that they did not register.
 fn is_secret_of(client: &Client, presented: &str) -> bool {
     let metadata = |name| client.metadata().and_then(|metadata| metadata.get(name)).and_then(Value::as_str);
     let uses_secret = matches!(metadata("token_endpoint_auth_method"), None | Some("client_secret_post"));
     match metadata("client_secret") {
-        // Digests have one length, so that the time does not tell that of the secret.
+        // Digests have one length, so the time does not depend on that of the secret.
         Some(secret) if uses_secret => Sha256::digest(secret).ct_eq(&Sha256::digest(presented)).into(),
         None if uses_secret => verify_client_secret(client, presented),
         _ => {
-            tracing::warn!(client_id = client.id(), "a client that authenticates without a secret cannot get tokens");
+            tracing::warn!(client_id = client.id(), "this server supports clients with a secret and public clients only");
             false
         }
     }
@@ -277,7 +287,7 @@ fn is_secret_of(client: &Client, presented: &str) -> bool {
 
 struct Credentials {
     client_id: String,
-    /// Several readings of the one that was sent, or none.
+    /// The readings of the secret that was sent, if any.
     secrets: Vec<String>,
 }
 
@@ -301,7 +311,7 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// Both halves are form-encoded before they are joined (RFC 6749 §2.3.1), which many clients forget.
+    /// Both halves are form-encoded (RFC 6749 §2.3.1), but many clients do not encode the secret.
     fn basic(header: &HeaderValue) -> Option<Self> {
         let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
@@ -381,15 +391,19 @@ impl TokenError {
     }
 }
 
-impl From<NoEntropy> for TokenError {
-    fn from(NoEntropy: NoEntropy) -> Self {
-        Self::FAILED
+impl From<Refused> for TokenError {
+    fn from(refused: Refused) -> Self {
+        tracing::error!(error = %refused, "no token was issued");
+        match refused {
+            Refused::NoEntropy => Self::FAILED,
+            Refused::Full => Self::UNAVAILABLE,
+        }
     }
 }
 
 impl IntoResponse for TokenError {
     fn into_response(self) -> Response {
         let body = Json(json!({ "error": self.code, "error_description": self.description }));
-        (self.status, NO_STORE, body).into_response()
+        (self.status, HEADERS, body).into_response()
     }
 }
