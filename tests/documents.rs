@@ -213,7 +213,9 @@ fn named_files_exist() {
             let vectors =
                 code.strip_suffix(".json").filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
             let there = match vectors {
-                Some(_) => path != Path::new("docs/threat-model.md") || fs::exists(Path::new("tests/vectors").join(code)),
+                Some(_) => {
+                    path != Path::new("docs/threat-model.md") || fs::exists(Path::new("tests/vectors").join(code))
+                }
                 None if looks_like_one => ["", "src"].iter().any(|root| {
                     let file = Path::new(root).join(code);
                     fs::exists(&file) || fs::exists(file.with_extension("rs"))
@@ -450,7 +452,7 @@ impl Surface {
             } else if let (Some(owner), Some(line)) = (&owner, line.strip_prefix("    ")) {
                 let words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
                 let keywords = ["pub", "crate", "super", "async", "const", "fn", "type"];
-                let name = words.skip_while(|word| keywords.contains(word)).next();
+                let name = words.find(|word| !keywords.contains(word));
                 self.members.entry(String::clone(owner)).or_default().extend(name.map(str::to_owned));
             }
         }

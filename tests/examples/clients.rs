@@ -2,14 +2,17 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tower_oauth_client_validation::{RegistryStore, SqliteRegistry, StoreError};
 
 use super::http::{form, get, post};
-use super::process::{BOUND, Running, command, program};
 use super::postgres_cluster::Cluster;
+use super::process::{BOUND, Running, command, program};
 
 pub(super) struct Done {
     pub(super) code: Option<i32>,
@@ -281,7 +284,7 @@ async fn a_wrong_command_line_is_said_to_be_so() {
 async fn the_server_sees_what_the_tool_does() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path());
-    let server = ["--listen", "127.0.0.1:0", "--auto-approve", "--registry", &url];
+    let server = ["--listen", "127.0.0.1:0", "--profile", "oauth2", "--auto-approve", "--registry", &url];
     let server = Running::start("authorization_server", &server).await;
     assert_eq!(clients(&url, &["list", "--json"]).await.json(), json!([]), "a store of one's own begins empty");
     clients(&url, &["add", "--id", "app", "--redirect-uri", "https://app.example/cb"]).await;
@@ -300,6 +303,42 @@ async fn the_server_sees_what_the_tool_does() {
     assert_eq!(get(&authorize).await.status, StatusCode::FOUND);
 }
 
+/// A client may change its registration while an operator switches it off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_at_the_same_time_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path());
+    assert_eq!(clients(&url, &["add", "--id", "app", "--name", "0"]).await.code, Some(0));
+    let store = SqliteRegistry::connect(&url).await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let renaming = tokio::spawn({
+        let (store, stop) = (store.clone(), Arc::clone(&stop));
+        async move {
+            let mut written = 0_u64;
+            while !stop.load(Ordering::SeqCst) {
+                let known = store.record("app").await.unwrap().unwrap().client;
+                assert_eq!(known.name(), Some(&*written.to_string()), "a new name was overwritten");
+                let renamed = known.to_builder().name((written + 1).to_string()).build().unwrap();
+                match store.replace_unchanged(&known, renamed).await {
+                    Ok(_) => written += 1,
+                    Err(StoreError::Changed) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            written
+        }
+    });
+    for command in ["disable", "enable"].repeat(8) {
+        let done = clients(&url, &[command, "app"]).await;
+        assert_eq!(done.code, Some(0), "{command}: {}", done.err);
+    }
+    stop.store(true, Ordering::SeqCst);
+    let written = tokio::time::timeout(BOUND, renaming).await.unwrap().unwrap();
+    assert!(written > 16, "only {written} names");
+    let last = store.record("app").await.unwrap().unwrap().client;
+    assert_eq!(last.name(), Some(&*written.to_string()));
+}
+
 /// Without a flag both use one file in the current folder, which begins with the clients for demonstration.
 #[cfg(unix)]
 #[tokio::test]
@@ -308,6 +347,11 @@ async fn both_have_the_same_default() {
     let start = async || Running::start_in(folder.path(), "authorization_server", &["--listen", "127.0.0.1:0"]).await;
     let server = start().await;
     let url = sqlite(folder.path());
+    let database = std::fs::read(folder.path().join("clients.db")).unwrap();
+    let log = std::fs::read(folder.path().join("clients.db-wal")).unwrap_or_default();
+    for file in [database, log] {
+        assert!(!file.windows(11).any(|bytes| bytes == b"demo-secret"), "only a hash of the secret is stored");
+    }
     let listed = clients(&url, &["list", "--json"]).await.json();
     assert!(listed.as_array().unwrap().iter().any(|client| client["client_id"] == "demo-app"));
     clients(&url, &["remove", "demo-web"]).await;

@@ -14,4 +14,6 @@ mod mcp_proxy;
 mod postgres_cluster;
 mod process;
 mod registration;
+mod slow_clients;
 mod smallest;
+mod store;

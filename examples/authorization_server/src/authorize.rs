@@ -16,8 +16,8 @@ use tower_oauth_client_validation::{
 };
 use url::{Position, Url};
 
-use crate::args::Documents;
 use crate::Server;
+use crate::args::Documents;
 
 pub(crate) async fn authorize(
     State(server): State<Arc<Server>>,

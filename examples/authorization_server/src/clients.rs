@@ -142,7 +142,10 @@ fn demo_clients(callback: &Url) -> Result<Vec<Client>, ClientError> {
     let here = |builder: ClientBuilder| builder.redirect_uri(&callback);
     Ok(vec![
         here(demo("demo-app", "Demo App")).default_scope("profile").build()?,
-        here(demo("demo-web", "Demo Website")).confidential().metadata("client_secret_sha256", DEMO_SECRET_SHA256).build()?,
+        here(demo("demo-web", "Demo Website"))
+            .confidential()
+            .metadata("client_secret_sha256", DEMO_SECRET_SHA256)
+            .build()?,
         demo("demo-desktop", "Demo Desktop App")
             .redirect_uri("http://127.0.0.1/demo/callback")
             .redirect_uri("http://localhost/demo/callback")

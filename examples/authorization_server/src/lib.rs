@@ -73,6 +73,7 @@ fn url(issuer: &str, path: &str) -> String {
 }
 
 /// The program.
+#[must_use]
 #[tokio::main]
 pub async fn main() -> ExitCode {
     let args = Args::parse();

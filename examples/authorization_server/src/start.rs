@@ -8,7 +8,8 @@ use axum::response::Response;
 use maud::{Markup, html};
 use shared::pages;
 use tower_oauth_client_validation::{
-    AllowedScopes, AuthorizationRequest, Client, ClientKind, ClientStatus, RedirectUri, Rejection, ResponseMode, Validator,
+    AllowedScopes, AuthorizationRequest, Client, ClientKind, ClientStatus, RedirectUri, Rejection, ResponseMode,
+    Validator,
 };
 use url::{Url, form_urlencoded};
 

@@ -72,6 +72,7 @@ enum Format {
 }
 
 /// The program.
+#[must_use]
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() -> ExitCode {
     let arguments = Arguments::parse();

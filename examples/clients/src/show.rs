@@ -7,9 +7,7 @@ use std::time::SystemTime;
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tower_oauth_client_validation::{
-    AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, Record,
-};
+use tower_oauth_client_validation::{AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, Record};
 
 use crate::{Format, Output};
 
@@ -32,7 +30,7 @@ impl From<Arc<Client>> for Known {
 }
 
 /// Members that stay hidden.
-const SECRETS: [&str; 3] = ["client_secret", "client_secret_hash", "registration_access_token"];
+const SECRETS: [&str; 3] = ["client_secret", "client_secret_sha256", "registration_access_token_sha256"];
 
 impl Known {
     pub(crate) fn status(&self) -> &'static str {

@@ -60,6 +60,7 @@ use url::form_urlencoded;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The program.
+#[must_use]
 #[tokio::main]
 pub async fn main() -> ExitCode {
     let Err(error) = run().await;

@@ -34,7 +34,8 @@ impl Browser {
     pub(crate) fn get<'a>(&self, headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         let name = self.cookie_name(name);
         let cookies = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
-        let mut cookies = cookies.flat_map(|header| header.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+        let mut cookies =
+            cookies.flat_map(|header| header.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
         cookies.find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 

@@ -150,6 +150,10 @@ async fn finish(server: &Server, request: &ValidatedRequest, answered: &Answered
         Ok(narrowed) => narrowed,
         Err(error) => return failed(request, &Method::GET, &error),
     };
+    if scope.is_empty() && !request.scope().is_empty() {
+        let refused = AuthorizationError::new(ErrorCode::InvalidScope, "the identity provider granted no scope");
+        return request.error(&refused).into_http(&Method::GET);
+    }
     let mut grant = Grant::new(request);
     grant.scope = scope;
     match server.tokens.issue_code(Code { grant: Arc::new(grant), ..Code::new(request) }) {

@@ -70,6 +70,7 @@ impl Server {
 }
 
 /// The program.
+#[must_use]
 #[tokio::main]
 pub async fn main() -> ExitCode {
     let args = Args::parse();

@@ -26,7 +26,6 @@ pub enum Profile {
 
 impl Profile {
     /// The policy of this name.
-    #[must_use]
     pub fn policy(self) -> Policy {
         match self {
             Self::OAuth2 => Policy::oauth2(),

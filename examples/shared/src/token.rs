@@ -279,7 +279,10 @@ fn is_secret_of(client: &Client, presented: &str) -> bool {
         Some(secret) if uses_secret => Sha256::digest(secret).ct_eq(&Sha256::digest(presented)).into(),
         None if uses_secret => verify_client_secret(client, presented),
         _ => {
-            tracing::warn!(client_id = client.id(), "this server supports clients with a secret and public clients only");
+            tracing::warn!(
+                client_id = client.id(),
+                "this server supports clients with a secret and public clients only"
+            );
             false
         }
     }
