@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use comfy_table::{Attribute, Cell, Color};
+use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use shared::registry::Registry;
 use tower_oauth_client_validation::{
@@ -12,7 +12,7 @@ use tower_oauth_client_validation::{
 use url::form_urlencoded;
 
 use crate::args::Check;
-use crate::show::{text, write_pairs};
+use crate::show::{plain, write_pairs};
 use crate::{Failure, Format, Output};
 
 pub(crate) async fn check(
@@ -53,14 +53,17 @@ fn query(check: &Check) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
 }
 
-fn pairs(request: &AuthorizationRequest, explanation: &Explanation) -> Vec<(&'static str, Cell)> {
-    let highlighted = |text: &str, color| Cell::new(text).fg(color).add_attribute(Attribute::Bold);
+const GREEN: Style = AnsiColor::Green.on_default().bold();
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+
+fn pairs(request: &AuthorizationRequest, explanation: &Explanation) -> Vec<(&'static str, String)> {
     let rejection = match explanation.decision() {
         Ok(accepted) => {
             return vec![
-                ("decision", highlighted("accepted", Color::Green)),
-                ("redirect_uri", text(accepted.redirect_uri())),
-                ("scope", text(accepted.scope())),
+                ("decision", format!("{GREEN}accepted{GREEN:#}")),
+                ("redirect_uri", plain(accepted.redirect_uri())),
+                ("scope", plain(accepted.scope())),
             ];
         }
         Err(rejection) => rejection,
@@ -71,18 +74,18 @@ fn pairs(request: &AuthorizationRequest, explanation: &Explanation) -> Vec<(&'st
     };
     let reason = rejection.reason();
     let mut pairs = vec![
-        ("decision", highlighted("refused", Color::Red)),
-        ("error", Cell::new(format!("{}, {answer}", rejection.error()))),
-        ("reason", Cell::new(format!("{}: {reason}", reason.as_str()))),
-        ("rule", Cell::new(reason.rule())),
+        ("decision", format!("{RED}refused{RED:#}")),
+        ("error", format!("{}, {answer}", rejection.error())),
+        ("reason", format!("{}: {reason}", reason.as_str())),
+        ("rule", reason.rule().to_owned()),
     ];
-    pairs.extend(reason.detail().map(|detail| ("detail", text(&detail))));
+    pairs.extend(reason.detail().map(|detail| ("detail", plain(&detail))));
     if let Some(closest) = explanation.closest_redirect_uri() {
         let differences: Vec<_> = explanation.differences().map(UriPart::as_str).collect();
         pairs.extend([
-            ("requested", text(request.get(Parameter::RedirectUri).unwrap_or_default())),
-            ("registered", text(closest.as_str())),
-            ("differs in", Cell::new(differences.join(", ")).fg(Color::Yellow)),
+            ("requested", plain(request.get(Parameter::RedirectUri).unwrap_or_default())),
+            ("registered", plain(closest.as_str())),
+            ("differs in", format!("{YELLOW}{}{YELLOW:#}", differences.join(", "))),
         ]);
     }
     pairs

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use comfy_table::{Color, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower_oauth_client_validation::{AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, Record};
@@ -85,32 +85,32 @@ impl Known {
         }
     }
 
-    fn pairs(&self) -> Vec<(&'static str, Cell)> {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
         let client = &*self.client;
         let kind = match client.kind() {
             ClientKind::Public => "public",
             ClientKind::Confidential => "confidential",
         };
         let mut pairs = vec![
-            ("client_id", text(client.id())),
-            ("name", text(client.name().unwrap_or("-"))),
-            ("status", text(self.status())),
-            ("kind", text(kind)),
+            ("client_id", plain(client.id())),
+            ("name", plain(client.name().unwrap_or("-"))),
+            ("status", self.status().to_owned()),
+            ("kind", kind.to_owned()),
         ];
-        pairs.extend(client.redirect_uris().iter().map(|uri| ("redirect_uri", text(uri.as_str()))));
-        pairs.push(("scope", text(client.allowed_scopes().map_or("-", AllowedScopes::as_str))));
-        pairs.extend(client.expires_at().map(|end| ("expires", text(&timestamp(end)))));
+        pairs.extend(client.redirect_uris().iter().map(|uri| ("redirect_uri", plain(uri.as_str()))));
+        pairs.push(("scope", plain(client.allowed_scopes().map_or("-", AllowedScopes::as_str))));
+        pairs.extend(client.expires_at().map(|end| ("expires", plain(&timestamp(end)))));
         if let Some(record) = &self.record {
             pairs.extend([
-                ("origin", text(self.origin().unwrap_or_default())),
-                ("created", text(&timestamp(record.created_at))),
-                ("updated", text(&timestamp(record.updated_at))),
-                ("last used", text(&self.last_used_at().unwrap_or_else(|| "never".to_owned()))),
+                ("origin", plain(self.origin().unwrap_or_default())),
+                ("created", plain(&timestamp(record.created_at))),
+                ("updated", plain(&timestamp(record.updated_at))),
+                ("last used", plain(&self.last_used_at().unwrap_or_else(|| "never".to_owned()))),
             ]);
         }
         let others: Vec<&str> = client.metadata().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
         if !others.is_empty() {
-            pairs.push(("also", text(&format!("{} (see --json)", others.join(", ")))));
+            pairs.push(("also", plain(&format!("{} (see --json)", others.join(", ")))));
         }
         pairs
     }
@@ -138,20 +138,11 @@ pub(crate) fn print(table: &mut Table, out: &mut Output) -> io::Result<()> {
 }
 
 /// Names and values in two columns.
-pub(crate) fn write_pairs(pairs: Vec<(&'static str, Cell)>, out: &mut Output) -> io::Result<()> {
-    let mut table = table();
+pub(crate) fn write_pairs(pairs: Vec<(&'static str, String)>, out: &mut Output) -> io::Result<()> {
     for (name, value) in pairs {
-        table.add_row([Cell::new(name), value]);
+        writeln!(out, "{name:<13} {value}")?;
     }
-    if let Some(names) = table.column_mut(0) {
-        names.set_constraint(ColumnConstraint::Absolute(Width::Fixed(14)));
-    }
-    print(&mut table, out)
-}
-
-/// A value that a client may have chosen.
-pub(crate) fn text(text: &str) -> Cell {
-    Cell::new(plain(text))
+    Ok(())
 }
 
 fn timestamp(time: SystemTime) -> String {
