@@ -10,6 +10,8 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 
 // The gate at the authorization endpoint.
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
@@ -35,8 +37,8 @@ pub use crate::authorization::{
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientKind, ClientStatus, ClosestMatch,
-    GrantTypes, LoopbackPorts, MetadataError, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientStatus,
+    ClosestMatch, GrantTypes, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
     ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 
@@ -44,12 +46,12 @@ pub use crate::client::{
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use crate::registry::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
-pub use crate::registry::{Backend, SqlOptions, SqlRegistry};
 pub use crate::registry::{
     BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment,
     EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
@@ -70,17 +72,22 @@ pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 pub use crate::registry::{
     MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
 };
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use crate::sql::SqlConfig;
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
+pub use crate::http::endpoint::EndpointFuture;
+#[cfg(feature = "registration")]
+#[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
-    EndpointError, RegistrationFuture, RegistrationPolicy, RegistrationService, SoftwareStatementError,
-    verify_client_secret,
+    RegistrationConfigError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]
-pub use crate::registration::{Upstream, UpstreamError, UpstreamRegistration};
+pub use crate::registration::{Upstream, UpstreamRegistration};
 
 /// Compiles the README's example.
 #[cfg(all(doctest, feature = "axum"))]

@@ -240,7 +240,7 @@ struct Cargo {
 
 impl Cargo {
     /// Commands of cargo, and those that CONTRIBUTING.md says how to install.
-    const COMMANDS: [&str; 20] = [
+    const COMMANDS: [&str; 21] = [
         "add",
         "bench",
         "build",
@@ -255,6 +255,7 @@ impl Cargo {
         "run",
         "test",
         "tree",
+        "update",
         "check-external-types",
         "deny",
         "fuzz",
@@ -450,7 +451,7 @@ impl Surface {
             if !line.starts_with(' ') {
                 owner = owner_of(line).or(owner.filter(|_| line != "}"));
             } else if let (Some(owner), Some(line)) = (&owner, line.strip_prefix("    ")) {
-                let words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+                let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
                 let keywords = ["pub", "crate", "super", "async", "const", "fn", "type"];
                 let name = words.find(|word| !keywords.contains(word));
                 self.members.entry(String::clone(owner)).or_default().extend(name.map(str::to_owned));

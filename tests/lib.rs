@@ -40,3 +40,5 @@ mod sources;
 mod upstream_registration;
 mod values;
 mod vectors;
+#[cfg(feature = "full")]
+mod wait;

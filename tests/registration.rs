@@ -744,7 +744,7 @@ async fn registrations_past_the_cap_take_no_memory_and_no_used_client() {
 
 #[cfg(feature = "full")]
 mod databases {
-    use tower_oauth_client_validation::{BoxStore, SqlOptions, SqliteRegistry};
+    use tower_oauth_client_validation::{BoxStore, SqlConfig, SqliteRegistry};
 
     use super::*;
     use crate::postgres_cluster::Cluster;
@@ -754,7 +754,7 @@ mod databases {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("clients.sqlite").display());
         let patience = Duration::from_secs(20);
-        let options = SqlOptions::default().acquire_timeout(patience).statement_timeout(patience);
+        let options = SqlConfig::default().acquire_timeout(patience).statement_timeout(patience);
         let sqlite = SqliteRegistry::connect_with(&url, options).await.unwrap();
         sqlite.migrate().await.unwrap();
         let mut stores = vec![sqlite.boxed_store()];
@@ -1049,7 +1049,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                         let claims = json!({ "client_id": claimed });
                         async move { Ok(claims.as_object().unwrap().clone()) }
                     });
-                    let service = service(&store, policy.keep_members(["client_id"]));
+                    let service = service(&store, policy);
                     let uri = format!("/register/{id}");
                     let body = with(public(), json!({ "client_id": id }));
                     let signed = with(body.clone(), json!({ "software_statement": "x" }));
@@ -1155,10 +1155,31 @@ async fn a_store_that_fails_is_no_refusal_of_the_client() {
 }
 
 #[test]
-fn the_endpoint_must_be_an_address() {
+fn a_wrong_setting_is_named() {
+    let new = |endpoint: &str, policy| RegistrationService::new(MemoryRegistry::new(), endpoint, policy);
     for wrong in ["/register", "ftp://as.example/register", "https://as.example/register?x", "https://as.example/#"] {
-        let error = RegistrationService::new(MemoryRegistry::new(), wrong, RegistrationPolicy::new()).unwrap_err();
-        assert!(error.to_string().contains("registration endpoint"));
+        let error = new(wrong, RegistrationPolicy::new()).unwrap_err();
+        assert_eq!(error.to_string(), "endpoint: must be an absolute https or http URL without query and fragment");
+    }
+    let policy = RegistrationPolicy::new;
+    for (setting, wrong) in [
+        ("redirect_schemes", policy().redirect_schemes(["HTTPS"])),
+        ("redirect_schemes", policy().redirect_schemes(["https:"])),
+        ("redirect_hosts", policy().redirect_hosts(["App.example"])),
+        ("redirect_hosts", policy().redirect_hosts(["app.example:443"])),
+        ("redirect_hosts", policy().redirect_hosts(["::1"])),
+        ("grant_all_scopes", policy().grant_all_scopes(true)),
+        ("grant_types", policy().grant_types(GrantTypes::EMPTY)),
+        ("auth_methods", policy().auth_methods(Vec::<String>::new())),
+        ("auth_methods", policy().auth_methods(["none", "client_secret_jwt"])),
+        ("keep_members", policy().keep_members(["note", "trusted"])),
+        ("keep_members", policy().keep_members(["client_id"])),
+        ("keep_members", policy().keep_members(["client_secret_sha256"])),
+        ("max_registrations", policy().max_registrations(0)),
+    ] {
+        let error = new(ENDPOINT, wrong).unwrap_err();
+        assert_eq!(error.setting(), setting);
+        assert!(error.to_string().starts_with(&format!("{setting}: ")), "{error}");
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tower_oauth_client_validation::{
-    AllowedScopes, ApplicationType, AuthorizationRequest, Client, ErrorCode, GrantTypes, Parameter, Policy, Reason,
-    RedirectUri, RedirectUriMismatch, Rejection, ResponseType, ResponseTypes, Scope, UriPart, Validator,
+    AllowedScopes, ApplicationType, AuthorizationRequest, Client, ClientErrorKind, ClientKind, ClientStatus, ErrorCode,
+    GrantTypes, Parameter, Policy, Reason, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
+    Rejection, ResponseType, ResponseTypes, Scope, ScopeError, UriPart, Validator,
 };
 
 use crate::fixture::{ACCEPTED, CALLBACK, client};
@@ -28,7 +30,7 @@ fn a_scope_is_its_text() {
         assert!(Scope::from_tokens(["read", token]).is_err(), "{token}");
     }
     let equal = Scope::parse("write read").unwrap();
-    assert!(scope == equal && !scope.ptr_eq(&equal) && scope.ptr_eq(&scope.clone()));
+    assert_eq!(scope, equal);
     assert_eq!(AllowedScopes::new(scope).as_str(), "write read");
     assert_eq!(AllowedScopes::new(Scope::parse("read *").unwrap()).as_str(), "*");
 }
@@ -72,6 +74,84 @@ fn what_is_set_anew_replaces_what_a_client_came_with() {
     assert_eq!(anew["response_types"], json!(["code"]));
     assert_eq!(anew["grant_types"], json!(["authorization_code"]));
     assert_eq!(anew["token_endpoint_auth_method"], "none");
+}
+
+#[test]
+fn other_metadata_cannot_set_what_a_method_of_the_builder_sets() {
+    for member in [
+        "application_type",
+        "client_id",
+        "client_name",
+        "default_scope",
+        "disabled",
+        "expires_at",
+        "grant_types",
+        "insecure_http",
+        "redirect_uris",
+        "response_types",
+        "revoked",
+        "scope",
+        "token_endpoint_auth_method",
+        "trusted",
+    ] {
+        let error = Client::builder("app").metadata(member, true).metadata("contact", "a").build().unwrap_err();
+        assert_eq!(error.kind(), &ClientErrorKind::BuilderMember(member.to_owned()));
+        assert_eq!((error.client_id(), error.kind().member()), (Some("app"), Some(member)));
+        assert!(error.to_string().starts_with(&format!(r#"client "app": {member}: "#)), "{error}");
+    }
+}
+
+#[test]
+fn the_authentication_method_decides_the_kind_and_is_written_back() {
+    for (method, kind) in [
+        ("none", ClientKind::Public),
+        ("client_secret_basic", ClientKind::Confidential),
+        ("private_key_jwt", ClientKind::Confidential),
+    ] {
+        let client = Client::builder("app").token_endpoint_auth_method("tls_client_auth").build().unwrap();
+        let client = client.to_builder().token_endpoint_auth_method(method).build().unwrap();
+        assert_eq!((client.kind(), &client.to_metadata()["token_endpoint_auth_method"]), (kind, &method.into()));
+        assert_eq!(Client::from_metadata(client.to_metadata()).unwrap(), client);
+    }
+}
+
+#[test]
+fn metadata_allows_plain_http_only_when_it_says_insecure() {
+    let metadata = json!({ "client_id": "app", "redirect_uris": ["http://app.example/cb"] });
+    let error = Client::from_metadata(metadata.clone()).unwrap_err();
+    assert!(
+        matches!(error.kind(), ClientErrorKind::RedirectUri { index: 0, source } if source.rule() == RedirectUriRule::PlainHttp)
+    );
+    let mut insecure = metadata;
+    insecure["insecure_http"] = true.into();
+    let client = Client::from_metadata(insecure).unwrap();
+    assert!(client.redirect_uris()[0].matches("http://app.example/cb"));
+    assert_eq!(client.to_metadata()["insecure_http"], true);
+    assert_eq!(Client::from_metadata(client.to_metadata()).unwrap(), client);
+    let loopback = Client::builder("app").redirect_uri("http://localhost/cb").build().unwrap();
+    assert!(!loopback.to_metadata().contains_key("insecure_http"));
+}
+
+#[test]
+fn a_client_is_active_until_it_is_switched_off_or_expires() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+    let active = Client::builder("app").build().unwrap();
+    assert!(active.is_active_at(now));
+    for status in [ClientStatus::Disabled, ClientStatus::Revoked] {
+        assert!(!active.to_builder().status(status).build().unwrap().is_active_at(now));
+    }
+    let ends = active.to_builder().expires_at(now).build().unwrap();
+    assert!(!ends.is_active_at(now) && ends.is_active_at(now - Duration::from_secs(1)));
+}
+
+#[test]
+fn errors_of_clients_keep_their_source() {
+    let uri = Client::builder("app").redirect_uri("cb").build().unwrap_err();
+    assert!(uri.source().is_some_and(|source| source.is::<RedirectUriError>()));
+    let scope = Client::builder("app").scope("read").default_scope("\"").build().unwrap_err();
+    assert!(scope.source().is_some_and(|source| source.is::<ScopeError>()));
+    assert_eq!(scope.kind().member(), Some("default_scope"));
+    assert!(Client::builder("").build().unwrap_err().source().is_none());
 }
 
 #[test]
@@ -230,8 +310,8 @@ fn errors_say_what_is_wrong() {
     let client = |builder: tower_oauth_client_validation::ClientBuilder| builder.build().unwrap_err().to_string();
     assert_eq!(client(Client::builder("")), "client_id: must be printable ASCII and not empty");
     let uris = Client::builder("a").redirect_uri(CALLBACK).redirect_uri("cb");
-    assert_eq!(client(uris), "redirect_uris[1]: the URI must be absolute (at byte 0)");
-    assert!(client(Client::builder("a").scope("é")).starts_with("scope: not a scope"));
+    assert_eq!(client(uris), r#"client "a": redirect_uris[1]: the URI must be absolute (at byte 0)"#);
+    assert!(client(Client::builder("a").scope("é")).starts_with(r#"client "a": scope: not a scope"#));
     let default = Client::builder("a").scope("read").default_scope("write");
-    assert_eq!(client(default), "default scope: must be among the allowed scopes");
+    assert_eq!(client(default), r#"client "a": default_scope: must be among the allowed scopes"#);
 }

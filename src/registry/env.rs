@@ -192,7 +192,7 @@ pub struct EnvironmentWarning {
     problem: Problem,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Problem {
     NoClients,
     NoId,
@@ -214,12 +214,12 @@ impl fmt::Display for EnvironmentWarning {
         if let Some(entry) = &self.entry {
             write!(f, "entry {entry:?} is left out: ")?;
         }
-        match self.problem {
+        match &self.problem {
             Problem::NoClients => f.write_str("no client is allowed, every request will be refused"),
             Problem::NoId => f.write_str("it has no client id"),
             Problem::EmptyUri => f.write_str("it has an empty redirect URI"),
             Problem::Repeated => f.write_str("an earlier entry has the same client id"),
-            Problem::Client(error) => error.fmt(f),
+            Problem::Client(error) => error.kind().fmt(f),
         }
     }
 }

@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{RegistryError, RegistrySource};
-use crate::client::{Client, is_client_id, is_operator_member, tokens};
+use crate::client::member::is_operator_member;
+use crate::client::{Client, is_client_id, tokens};
 use tower::BoxError;
 
 /// All but the unreserved characters of RFC 3986 §2.3.

@@ -227,14 +227,10 @@ impl MemoryRegistry {
         let Some(old) = self.get(client_id) else {
             return writer.insert(client, ClientOrigin::Upstream);
         };
-        let is_live = old.status() == ClientStatus::Active && !old.is_expired_at(SystemTime::now());
-        if !is_live || self.origin(client_id) != Some(ClientOrigin::Upstream) {
+        if !old.is_active_at(SystemTime::now()) || self.origin(client_id) != Some(ClientOrigin::Upstream) {
             return Err(RegisterError::AlreadyExists);
         }
-        // What the operator decided stays; but trust was in these redirect URIs.
-        let is_trusted = old.is_trusted() && old.redirect_uris() == client.redirect_uris();
-        let client = client.to_builder().trusted(is_trusted).expires_at(old.expires_at()).build();
-        let replaced = writer.replace(client.map_err(RegisterError::Client)?);
+        let replaced = writer.replace(client.with_operator_decisions(&old));
         replaced.map(|replaced| replaced.new).ok_or(RegisterError::AlreadyExists)
     }
 
@@ -253,7 +249,7 @@ impl MemoryRegistry {
         scope: Option<&str>,
     ) -> Result<Arc<Client>, CheckError> {
         let client = self.get(client_id).ok_or(CheckError::ClientUnknown)?;
-        if client.status() != ClientStatus::Active || client.is_expired_at(std::time::SystemTime::now()) {
+        if !client.is_active_at(SystemTime::now()) {
             return Err(CheckError::ClientInactive);
         }
         if let Some(redirect_uri) = redirect_uri {
@@ -540,7 +536,7 @@ impl Hash for Id {
 }
 
 /// A client was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegisterError {
     /// Clients cannot register themselves here.
@@ -561,7 +557,14 @@ impl fmt::Display for RegisterError {
     }
 }
 
-impl std::error::Error for RegisterError {}
+impl std::error::Error for RegisterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::RegistrationDisabled | Self::AlreadyExists => None,
+            Self::Client(error) => error.source(),
+        }
+    }
+}
 
 /// What a client may not, see [`MemoryRegistry::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

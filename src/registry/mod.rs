@@ -13,13 +13,9 @@ mod http;
 mod memory;
 #[cfg(feature = "metadata-document")]
 mod metadata_document;
-#[cfg(feature = "postgres")]
-mod postgres;
 mod service;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
-#[cfg(feature = "sqlite")]
-mod sqlite;
 mod store;
 
 use std::fmt;
@@ -48,16 +44,16 @@ pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
 pub use self::metadata_document::{
     MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
 };
+pub use self::service::{RegistryService, ServiceFuture, ServiceRegistry};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
-pub use self::postgres::PostgresRegistry;
-pub use self::service::{RegistryService, ServiceFuture, ServiceRegistry};
+pub use self::sql::PostgresRegistry;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
-pub use self::sql::{Backend, SqlOptions, SqlRegistry};
+pub use self::sql::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
-pub use self::sqlite::SqliteRegistry;
+pub use self::sql::SqliteRegistry;
 pub use self::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
 use crate::client::Client;
 

@@ -10,6 +10,9 @@ use tokio::process::{Child, Command};
 /// Only a bound: nothing takes that long.
 pub(super) const BOUND: Duration = Duration::from_secs(60);
 
+/// Between two questions of [`eventually`].
+const PAUSE: Duration = Duration::from_millis(5);
+
 pub(super) struct Running {
     pub(super) base: String,
     child: Child,
@@ -70,10 +73,10 @@ impl Running {
 pub(super) async fn eventually(is_so: impl AsyncFn() -> bool) {
     let asking = async {
         while !is_so().await {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(PAUSE).await;
         }
     };
-    tokio::time::timeout(BOUND, asking).await.expect("it comes to be so");
+    tokio::time::timeout(BOUND, asking).await.expect("it becomes true");
 }
 
 /// Runs an example that is expected to end by itself.

@@ -32,7 +32,7 @@ use tower::util::MapRequestLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, EndpointError, Policy, RedirectErrors, RegistrationPolicy,
+    ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy, RedirectErrors, RegistrationConfigError, RegistrationPolicy,
     RegistrationService, Validator,
 };
 use tracing_subscriber::EnvFilter;
@@ -123,7 +123,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
+fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
         .report_only(server.report_only)

@@ -127,7 +127,7 @@ fn router(server: Arc<Server>) -> Result<Router, Box<dyn Error>> {
 fn registration(server: &Server) -> Result<Router, Box<dyn Error>> {
     let (store, endpoint) = (Arc::clone(&server.clients.store), server.url("/register"));
     let policy = RegistrationPolicy::new().grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN));
-    if let Some(upstream) = server.upstream.registration()? {
+    if let Some(upstream) = server.upstream.registration() {
         let service = UpstreamRegistration::new(store, &endpoint, upstream, policy)?;
         return Ok(Router::new().fallback_service(service));
     }
