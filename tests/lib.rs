@@ -11,8 +11,6 @@ mod composition;
 mod contract;
 mod documents;
 mod dynamic;
-#[cfg(feature = "full")]
-mod examples;
 mod faults;
 mod fixture;
 mod log;
