@@ -1,6 +1,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../docs/crate.md")]
 
+#[cfg(feature = "client-authentication")]
+mod authentication;
 mod authorization;
 mod client;
 mod http;
@@ -8,6 +10,8 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+#[cfg(feature = "client-authentication")]
+mod state;
 
 // The gate at the authorization endpoint.
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
@@ -68,6 +72,22 @@ pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 pub use crate::registry::{
     MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
 };
+
+// The gate at endpoints that clients call themselves.
+#[cfg(all(feature = "axum", feature = "client-authentication"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "axum", feature = "client-authentication"))))]
+pub use crate::authentication::MissingAuthentication;
+#[cfg(feature = "client-authentication")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
+pub use crate::authentication::{
+    AuthenticatedClient, AuthenticationError, AuthenticationFailure, AuthenticationFuture, AuthenticationMethod,
+    AuthenticationPolicy, AuthenticationPolicyBuilder, AuthenticationPolicyError, Claim, ClientAuthentication,
+    ClientAuthenticationLayer, ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource,
+    SigningAlgorithm,
+};
+#[cfg(feature = "client-authentication")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
+pub use crate::state::{MemoryStateStore, StateError, StateStore};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

@@ -5,9 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tower::Service;
 
@@ -15,6 +14,7 @@ use super::future::{ResponseFuture, Waiting};
 use super::{Settings, Shared};
 use crate::authorization::Reason;
 use crate::http::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
+use crate::http::head::{content_length, is_form};
 use crate::registry::RegistrySource;
 use tower::BoxError;
 
@@ -119,7 +119,7 @@ where
     let size = body.size_hint();
     if !is_form(&parts.headers) {
         Some(Reason::ContentType)
-    } else if known_length(&parts.headers).max(size.lower()) > settings.max_body_bytes as u64 {
+    } else if content_length(&parts.headers).max(size.lower()) > settings.max_body_bytes as u64 {
         Some(Reason::BodyTooLarge)
     } else if settings.report_only && !M::RESUMES && size.exact().is_none() {
         // Reading it could leave nothing to pass on.
@@ -127,24 +127,6 @@ where
     } else {
         None
     }
-}
-
-/// `application/x-www-form-urlencoded`, with any media-type parameters. Two headers are as good as none, and so is a
-/// content coding: the inner service might go by the other one, or read what only it can decode.
-fn is_form(headers: &HeaderMap) -> bool {
-    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return false;
-    }
-    let mut values = headers.get_all(CONTENT_TYPE).into_iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    media_type.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
-}
-
-fn known_length(headers: &HeaderMap) -> u64 {
-    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 impl<S: Clone, R, M> Clone for ClientValidation<S, R, M> {
