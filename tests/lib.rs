@@ -25,6 +25,8 @@ mod mock;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
+#[cfg(feature = "full")]
+mod redis_server;
 mod reference;
 #[cfg(feature = "registration")]
 mod registration;
@@ -43,6 +45,10 @@ mod signing;
 mod socket;
 mod sources;
 #[cfg(feature = "full")]
+mod state;
+#[cfg(feature = "full")]
 mod upstream_registration;
 mod values;
 mod vectors;
+#[cfg(feature = "full")]
+mod wait;

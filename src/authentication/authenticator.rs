@@ -171,7 +171,7 @@ impl<R: RegistrySource> ClientAuthenticator<R> {
                 metrics::accepted(client.method);
                 Ok(client)
             }
-            Err(error) => Err(self.refuse(error, &parts.headers, &seen)),
+            Err(error) => Err(refuse(error, &parts.headers, &seen)),
         }
     }
 
@@ -341,14 +341,14 @@ impl<R: RegistrySource> ClientAuthenticator<R> {
             && matches!(registered, Some("client_secret_basic" | "client_secret_post"));
         if is_same || both_use_secrets { Ok(()) } else { Err(AuthenticationFailure::MethodNotRegistered) }
     }
+}
 
-    /// Logs and counts a refusal that was decided before the body was read, too.
-    pub(super) fn refuse(&self, error: AuthenticationError, headers: &HeaderMap, seen: &Seen) -> AuthenticationError {
-        let error = error.with_authorization(headers.contains_key(AUTHORIZATION));
-        log::refused(&error, seen.client_id.as_deref(), seen.method);
-        metrics::refused(error.failure(), seen.method);
-        error
-    }
+/// Logs and counts a refusal, and notes how the client tried.
+pub(super) fn refuse(error: AuthenticationError, headers: &HeaderMap, seen: &Seen) -> AuthenticationError {
+    let error = error.with_authorization(headers.contains_key(AUTHORIZATION));
+    log::refused(&error, seen.client_id.as_deref(), seen.method);
+    metrics::refused(error.failure(), seen.method);
+    error
 }
 
 /// What is known about a request that is refused.

@@ -14,7 +14,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{BoxError, Service};
 
-use super::authenticator::{AuthenticatedClient, ClientAuthenticator, Seen};
+use super::authenticator::{AuthenticatedClient, ClientAuthenticator, Seen, refuse};
 use super::failure::{AuthenticationError, AuthenticationFailure};
 use crate::http::body::{BodyError, ReadBody, Reading, RequestBodies, ResponseBodies};
 use crate::registry::RegistrySource;
@@ -69,7 +69,7 @@ impl<S, R: RegistrySource> Waiting<S, R> {
     /// The inner service is dropped here, and its permits with it.
     fn refuse<F, B, ReqBody>(self, parts: &Parts, failure: AuthenticationFailure) -> Stage<F, B, ReqBody> {
         let error = AuthenticationError::new(failure);
-        let error = self.authenticator.refuse(error, &parts.headers, &Seen::default());
+        let error = refuse(error, &parts.headers, &Seen::default());
         Stage::Refused { response: Some(error.into_response()) }
     }
 }

@@ -124,7 +124,7 @@ where
         let inner = std::mem::replace(&mut self.inner, clone);
         let (parts, body) = request.into_parts();
         let limit = self.authenticator.policy().settings.max_body_bytes;
-        let announced = head::content_length(&parts.headers).max(body.size_hint().lower());
+        let announced = head::announced_length(&parts.headers, &body);
         let refused = match check_head(&parts) {
             Err(failure) => Some(failure),
             Ok(()) if announced > limit as u64 => Some(AuthenticationFailure::BodyTooLarge),

@@ -7,12 +7,12 @@ use tracing::field::display;
 use super::authenticator::AuthenticatedClient;
 use super::failure::{AuthenticationError, AuthenticationFailure};
 use super::method::AuthenticationMethod;
-use crate::http::text::{Causes, Escaped};
+use crate::client::{Causes, Untrusted};
 
 pub(super) fn accepted(client: &AuthenticatedClient) {
     tracing::debug!(
         outcome = "accepted",
-        client_id = display(Escaped(client.client_id())),
+        client_id = display(Untrusted(client.client_id())),
         method = client.method().as_str(),
         "client authentication"
     );
@@ -20,7 +20,7 @@ pub(super) fn accepted(client: &AuthenticatedClient) {
 
 pub(super) fn refused(error: &AuthenticationError, client_id: Option<&str>, method: Option<AuthenticationMethod>) {
     let reason = error.failure().as_str();
-    let client_id = client_id.map(|id| display(Escaped(id)));
+    let client_id = client_id.map(|id| display(Untrusted(id)));
     let method = method.map(AuthenticationMethod::as_str);
     let cause = error.source().map(|cause| display(Causes(cause)));
     macro_rules! event {

@@ -168,7 +168,7 @@ impl Assertion {
         let change = |members: &mut Map<String, Value>, changes: &Map<String, Value>| {
             for (name, value) in changes {
                 match value.get("now").and_then(Value::as_i64) {
-                    Some(seconds) => members.insert(name.clone(), (now.cast_signed() + seconds).into()),
+                    Some(seconds) => members.insert(name.clone(), (i64::try_from(now).unwrap() + seconds).into()),
                     None if value.is_null() => members.remove(name),
                     None => members.insert(name.clone(), value.clone()),
                 };
