@@ -12,8 +12,7 @@ mod composition;
 #[cfg(feature = "full")]
 mod contract;
 mod documents;
-#[cfg(feature = "full")]
-mod examples;
+mod dynamic;
 mod faults;
 mod fixture;
 mod log;

@@ -130,10 +130,13 @@ where
             Ok(()) if announced > limit as u64 => Some(AuthenticationFailure::BodyTooLarge),
             Ok(()) => None,
         };
-        let waiting = Waiting { inner, authenticator: self.authenticator.clone() };
         match refused {
-            Some(failure) => AuthenticationFuture::refused(waiting, &parts, failure),
-            None => AuthenticationFuture::reading(waiting, parts, Reading::new(body, limit)),
+            // Drops the inner service, and its permits with it.
+            Some(failure) => AuthenticationFuture::refused(&parts, failure),
+            None => {
+                let waiting = Waiting { inner, authenticator: self.authenticator.clone() };
+                AuthenticationFuture::reading(waiting, parts, Reading::new(body, limit))
+            }
         }
     }
 }
