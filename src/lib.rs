@@ -1,4 +1,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Pages link to items of every feature.
+#![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![doc = include_str!("../docs/crate.md")]
 
 mod authorization;
@@ -87,30 +89,34 @@ pub use crate::registration::{Upstream, UpstreamRegistration};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Guides, each a page.
-#[cfg(any(doc, doctest))]
+/// One page for each task.
+// Their programs use every feature.
+#[cfg(all(doc, any(feature = "full", not(doctest))))]
 pub mod guide {
+    #[doc = include_str!("../docs/guide/request_rules.md")]
+    pub mod request_rules {}
+    #[doc = include_str!("../docs/guide/the_handler.md")]
+    pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/troubleshooting.md")]
+    pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]
     pub mod defaults {}
-    #[doc = include_str!("../docs/guide/why_refused.md")]
-    pub mod why_refused {}
     #[doc = include_str!("../docs/guide/choosing_a_source.md")]
     pub mod choosing_a_source {}
     #[doc = include_str!("../docs/guide/writing_a_source.md")]
     pub mod writing_a_source {}
     #[doc = include_str!("../docs/guide/native_clients.md")]
     pub mod native_clients {}
-    #[doc = include_str!("../docs/guide/rolling_out.md")]
-    pub mod rolling_out {}
+    #[doc = include_str!("../docs/guide/dynamic_clients.md")]
+    pub mod dynamic_clients {}
     #[doc = include_str!("../docs/guide/mcp_servers.md")]
     pub mod mcp_servers {}
-    #[doc = include_str!("../docs/guide/from_python.md")]
-    pub mod from_python {}
-    #[cfg(feature = "metrics")]
-    #[doc = include_str!("../docs/guide/seeing_it_run.md")]
-    pub mod seeing_it_run {}
+    #[doc = include_str!("../docs/guide/rolling_out.md")]
+    pub mod rolling_out {}
+    #[doc = include_str!("../docs/guide/logs_and_metrics.md")]
+    pub mod logs_and_metrics {}
     #[doc = include_str!("../docs/guide/testing.md")]
     pub mod testing {}
-    #[doc = include_str!("../docs/guide/the_handler.md")]
-    pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/from_python.md")]
+    pub mod from_python {}
 }
