@@ -95,6 +95,34 @@ where
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
         self.0.remove_unused(origin, created_before, most)
     }
+
+    fn count_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<u64, RegistryError>> {
+        self.0.count_by_source(origin, source)
+    }
+
+    fn remove_unused_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+        created_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        self.0.remove_unused_by_source(origin, source, created_before, max)
+    }
+
+    fn remove_idle<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: Option<&'a str>,
+        used_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        self.0.remove_idle(origin, source, used_before, max)
+    }
 }
 
 impl<S> fmt::Debug for Boxed<S> {

@@ -58,6 +58,8 @@ pub use self::sql::{Backend, SqlOptions, SqlRegistry};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteRegistry;
+#[cfg(feature = "registration")]
+pub(crate) use self::store::SOURCE_MEMBER;
 pub use self::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
 use crate::client::Client;
 
