@@ -208,11 +208,16 @@ impl<S: RegistryStore + 'static> Registrar for Proxy<S> {
         let permit = self.upstream.permit()?;
         let management = self.management(&record, &token).await?;
         to_the_end(async move {
-            if let Some(management) = management {
-                self.upstream.delete(&management).await?;
-            }
+            let is_deleted = match management {
+                Some(management) => self.upstream.delete(&management).await?,
+                None => false,
+            };
             drop(permit);
             let id = record.client.id();
+            if !is_deleted {
+                // Deleted there before, unless a concurrent change has replaced the access token.
+                self.endpoint.authorized(id, &token).await?;
+            }
             self.remove(id).await?;
             self.withdrawals.forget(id);
             tracing::info!(outcome = "deleted", client_id = id, "upstream client registration");
