@@ -10,6 +10,11 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+mod server_metadata;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
+#[cfg(feature = "state")]
+mod state;
 
 // The gate at the authorization endpoint.
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
@@ -17,20 +22,22 @@ pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodi
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use crate::layer::MissingLayer;
 pub use crate::layer::{
-    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture, ServerMetadata,
-    UnregisteredClient, server_metadata,
+    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture,
+    UnregisteredClient,
 };
+pub use crate::server_metadata::{ServerMetadata, server_metadata};
 
 // What is asked of requests.
 pub use crate::authorization::{
-    Pkce, Policy, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients,
+    Pkce, Policy, PolicyBuilder, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher,
+    UnknownClients,
 };
 
 // Requests, decisions and answers.
 pub use crate::authorization::{
-    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, DirectError,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, RedirectError, Rejection, ResponseMode,
-    SerializeParametersError, ValidatedRequest, Validator,
+    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
+    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
+    ValidatedRequest, Validator,
 };
 
 // Clients.
@@ -44,17 +51,16 @@ pub use crate::client::{
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use crate::registry::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
-pub use crate::registry::{Backend, SqlOptions, SqlRegistry};
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment,
-    EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
-    RegistryService, RegistrySource, RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient,
-    registry_fn,
+    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, Environment, EnvironmentRegistry, EnvironmentWarning,
+    MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource,
+    RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
@@ -70,6 +76,26 @@ pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 pub use crate::registry::{
     MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
 };
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use crate::sql::SqlConfig;
+
+// Short-lived facts that nodes share.
+#[cfg(all(feature = "state", feature = "postgres"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", feature = "postgres"))))]
+pub use crate::state::PostgresStateStore;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use crate::state::RedisStateStore;
+#[cfg(all(feature = "state", any(feature = "postgres", feature = "sqlite")))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", any(feature = "postgres", feature = "sqlite")))))]
+pub use crate::state::SqlStateStore;
+#[cfg(all(feature = "state", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", feature = "sqlite"))))]
+pub use crate::state::SqliteStateStore;
+#[cfg(feature = "state")]
+#[cfg_attr(docsrs, doc(cfg(feature = "state")))]
+pub use crate::state::{MemoryStateStore, PrefixedStateStore, StateBounds, StateError, StateErrorKind, StateStore};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

@@ -13,7 +13,7 @@ use tokio::sync::Barrier;
 use tower::Service as _;
 use tower_oauth_client_validation::{
     BoxStore, Client, ClientOrigin, EndpointFuture, GrantTypes, MemoryRegistry, RegistrationPolicy,
-    RegistrationService, RegistryStore, Scope, SqlOptions, SqliteRegistry, Upstream, UpstreamRegistration,
+    RegistrationService, RegistryStore, Scope, SqlConfig, SqliteRegistry, Upstream, UpstreamRegistration,
 };
 
 use crate::postgres_cluster::Cluster;
@@ -137,7 +137,7 @@ async fn an_expired_client_cannot_manage_itself() {
         let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
         let (id, path, token) = created(&*service, public()).await;
         let ended = SystemTime::now() - Duration::from_secs(1);
-        store.replace(store.get(&id).unwrap().to_builder().expires_at(ended).build().unwrap());
+        store.replace(store.get(&id).unwrap().to_builder().expires_at(ended).build().unwrap()).unwrap();
         let before = store.get(&id).unwrap();
         for method in ["GET", "PUT", "DELETE"] {
             let change = with(public(), json!({ "client_id": id }));
@@ -349,7 +349,7 @@ async fn databases() -> (tempfile::TempDir, Vec<BoxStore>) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("clients.sqlite").display());
     let patience = Duration::from_secs(20);
-    let options = SqlOptions::default().acquire_timeout(patience).statement_timeout(patience);
+    let options = SqlConfig::default().acquire_timeout(patience).statement_timeout(patience);
     let sqlite = SqliteRegistry::connect_with(&url, options).await.unwrap();
     sqlite.migrate().await.unwrap();
     let mut stores = vec![sqlite.boxed_store()];
@@ -529,7 +529,7 @@ async fn what_an_operator_narrowed_stays_narrowed() {
         members.remove("logo_uri");
         members.insert("note".into(), "watch this one".into());
         members.insert("contacts".into(), json!(["a@app.example"]));
-        store.replace(Client::from_metadata(members).unwrap());
+        store.replace(Client::from_metadata(members).unwrap()).unwrap();
 
         for round in 0..3 {
             let change = with(wide(), json!({ "client_id": id, "scope": "profile photos:write admin" }));
@@ -572,7 +572,7 @@ async fn a_client_may_change_what_the_operator_did_not() {
         let (id, path, token) = created(&*service, with(public(), json!({ "client_name": "Old" }))).await;
         // An operator who adds something takes nothing away.
         let more = store.get(&id).unwrap().to_builder().redirect_uri("https://operator.example/").build().unwrap();
-        store.replace(more);
+        store.replace(more).unwrap();
         let mut token = token;
         for (name, uri) in [("New", "https://new.example/"), ("Newer", "https://newer.example/")] {
             let change = json!({ "client_id": id, "client_name": name, "redirect_uris": [uri] });

@@ -107,7 +107,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(documents) = registration::documents(args.documents, args.profile)? {
         clients = clients.or_documents(documents);
     }
-    let policy = args.profile.policy().issuer(&issuer);
+    let policy = args.profile.policy().insecure_http_issuer(&issuer).build()?;
     let registration = registration::policy(&args.registration)?;
     let server = Server {
         validator: Validator::new(policy.clone()),

@@ -117,7 +117,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let upstream = Upstream::discover(&args.upstream, args.upstream_client, &format!("{issuer}/callback")).await?;
     let registry = Environment::from_process().into_registry();
     let server = Server {
-        validator: Validator::new(Policy::mcp().issuer(&issuer)),
+        validator: Validator::new(Policy::mcp().insecure_http_issuer(&issuer).build()?),
         browser: Browser::of(&issuer),
         issuer,
         clients: Clients { source: registry.clone().boxed(), store: registry.boxed_store() },

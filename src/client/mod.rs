@@ -7,6 +7,8 @@ mod metadata;
 mod redirect_uri;
 mod response_type;
 mod scope;
+mod text;
+mod time;
 pub(crate) mod uri;
 
 use std::fmt;
@@ -25,6 +27,8 @@ pub use self::redirect_uri::{
 pub use self::response_type::{GrantTypes, ResponseType, ResponseTypes};
 pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
+pub(crate) use self::text::{Causes, Untrusted};
+pub(crate) use self::time::{from_unix_seconds, unix_seconds};
 
 /// A registered OAuth client.
 ///
