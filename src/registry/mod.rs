@@ -56,7 +56,7 @@ pub use self::sql::SqlRegistry;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sql::SqliteRegistry;
 #[cfg(feature = "registration")]
-pub(crate) use self::store::ClientOrigin;
+pub(crate) use self::store::{ClientOrigin, SOURCE_MEMBER};
 pub use self::store::{Change, Record, RegistryStore, StoreError};
 use crate::client::Client;
 #[cfg(any(feature = "http-registry", feature = "postgres", feature = "sqlite"))]
