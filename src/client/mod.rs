@@ -9,6 +9,7 @@ mod origin;
 mod redirect_uri;
 mod response_type;
 mod scope;
+mod typed;
 pub(crate) mod uri;
 mod weight;
 
@@ -30,6 +31,7 @@ pub use self::redirect_uri::{
 pub use self::response_type::{GrantTypes, ResponseType, ResponseTypes};
 pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
+use self::typed::Requirements;
 
 /// A registered OAuth client.
 ///
@@ -76,6 +78,7 @@ struct Details {
     name: Option<Box<str>>,
     expires_at: Option<NonZeroU64>,
     metadata: Map<String, Value>,
+    requirements: Requirements,
 }
 
 /// Shared by the clients of a registry that have the same lists.
@@ -206,7 +209,7 @@ impl Client {
             LoopbackPorts::NativeClients if self.application_type == Some(ApplicationType::Native) => {
                 LoopbackRule::AnyHost
             }
-            LoopbackPorts::NativeClients => LoopbackRule::SamePort,
+            LoopbackPorts::NativeClients | LoopbackPorts::Exact => LoopbackRule::SamePort,
         };
         redirect_uri::find(requested, &self.redirect_uris, rule)
     }
