@@ -130,14 +130,12 @@ where
             Ok(()) if announced > limit as u64 => Some(AuthenticationFailure::BodyTooLarge),
             Ok(()) => None,
         };
-        match refused {
+        if let Some(failure) = refused {
             // Drops the inner service, and its permits with it.
-            Some(failure) => AuthenticationFuture::refused(&parts, failure),
-            None => {
-                let waiting = Waiting { inner, authenticator: self.authenticator.clone() };
-                AuthenticationFuture::reading(waiting, parts, Reading::new(body, limit))
-            }
+            return AuthenticationFuture::refused(&parts, failure);
         }
+        let waiting = Waiting { inner, authenticator: self.authenticator.clone() };
+        AuthenticationFuture::reading(waiting, parts, Reading::new(body, limit))
     }
 }
 
