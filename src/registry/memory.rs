@@ -1,7 +1,7 @@
 //! Clients in memory.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::future::{Ready, ready};
 use std::hash::{Hash, Hasher};
@@ -16,7 +16,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
-use super::weight::{client_bytes, scopes_bytes};
 use super::{RegistryError, RegistrySource};
 use crate::client::{Client, ClientScopes, ClientStatus, from_unix_seconds, unix_seconds};
 
@@ -297,7 +296,7 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        ready(Ok(self.write().ledger.live[origin as usize])).boxed()
+        ready(Ok(self.write().ledger.live.get(&origin).copied().unwrap_or_default())).boxed()
     }
 
     fn remove_unused(
@@ -342,11 +341,12 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn insert(&mut self, client: Client, origin: ClientOrigin) -> Result<Arc<Client>, StoreError> {
+    fn insert(&mut self, mut client: Client, origin: ClientOrigin) -> Result<Arc<Client>, StoreError> {
         let clients = self.clients.pin();
         if clients.contains_key(client.id()) {
             return Err(StoreError::AlreadyExists);
         }
+        client.set_origin(origin);
         self.ledger.make_room(&client, 0)?;
         let held = Held::new(self.ledger.scope_lists.enter(client), origin, seconds(SystemTime::now()));
         let client = Arc::clone(&held.client);
@@ -374,9 +374,10 @@ impl Writer<'_> {
         self.replace(client)
     }
 
-    fn replace(&mut self, client: Client) -> Result<Replaced, StoreError> {
+    fn replace(&mut self, mut client: Client) -> Result<Replaced, StoreError> {
         let clients = self.clients.pin();
         let old = clients.get(client.id()).ok_or(StoreError::Missing)?;
+        client.set_origin(old.origin);
         self.ledger.make_room(&client, old.bytes())?;
         let new = old.updated(self.ledger.scope_lists.enter(client), seconds(SystemTime::now()));
         let replaced = Replaced { old: Arc::clone(&old.client), new: Arc::clone(&new.client) };
@@ -419,7 +420,7 @@ struct Ledger {
     client_bytes: usize,
     scope_lists: ScopeLists,
     /// How many clients of each origin are not revoked.
-    live: [u64; 3],
+    live: HashMap<ClientOrigin, u64>,
     /// Built for the first page, so that a registry that nobody lists does without.
     ordered: Option<BTreeSet<Id>>,
 }
@@ -431,7 +432,7 @@ impl Ledger {
 
     /// Whether `client` may take the place of `old_bytes`.
     fn make_room(&mut self, client: &Client, old_bytes: usize) -> Result<(), StoreError> {
-        let new_bytes = ENTRY_BYTES + client_bytes(client);
+        let new_bytes = ENTRY_BYTES + client.own_size();
         if new_bytes <= old_bytes {
             return Ok(());
         }
@@ -444,7 +445,7 @@ impl Ledger {
 
     fn add(&mut self, held: &Held) {
         self.client_bytes += held.bytes();
-        self.live[held.origin as usize] += held.live();
+        *self.live.entry(held.origin).or_default() += held.live();
         if let Some(ids) = &mut self.ordered {
             ids.replace(held.id());
         }
@@ -452,7 +453,7 @@ impl Ledger {
 
     fn subtract(&mut self, held: &Held) {
         self.client_bytes -= held.bytes();
-        self.live[held.origin as usize] -= held.live();
+        *self.live.entry(held.origin).or_default() -= held.live();
     }
 }
 
@@ -472,14 +473,14 @@ impl ScopeLists {
             if self.lists.len() >= self.sweep_at {
                 self.sweep();
             }
-            self.bytes += scopes_bytes(client.scopes_arc());
+            self.bytes += client.scopes_arc().size();
             self.lists.insert(Arc::clone(client.scopes_arc()));
         }
         Arc::new(client)
     }
 
     fn added_bytes(&self, client: &Client) -> usize {
-        if self.lists.contains(client.scopes_arc()) { 0 } else { scopes_bytes(client.scopes_arc()) }
+        if self.lists.contains(client.scopes_arc()) { 0 } else { client.scopes_arc().size() }
     }
 
     /// Drops the lists that no client has any more.
@@ -487,7 +488,7 @@ impl ScopeLists {
         self.lists.retain(|list| {
             let is_used = Arc::strong_count(list) > 1;
             if !is_used {
-                self.bytes -= scopes_bytes(list);
+                self.bytes -= list.size();
             }
             is_used
         });
@@ -523,7 +524,7 @@ impl Held {
     }
 
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + client_bytes(&self.client)
+        ENTRY_BYTES + self.client.own_size()
     }
 
     fn live(&self) -> u64 {
