@@ -1,7 +1,7 @@
 //! Clients in memory.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::future::{Ready, ready};
 use std::hash::{Hash, Hasher};
@@ -16,7 +16,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::store::{ClientOrigin, Record, RegistryStore, StoreError, registration_source};
-use super::weight::{client_bytes, scopes_bytes};
 use super::{RegistryError, RegistrySource};
 use crate::client::{Client, ClientScopes, ClientStatus, from_unix_seconds, unix_seconds};
 
@@ -297,7 +296,7 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        ready(Ok(self.write().ledger.live[origin as usize])).boxed()
+        ready(Ok(self.write().ledger.live.get(&origin).copied().unwrap_or_default())).boxed()
     }
 
     fn remove_unused(
@@ -374,11 +373,11 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn insert(&mut self, mut client: Client, origin: ClientOrigin) -> Result<Arc<Client>, StoreError> {
-        client.set_origin(origin);
         let clients = self.clients.pin();
         if clients.contains_key(client.id()) {
             return Err(StoreError::AlreadyExists);
         }
+        client.set_origin(origin);
         self.ledger.make_room(&client, 0)?;
         let held = Held::new(self.ledger.scope_lists.enter(client), origin, seconds(SystemTime::now()));
         let client = Arc::clone(&held.client);
@@ -467,7 +466,7 @@ struct Ledger {
     client_bytes: usize,
     scope_lists: ScopeLists,
     /// How many clients of each origin are not revoked.
-    live: [u64; 3],
+    live: HashMap<ClientOrigin, u64>,
     /// Built for the first page, so that a registry that nobody lists does without.
     ordered: Option<BTreeSet<Id>>,
 }
@@ -479,7 +478,7 @@ impl Ledger {
 
     /// Whether `client` may take the place of `old_bytes`.
     fn make_room(&mut self, client: &Client, old_bytes: usize) -> Result<(), StoreError> {
-        let new_bytes = ENTRY_BYTES + client_bytes(client);
+        let new_bytes = ENTRY_BYTES + client.own_size();
         if new_bytes <= old_bytes {
             return Ok(());
         }
@@ -492,7 +491,7 @@ impl Ledger {
 
     fn add(&mut self, held: &Held) {
         self.client_bytes += held.bytes();
-        self.live[held.origin as usize] += held.live();
+        *self.live.entry(held.origin).or_default() += held.live();
         if let Some(ids) = &mut self.ordered {
             ids.replace(held.id());
         }
@@ -500,7 +499,7 @@ impl Ledger {
 
     fn subtract(&mut self, held: &Held) {
         self.client_bytes -= held.bytes();
-        self.live[held.origin as usize] -= held.live();
+        *self.live.entry(held.origin).or_default() -= held.live();
     }
 }
 
@@ -520,14 +519,14 @@ impl ScopeLists {
             if self.lists.len() >= self.sweep_at {
                 self.sweep();
             }
-            self.bytes += scopes_bytes(client.scopes_arc());
+            self.bytes += client.scopes_arc().size();
             self.lists.insert(Arc::clone(client.scopes_arc()));
         }
         Arc::new(client)
     }
 
     fn added_bytes(&self, client: &Client) -> usize {
-        if self.lists.contains(client.scopes_arc()) { 0 } else { scopes_bytes(client.scopes_arc()) }
+        if self.lists.contains(client.scopes_arc()) { 0 } else { client.scopes_arc().size() }
     }
 
     /// Drops the lists that no client has any more.
@@ -535,7 +534,7 @@ impl ScopeLists {
         self.lists.retain(|list| {
             let is_used = Arc::strong_count(list) > 1;
             if !is_used {
-                self.bytes -= scopes_bytes(list);
+                self.bytes -= list.size();
             }
             is_used
         });
@@ -575,7 +574,7 @@ impl Held {
     }
 
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + client_bytes(&self.client)
+        ENTRY_BYTES + self.client.own_size()
     }
 
     fn live(&self) -> u64 {

@@ -17,7 +17,6 @@ mod service;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 mod store;
-mod weight;
 
 use std::fmt;
 use std::future::Future;
