@@ -3,6 +3,9 @@
 mod metadata;
 mod redirect_uri;
 mod scope;
+#[cfg(any(feature = "cache", feature = "metadata-document"))]
+mod size;
+mod text;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -25,6 +28,7 @@ pub use self::redirect_uri::{
 };
 pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
+pub(crate) use self::text::{Causes, Untrusted};
 
 /// A registered OAuth client.
 ///

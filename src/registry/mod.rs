@@ -4,6 +4,8 @@ mod boxed;
 #[cfg(feature = "cache")]
 mod cached;
 mod chain;
+#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+mod config_error;
 mod env;
 #[cfg(feature = "file")]
 mod file;
@@ -32,8 +34,11 @@ use self::boxed::Boxed;
 pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use self::cached::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
+pub use self::cached::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
 pub use self::chain::{Or, OrFuture};
+#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
+pub use self::config_error::RegistryConfigError;
 pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning, WellKnownClient};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
@@ -45,9 +50,7 @@ pub use self::http::{HttpRegistry, HttpRegistryBuilder};
 pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use self::metadata_document::{
-    MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
-};
+pub use self::metadata_document::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use self::postgres::PostgresRegistry;
@@ -60,6 +63,8 @@ pub use self::sql::{Backend, SqlOptions, SqlRegistry};
 pub use self::sqlite::SqliteRegistry;
 pub use self::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
 use crate::client::Client;
+#[cfg(any(feature = "cache", feature = "metadata-document"))]
+use crate::fetch::single_flight::Interrupted;
 
 /// Finds clients by their id.
 ///
@@ -241,5 +246,15 @@ impl fmt::Display for RegistryError {
 impl std::error::Error for RegistryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&*self.source)
+    }
+}
+
+#[cfg(any(feature = "cache", feature = "metadata-document"))]
+impl From<Interrupted> for RegistryError {
+    fn from(why: Interrupted) -> Self {
+        match why {
+            Interrupted::Panicked => Self::permanent(why.as_str()),
+            Interrupted::ChangedTooOften => Self::transient(why.as_str()),
+        }
     }
 }

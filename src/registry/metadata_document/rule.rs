@@ -1,6 +1,6 @@
-//! The rules that an unusable document breaks.
+//! Why a document is unusable.
 
-/// The rule that a client id or its document breaks, as logs name it.
+/// The rule that a client id or its document breaks, by its name in logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     Length,
@@ -14,7 +14,7 @@ pub(super) enum Rule {
     PlainHttp,
     NotTrusted,
     Address,
-    Status,
+    Withdrawn,
     ContentType,
     Size,
     NotAnObject,
@@ -44,7 +44,7 @@ impl Rule {
             Self::PlainHttp => "client_id_plain_http",
             Self::NotTrusted => "not_trusted",
             Self::Address => "address_not_public",
-            Self::Status => "status_not_200",
+            Self::Withdrawn => "withdrawn",
             Self::ContentType => "content_type",
             Self::Size => "too_large",
             Self::NotAnObject => "not_a_json_object",
