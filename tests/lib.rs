@@ -23,6 +23,8 @@ mod mock;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
+#[cfg(feature = "full")]
+mod redis_server;
 mod reference;
 #[cfg(feature = "registration")]
 mod registration;
@@ -39,6 +41,10 @@ mod server_metadata;
 mod socket;
 mod sources;
 #[cfg(feature = "full")]
+mod state;
+#[cfg(feature = "full")]
 mod upstream_registration;
 mod values;
 mod vectors;
+#[cfg(feature = "full")]
+mod wait;

@@ -1,31 +1,42 @@
-//! A PostgreSQL server of the tests' own, from the installed binaries.
+//! A PostgreSQL server for the tests, from the installed binaries.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tower_oauth_client_validation::{PostgresRegistry, SqlOptions};
+use tokio::sync::watch;
+use tower_oauth_client_validation::{PostgresRegistry, SqlConfig};
 
-/// A server on a Unix socket in a folder that goes away with this process.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A server on a Unix socket, in a folder that is removed when this process ends.
 pub(crate) struct Cluster {
     folder: PathBuf,
     binaries: PathBuf,
-    supervisor: Mutex<Option<Child>>,
+    server: Mutex<Option<Server>>,
+}
+
+struct Server {
+    supervisor: Child,
+    /// Whether it accepts connections.
+    ready: watch::Receiver<bool>,
+    /// Disconnected when its last process has ended.
+    running: mpsc::Receiver<()>,
 }
 
 impl Cluster {
-    /// One server for the tests that do not harm it. `None`, and a word about it, where PostgreSQL is not
-    /// installed; with `CI=true` that is a failure.
+    /// One server for the tests that do not harm it. `None`, and a message, where PostgreSQL is not installed; with
+    /// `CI=true` that is a failure.
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
         SHARED.get_or_init(Self::new).as_ref()
     }
 
-    /// A server of one test's own.
+    /// A server for one test.
     pub(crate) fn new() -> Option<Self> {
         let Some(binaries) = binaries() else {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "PostgreSQL is not installed");
@@ -36,7 +47,7 @@ impl Cluster {
         if let Some(user) = unprivileged_user() {
             assert!(Command::new("chown").arg(user).arg(&folder).status().unwrap().success());
         }
-        let cluster = Self { folder, binaries, supervisor: Mutex::new(None) };
+        let cluster = Self { folder, binaries, server: Mutex::new(None) };
         let made = cluster
             .command("initdb")
             .args([
@@ -72,8 +83,13 @@ impl Cluster {
         supervisor.arg("-D").arg(self.data()).arg("-k").arg(&self.folder);
         supervisor.args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]);
         supervisor.env("DATA", self.data()).env("FOLDER", &self.folder).current_dir("/");
-        supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        *self.supervisor.lock().unwrap() = Some(supervisor.spawn().unwrap());
+        supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut supervisor = supervisor.spawn().unwrap();
+        let (is_ready, ready) = watch::channel(false);
+        let (is_running, running) = mpsc::channel();
+        let log = supervisor.stderr.take().unwrap();
+        std::thread::spawn(move || follow(log, &is_ready, is_running));
+        *self.server.lock().unwrap() = Some(Server { supervisor, ready, running });
     }
 
     /// Ends the server as a crash does, and waits until it is gone.
@@ -83,19 +99,16 @@ impl Cluster {
 
     /// Ends the server by a signal, and waits until it is gone.
     pub(crate) fn stop(&self, by: &str) {
-        let postmaster = self.postmaster();
-        let children = children(&postmaster);
-        signal(by, &postmaster);
-        let mut supervisor = self.supervisor.lock().unwrap().take().unwrap();
-        supervisor.stdin.take().unwrap().write_all(b"gone\n").unwrap();
-        supervisor.wait().unwrap();
+        signal(by, &self.postmaster());
+        let mut server = self.server.lock().unwrap().take().unwrap();
+        server.supervisor.stdin.take().unwrap().write_all(b"gone\n").unwrap();
+        server.supervisor.wait().unwrap();
         // Its children end by themselves, and until then no other server starts on their memory.
-        let mut polls = 3000;
-        while children.iter().any(|child| is_alive(child)) {
-            assert!(polls > 0, "a child of the server stays");
-            polls -= 1;
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert_eq!(
+            server.running.recv_timeout(BOUND),
+            Err(mpsc::RecvTimeoutError::Disconnected),
+            "a child of the server stays"
+        );
     }
 
     /// The address of a new, empty database.
@@ -109,11 +122,11 @@ impl Cluster {
 
     /// A registry on a new database.
     pub(crate) async fn registry(&self) -> PostgresRegistry {
-        self.registry_with(SqlOptions::default().acquire_timeout(Duration::from_secs(20))).await
+        self.registry_with(SqlConfig::default().acquire_timeout(Duration::from_secs(20))).await
     }
 
-    pub(crate) async fn registry_with(&self, options: SqlOptions) -> PostgresRegistry {
-        let registry = PostgresRegistry::connect_with(&self.database().await, options).await.unwrap();
+    pub(crate) async fn registry_with(&self, config: SqlConfig) -> PostgresRegistry {
+        let registry = PostgresRegistry::connect_with(&self.database().await, config).await.unwrap();
         registry.migrate().await.unwrap();
         registry
     }
@@ -122,15 +135,12 @@ impl Cluster {
         format!("postgres://oauth@localhost/{database}?host={}", self.folder.display())
     }
 
-    /// Waits until the server takes connections.
+    /// Connects when the server accepts connections.
     pub(crate) async fn connect(&self) -> PgConnection {
-        for _ in 0..3000 {
-            if let Ok(connection) = PgConnection::connect(&self.url("postgres")).await {
-                return connection;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("PostgreSQL does not start");
+        let mut ready = self.server.lock().unwrap().as_ref().expect("the server was started").ready.clone();
+        let ready = tokio::time::timeout(BOUND, ready.wait_for(|ready| *ready)).await;
+        ready.expect("PostgreSQL starts in time").expect("PostgreSQL starts");
+        PgConnection::connect(&self.url("postgres")).await.unwrap()
     }
 
     fn data(&self) -> PathBuf {
@@ -153,26 +163,17 @@ impl Cluster {
     }
 }
 
+/// Reads the log until every process that writes to it has ended.
+fn follow(log: ChildStderr, is_ready: &watch::Sender<bool>, _is_running: mpsc::Sender<()>) {
+    for line in BufReader::new(log).lines().map_while(Result::ok) {
+        if line.contains("ready to accept connections") {
+            is_ready.send_replace(true);
+        }
+    }
+}
+
 pub(crate) fn signal(signal: &str, pid: &str) {
     assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
-}
-
-/// State and parent of a process, from `/proc/PID/stat`.
-fn process(pid: &str) -> Option<(String, String)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
-}
-
-fn children(parent: &str) -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
-    pids.filter(|pid| process(pid).is_some_and(|(_, own_parent)| own_parent == parent)).collect()
-}
-
-fn is_alive(pid: &str) -> bool {
-    process(pid).is_some_and(|(state, _)| state != "Z")
 }
 
 fn binaries() -> Option<PathBuf> {

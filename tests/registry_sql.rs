@@ -1,10 +1,11 @@
-//! Clients in SQLite and PostgreSQL, and what happens when those fail.
+//! Clients in SQLite and PostgreSQL, and what happens when these fail.
 
 use std::error::Error;
 
 use tower_oauth_client_validation::{Client, ClientOrigin, RegistryError, RegistrySource, RegistryStore};
 
 use crate::contract::contract;
+use crate::wait::{eventually, in_time};
 
 fn client(id: &str) -> Client {
     Client::builder(id).redirect_uri("https://app.example/cb").build().unwrap()
@@ -22,7 +23,7 @@ mod sqlite {
     use sqlx::sqlite::SqliteConnectOptions;
     use sqlx::{Connection, SqliteConnection};
     use tempfile::TempDir;
-    use tower_oauth_client_validation::{ClientStatus, RedirectUri, SqlOptions, SqliteRegistry, StoreError};
+    use tower_oauth_client_validation::{ClientStatus, RedirectUri, SqlConfig, SqliteRegistry, StoreError};
 
     use super::*;
 
@@ -32,9 +33,9 @@ mod sqlite {
 
     async fn open() -> Option<(SqliteRegistry, TempDir)> {
         let folder = tempfile::tempdir().unwrap();
-        let options =
-            SqlOptions::default().acquire_timeout(Duration::from_secs(20)).statement_timeout(Duration::from_secs(20));
-        let registry = SqliteRegistry::connect_with(&url(folder.path()), options).await.unwrap();
+        let config =
+            SqlConfig::default().acquire_timeout(Duration::from_secs(20)).statement_timeout(Duration::from_secs(20));
+        let registry = SqliteRegistry::connect_with(&url(folder.path()), config).await.unwrap();
         registry.migrate().await.unwrap();
         Some((registry, folder))
     }
@@ -77,8 +78,8 @@ mod sqlite {
         let folder = tempfile::tempdir().unwrap();
         let url = url(folder.path());
         let nodes = (0..8).map(|_| async {
-            let options = SqlOptions::default().statement_timeout(Duration::from_secs(20));
-            let registry = SqliteRegistry::connect_with(&url, options).await?;
+            let config = SqlConfig::default().statement_timeout(Duration::from_secs(20));
+            let registry = SqliteRegistry::connect_with(&url, config).await?;
             registry.migrate().await
         });
         for migrated in futures::future::join_all(nodes).await {
@@ -89,8 +90,8 @@ mod sqlite {
     #[tokio::test]
     async fn a_writer_that_is_locked_out_may_try_again() {
         let (_, folder) = open().await.unwrap();
-        let options = SqlOptions::default().statement_timeout(Duration::from_millis(30));
-        let registry = SqliteRegistry::connect_with(&url(folder.path()), options).await.unwrap();
+        let config = SqlConfig::default().statement_timeout(Duration::from_millis(30));
+        let registry = SqliteRegistry::connect_with(&url(folder.path()), config).await.unwrap();
         let mut other = other_connection(folder.path()).await;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
         let locked = registry.insert(client("app"), ClientOrigin::Registered).await;
@@ -103,14 +104,13 @@ mod sqlite {
     #[tokio::test]
     async fn an_exhausted_pool_is_transient_and_heals() {
         let (_, folder) = open().await.unwrap();
-        let options = SqlOptions::default().max_connections(1).acquire_timeout(Duration::from_millis(30));
-        let registry = SqliteRegistry::connect_with(&url(folder.path()), options).await.unwrap();
+        let config = SqlConfig::default().max_connections(1).acquire_timeout(Duration::from_millis(30));
+        let registry = SqliteRegistry::connect_with(&url(folder.path()), config).await.unwrap();
         let held = registry.pool().acquire().await.unwrap();
         assert!(registry.find_client("app").await.unwrap_err().is_transient());
         drop(held);
-        // The connection comes back in the background.
-        let found = crate::registry_sql::until_answered(&registry, "app").await;
-        assert!(found.is_none());
+        // The connection returns to the pool in the background.
+        assert!(until_answered(&registry, "app").await.is_none());
     }
 
     #[tokio::test]
@@ -142,20 +142,23 @@ mod sqlite {
     }
 
     #[tokio::test]
-    async fn what_could_not_be_read_back_is_not_written() {
+    async fn a_client_whose_id_is_too_long_is_not_written() {
+        let (registry, _folder) = open().await.unwrap();
+        let client = Client::builder("x".repeat(2049)).build().unwrap();
+        let id = client.id().to_owned();
+        let refused = registry.insert(client, ClientOrigin::Registered).await;
+        assert!(matches!(&refused, Err(StoreError::Registry(error)) if !error.is_transient()), "{refused:?}");
+        assert!(registry.find_client(&id).await.unwrap().is_none());
+        assert!(registry.list(None, 10).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_insecure_redirect_uri_is_read_back_as_it_was_written() {
         let (registry, _folder) = open().await.unwrap();
         let insecure = RedirectUri::insecure_http("http://intranet.example/cb").unwrap();
-        let unreadable = [
-            Client::builder("http").parsed_redirect_uri(insecure).build().unwrap(),
-            Client::builder("x".repeat(2049)).build().unwrap(),
-        ];
-        for client in unreadable {
-            let id = client.id().to_owned();
-            let refused = registry.insert(client, ClientOrigin::Registered).await;
-            assert!(matches!(&refused, Err(StoreError::Registry(error)) if !error.is_transient()), "{refused:?}");
-            assert!(registry.find_client(&id).await.unwrap().is_none());
-        }
-        assert!(registry.list(None, 10).await.unwrap().is_empty());
+        let client = Client::builder("http").parsed_redirect_uri(insecure).build().unwrap();
+        registry.insert(client.clone(), ClientOrigin::Configured).await.unwrap();
+        assert_eq!(registry.find_client("http").await.unwrap().unwrap().redirect_uris(), client.redirect_uris());
     }
 
     #[tokio::test]
@@ -166,29 +169,27 @@ mod sqlite {
     }
 }
 
-/// Asks until there is an answer.
-async fn until_answered<R>(registry: &R, id: &str) -> Option<std::sync::Arc<Client>>
-where
-    R: RegistrySource,
-{
-    for _ in 0..3000 {
-        match registry.find_client(id).await {
-            Ok(found) => return found,
-            Err(error) => assert!(error.is_transient(), "{}", cause(&error)),
+/// Asks until there is an answer; every failure before it must be transient.
+async fn until_answered(registry: &impl RegistrySource, id: &str) -> Option<std::sync::Arc<Client>> {
+    eventually(async || match registry.find_client(id).await {
+        Ok(found) => Some(found),
+        Err(error) => {
+            assert!(error.is_transient(), "{}", cause(&error));
+            None
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    panic!("it does not heal");
+    })
+    .await
 }
 
 #[cfg(feature = "postgres")]
 mod postgres {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use sqlx::{Connection, PgConnection, Row};
-    use tower_oauth_client_validation::{ClientStatus, PostgresRegistry, SqlOptions, StoreError};
+    use tokio::sync::watch;
+    use tower_oauth_client_validation::{ClientStatus, PostgresRegistry, SqlConfig, StoreError};
 
     use super::*;
     use crate::postgres_cluster::{Cluster, signal};
@@ -207,8 +208,8 @@ mod postgres {
         sqlx::query("CREATE TABLE _sqlx_migrations (version BIGINT)").execute(&mut other).await.unwrap();
         sqlx::query("INSERT INTO _sqlx_migrations VALUES (20010101)").execute(&mut other).await.unwrap();
         let nodes = (0..8).map(|_| async {
-            let options = SqlOptions::default().acquire_timeout(Duration::from_secs(20));
-            let registry = PostgresRegistry::connect_with(&url, options).await?;
+            let config = SqlConfig::default().acquire_timeout(Duration::from_secs(20));
+            let registry = PostgresRegistry::connect_with(&url, config).await?;
             assert!(!registry.find_client("app").await.is_err_and(|error| error.is_transient()));
             registry.migrate().await?;
             registry.migrate().await?;
@@ -222,33 +223,33 @@ mod postgres {
     #[tokio::test]
     async fn a_statement_that_takes_too_long_is_transient_and_heals() {
         let Some(cluster) = Cluster::shared() else { return };
-        let options =
-            SqlOptions::default().acquire_timeout(Duration::from_secs(20)).statement_timeout(Duration::from_millis(50));
-        let registry = cluster.registry_with(options).await;
+        let config =
+            SqlConfig::default().acquire_timeout(Duration::from_secs(20)).statement_timeout(Duration::from_millis(50));
+        let registry = cluster.registry_with(config).await;
         let mut held = registry.pool().begin().await.unwrap();
         sqlx::query("LOCK TABLE oauth_clients IN ACCESS EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
         let error = registry.find_client("app").await.unwrap_err();
         assert!(error.is_transient(), "{}", cause(&error));
         held.rollback().await.unwrap();
-        assert!(super::until_answered(&registry, "app").await.is_none());
+        assert!(until_answered(&registry, "app").await.is_none());
     }
 
     #[tokio::test]
     async fn a_server_that_stands_still_is_transient() {
         let Some(cluster) = Cluster::shared() else { return };
-        let options = SqlOptions::default()
+        let config = SqlConfig::default()
             .max_connections(1)
             .acquire_timeout(Duration::from_millis(500))
             .statement_timeout(Duration::from_millis(100));
-        let registry = cluster.registry_with(options).await;
-        assert!(super::until_answered(&registry, "app").await.is_none());
-        let database = registry.pool().connect_options().get_database().unwrap().to_owned();
-        let pid = sqlx::query("SELECT pid FROM pg_stat_activity WHERE datname = $1").bind(database);
-        let pid: i32 = pid.fetch_one(&mut cluster.connect().await).await.unwrap().get(0);
+        let registry = cluster.registry_with(config).await;
+        let pid =
+            eventually(async || sqlx::query("SELECT pg_backend_pid()").fetch_one(registry.pool()).await.ok()).await;
+        let pid: i32 = pid.get(0);
+        eventually(async || (registry.pool().num_idle() == 1).then_some(())).await;
         signal("-STOP", &pid.to_string());
         let error = registry.find_client("app").await.unwrap_err();
-        // The next connection has another process behind it.
-        let healed = super::until_answered(&registry, "app").await;
+        // The next connection has another server process.
+        let healed = until_answered(&registry, "app").await;
         signal("-CONT", &pid.to_string());
         assert!(error.is_transient(), "{}", cause(&error));
         assert!(healed.is_none());
@@ -257,25 +258,25 @@ mod postgres {
     #[tokio::test]
     async fn what_somebody_must_mend_is_permanent() {
         let Some(cluster) = Cluster::shared() else { return };
-        let options = || SqlOptions::default().acquire_timeout(Duration::from_secs(20));
+        let config = || SqlConfig::default().acquire_timeout(Duration::from_secs(20));
         cluster.connect().await;
-        let missing = PostgresRegistry::connect_with(&cluster.url("missing"), options()).await.unwrap_err();
+        let missing = PostgresRegistry::connect_with(&cluster.url("missing"), config()).await.unwrap_err();
         assert!(!missing.is_transient(), "{}", cause(&missing));
-        let empty = PostgresRegistry::connect_with(&cluster.database().await, options()).await.unwrap();
+        let empty = PostgresRegistry::connect_with(&cluster.database().await, config()).await.unwrap();
         assert!(!empty.find_client("app").await.unwrap_err().is_transient());
-        assert!(PostgresRegistry::connect_lazy("nothing://", options()).is_err());
+        assert!(PostgresRegistry::connect_lazy("nothing://", config()).is_err());
     }
 
     #[tokio::test]
     async fn a_server_that_is_away_is_transient() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("postgres://oauth@localhost/oauth?host={}", folder.path().display());
-        let options = SqlOptions::default().acquire_timeout(Duration::from_millis(30));
-        let registry = PostgresRegistry::connect_lazy(&url, options.clone()).unwrap();
+        let config = SqlConfig::default().acquire_timeout(Duration::from_millis(30));
+        let registry = PostgresRegistry::connect_lazy(&url, config.clone()).unwrap();
         let error = registry.find_client("app").await.unwrap_err();
         assert!(error.is_transient(), "{}", cause(&error));
         let nobody_listens = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let registry = PostgresRegistry::connect_lazy(&format!("postgres://oauth@{nobody_listens}/oauth"), options);
+        let registry = PostgresRegistry::connect_lazy(&format!("postgres://oauth@{nobody_listens}/oauth"), config);
         let error = registry.unwrap().find_client("app").await.unwrap_err();
         assert!(error.is_transient(), "{}", cause(&error));
     }
@@ -285,15 +286,15 @@ mod postgres {
     async fn a_killed_server_gives_no_wrong_answer() {
         let Some(cluster) = Cluster::new() else { return };
         cluster.connect().await;
-        let options = SqlOptions::default().acquire_timeout(Duration::from_millis(500));
+        let config = SqlConfig::default().acquire_timeout(Duration::from_millis(500));
         let url = cluster.database().await;
-        let registry = PostgresRegistry::connect_with(&url, options).await.unwrap();
+        let registry = PostgresRegistry::connect_with(&url, config).await.unwrap();
         registry.migrate().await.unwrap();
         registry.insert(client("known"), ClientOrigin::Configured).await.unwrap();
         registry.insert(client("revoked"), ClientOrigin::Configured).await.unwrap();
         registry.revoke("revoked").await.unwrap();
 
-        let load = Arc::new(Load::default());
+        let load = Arc::new(Load::new());
         let tasks: Vec<_> = (0..6)
             .map(|task| {
                 let (registry, load) = (registry.clone(), Arc::clone(&load));
@@ -323,21 +324,21 @@ mod postgres {
             .collect();
 
         for _ in 0..3 {
-            load.until(&load.answered, 200).await;
+            load.more(Counts { answered: 200, failed: 0 }).await;
             cluster.kill();
-            load.until(&load.failed, 6).await;
+            load.more(Counts { answered: 0, failed: 6 }).await;
             cluster.start();
             drop(cluster.connect().await);
         }
-        load.until(&load.answered, 200).await;
+        load.more(Counts { answered: 200, failed: 0 }).await;
         load.stop.store(true, Ordering::Relaxed);
         let mut acknowledged = Vec::new();
         for task in tasks {
-            acknowledged.extend(task.await.unwrap());
+            acknowledged.extend(in_time(task).await.unwrap());
         }
         assert!(!acknowledged.is_empty());
         for id in acknowledged {
-            assert_eq!(super::until_answered(&registry, &id).await.as_deref(), Some(&client(&id)));
+            assert_eq!(until_answered(&registry, &id).await.as_deref(), Some(&client(&id)));
         }
     }
 
@@ -363,15 +364,15 @@ mod postgres {
             change
         }));
         let following = tokio::spawn(following);
-        assert_eq!(changes.next().await, Some(Change::Reset));
+        assert_eq!(in_time(changes.next()).await, Some(Change::Reset));
 
         assert!(other.find_client("app").await.unwrap().is_none());
         one.insert(client("app"), ClientOrigin::Registered).await.unwrap();
-        assert_eq!(changes.next().await, Some(Change::Changed("app".to_owned())));
+        assert_eq!(in_time(changes.next()).await, Some(Change::Changed("app".to_owned())));
         until(&other, |found| found.is_some()).await;
         one.touch("app", std::time::SystemTime::now()).await.unwrap();
         one.revoke("app").await.unwrap();
-        assert_eq!(changes.next().await, Some(Change::Changed("app".to_owned())));
+        assert_eq!(in_time(changes.next()).await, Some(Change::Changed("app".to_owned())));
         until(&other, |found| found.unwrap().status() == ClientStatus::Revoked).await;
 
         // What is missed while the connection is lost is made good.
@@ -381,54 +382,53 @@ mod postgres {
         let ended = sqlx::query(listening).bind(database_name).fetch_all(&mut cluster.connect().await).await.unwrap();
         assert_eq!(ended.len(), 1);
         one.remove("app").await.unwrap();
-        while changes.next().await != Some(Change::Reset) {}
+        while in_time(changes.next()).await != Some(Change::Reset) {}
         until(&other, |found| found.is_none()).await;
 
         // The removal may be told after it, where the connection was there again in time.
         sqlx::query("TRUNCATE oauth_clients").execute(database.pool()).await.unwrap();
-        while changes.next().await != Some(Change::Reset) {}
+        while in_time(changes.next()).await != Some(Change::Reset) {}
         following.abort();
     }
 
     #[cfg(feature = "cache")]
-    async fn until<R: RegistrySource>(registry: &R, is_so: impl Fn(Option<Arc<Client>>) -> bool) {
-        for _ in 0..3000 {
-            if is_so(registry.find_client("app").await.unwrap()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the other node never hears of it");
+    async fn until(registry: &impl RegistrySource, is_so: impl Fn(Option<Arc<Client>>) -> bool) {
+        eventually(async || is_so(registry.find_client("app").await.unwrap()).then_some(())).await;
     }
 
-    #[derive(Default)]
+    /// What a test has seen, so that it can wait for more.
     struct Load {
         stop: AtomicBool,
-        answered: AtomicUsize,
-        failed: AtomicUsize,
+        counts: watch::Sender<Counts>,
+    }
+
+    #[derive(Clone, Copy)]
+    struct Counts {
+        answered: usize,
+        failed: usize,
     }
 
     impl Load {
-        fn count(&self, outcome: &Result<(), RegistryError>) {
-            match outcome {
-                Ok(()) => self.answered.fetch_add(1, Ordering::Relaxed),
-                Err(error) => {
-                    assert!(error.is_transient(), "{}", cause(error));
-                    self.failed.fetch_add(1, Ordering::Relaxed)
-                }
-            };
+        fn new() -> Self {
+            Self { stop: AtomicBool::new(false), counts: watch::Sender::new(Counts { answered: 0, failed: 0 }) }
         }
 
-        /// Waits for so many more.
-        async fn until(&self, counter: &AtomicUsize, more: usize) {
-            let goal = counter.load(Ordering::Relaxed) + more;
-            for _ in 0..6000 {
-                if counter.load(Ordering::Relaxed) >= goal {
-                    return;
+        fn count(&self, outcome: &Result<(), RegistryError>) {
+            match outcome {
+                Ok(()) => self.counts.send_modify(|counts| counts.answered += 1),
+                Err(error) => {
+                    assert!(error.is_transient(), "{}", cause(error));
+                    self.counts.send_modify(|counts| counts.failed += 1);
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            panic!("it stands still");
+        }
+
+        async fn more(&self, more: Counts) {
+            let start = *self.counts.borrow();
+            let is_reached = |counts: &Counts| {
+                counts.answered >= start.answered + more.answered && counts.failed >= start.failed + more.failed
+            };
+            in_time(self.counts.subscribe().wait_for(is_reached)).await.unwrap();
         }
     }
 }

@@ -15,7 +15,7 @@ use url::Url;
 use super::body::{self, BodyError};
 use super::permits::{Limits, Permit, Permits, TooManyFetches};
 use super::transport::{PERMIT, ResponseBody, Transport, TransportConfig};
-use crate::http::media_type;
+use crate::http::head::media_type;
 
 #[derive(Clone)]
 pub(crate) struct FetcherConfig {

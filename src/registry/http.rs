@@ -15,16 +15,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{RegistryConfigError, RegistryError, RegistrySource};
-use crate::client::{Client, Untrusted, is_client_id, is_operator_member, tokens};
+use super::{RegistryConfigError, RegistryError, RegistrySource, can_be_known_elsewhere};
+use crate::client::member::is_operator_member;
+use crate::client::{Client, Untrusted, tokens};
 use crate::fetch::{self, BodyError};
 use tower::BoxError;
 
 /// All but the unreserved characters of RFC 3986 §2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Longer ids are unknown: a server would refuse the address, which means something else.
-const MAX_ID_BYTES: usize = 2048;
 
 /// Finds clients that another server keeps: `GET {base}/{client_id}` answers RFC 7591 client metadata. Cheap to clone.
 ///
@@ -248,7 +246,7 @@ struct Address {
 impl Address {
     /// `None` when no server can know such a client.
     fn of(&self, client_id: &str) -> Option<Url> {
-        if client_id.is_empty() || client_id.len() > MAX_ID_BYTES || !is_client_id(client_id) {
+        if !can_be_known_elsewhere(client_id) {
             return None;
         }
         let mut url = self.base.clone();

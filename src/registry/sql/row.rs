@@ -1,0 +1,149 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tower::BoxError;
+
+use super::super::store::{ClientOrigin, Record};
+use super::super::{MAX_ID_BYTES, RegistryError, can_be_known_elsewhere};
+use crate::client::{Client, ClientStatus, from_unix_seconds, unix_seconds};
+use crate::sql::{Argument, Backend, SqlError};
+
+/// What the columns of `statements::FIND` hold.
+#[derive(Debug)]
+pub(super) struct Row {
+    client_id: String,
+    pub(super) metadata: String,
+    origin: String,
+    created_at: i64,
+    updated_at: i64,
+    last_used_at: Option<i64>,
+    pub(super) revoked_at: Option<i64>,
+}
+
+impl Row {
+    pub(super) fn read<B: Backend>(row: &B::Row) -> Result<Self, RegistryError> {
+        let read = || -> sqlx::Result<Self> {
+            Ok(Self {
+                client_id: B::text(row, 0)?,
+                metadata: B::text(row, 1)?,
+                origin: B::text(row, 2)?,
+                created_at: B::number(row, 3)?.unwrap_or_default(),
+                updated_at: B::number(row, 4)?.unwrap_or_default(),
+                last_used_at: B::number(row, 5)?,
+                revoked_at: B::number(row, 6)?,
+            })
+        };
+        read().map_err(|error| SqlError::new::<B>(error).into())
+    }
+
+    pub(super) fn client(&self) -> Result<Client, RegistryError> {
+        let mut client = read_document(&self.client_id, &self.metadata).map_err(|source| self.unreadable(source))?;
+        if self.revoked_at.is_some() {
+            client.set_status(ClientStatus::Revoked);
+        }
+        Ok(client)
+    }
+
+    pub(super) fn record(&self) -> Result<Record, RegistryError> {
+        let origin = ORIGINS.iter().find(|(_, name)| *name == self.origin);
+        let (origin, _) = origin.ok_or_else(|| self.unreadable(format!("its origin is {:?}", self.origin).into()))?;
+        Ok(Record {
+            client: Arc::new(self.client()?),
+            origin: *origin,
+            created_at: time(self.created_at),
+            updated_at: time(self.updated_at),
+            last_used_at: self.last_used_at.map(time),
+        })
+    }
+
+    fn unreadable(&self, source: BoxError) -> RegistryError {
+        RegistryError::permanent(UnreadableRow { client_id: self.client_id.clone(), source })
+    }
+}
+
+/// A row that describes no client.
+#[derive(Debug)]
+struct UnreadableRow {
+    client_id: String,
+    source: BoxError,
+}
+
+impl fmt::Display for UnreadableRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the row of client {:?} cannot be read: {}", self.client_id, self.source)
+    }
+}
+
+impl std::error::Error for UnreadableRow {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+fn read_document(client_id: &str, metadata: &str) -> Result<Client, BoxError> {
+    let client = Client::from_metadata(serde_json::from_str::<serde_json::Value>(metadata)?)?;
+    if client.id() == client_id { Ok(client) } else { Err("its metadata is that of another client".into()) }
+}
+
+/// The first arguments of `INSERT` and `REPLACE`: `$1` to `$6`.
+pub(super) fn columns(client: &Client) -> Result<Vec<Argument>, RegistryError> {
+    let now = seconds(SystemTime::now());
+    Ok(vec![
+        client.id().into(),
+        document(client)?.into(),
+        now.into(),
+        (client.status() == ClientStatus::Revoked).then_some(now).into(),
+        client.expires_at().map(seconds).into(),
+        i64::from(client.status() == ClientStatus::Disabled).into(),
+    ])
+}
+
+/// The metadata document of a client, provided that it reads back as the same client.
+fn document(client: &Client) -> Result<String, RegistryError> {
+    let refuse =
+        |source: BoxError| RegistryError::permanent(format!("client {:?} cannot be stored: {source}", client.id()));
+    if !can_be_known_elsewhere(client.id()) {
+        return Err(refuse(format!("its id is longer than {MAX_ID_BYTES} bytes").into()));
+    }
+    let text = serde_json::to_string(&client.to_metadata()).map_err(|error| refuse(error.into()))?;
+    let same = |back: &Client| {
+        back.redirect_uris() == client.redirect_uris()
+            && back.allowed_scopes() == client.allowed_scopes()
+            && back.default_scopes() == client.default_scopes()
+            && back.response_types() == client.response_types()
+            && back.grant_types() == client.grant_types()
+            && back.kind() == client.kind()
+            && back.application_type() == client.application_type()
+            && back.status() == client.status()
+            && back.is_trusted() == client.is_trusted()
+            && back.expires_at() == client.expires_at()
+    };
+    match read_document(client.id(), &text) {
+        Ok(back) if same(&back) => Ok(text),
+        Ok(_) => Err(refuse("its metadata would be read back as another client".into())),
+        Err(source) => Err(refuse(source)),
+    }
+}
+
+const ORIGINS: [(ClientOrigin, &str); 3] = [
+    (ClientOrigin::Configured, "configured"),
+    (ClientOrigin::Registered, "registered"),
+    (ClientOrigin::Upstream, "upstream"),
+];
+
+pub(super) fn origin_name(origin: ClientOrigin) -> &'static str {
+    match origin {
+        ClientOrigin::Configured => "configured",
+        ClientOrigin::Registered => "registered",
+        ClientOrigin::Upstream => "upstream",
+    }
+}
+
+pub(super) fn seconds(time: SystemTime) -> i64 {
+    i64::try_from(unix_seconds(time)).unwrap_or(i64::MAX)
+}
+
+fn time(seconds: i64) -> SystemTime {
+    from_unix_seconds(u64::try_from(seconds).unwrap_or_default()).unwrap_or(SystemTime::UNIX_EPOCH)
+}

@@ -1,0 +1,155 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::super::RegistryError;
+use super::super::can_be_known_elsewhere;
+use super::super::store::{ClientOrigin, Record, RegistryStore, StoreError};
+use super::SqlRegistry;
+use super::row::{Row, columns, origin_name, seconds};
+use super::statements::{self, Statements};
+use crate::client::{Client, ClientStatus};
+use crate::sql::{Access, Argument, SqlError};
+
+impl<B: Statements> RegistryStore for SqlRegistry<B> {
+    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        async move {
+            let mut arguments = columns(&client)?;
+            arguments.push(origin_name(origin).into());
+            self.change(statements::INSERT, arguments, StoreError::AlreadyExists).await?;
+            Ok(Arc::new(client))
+        }
+        .boxed()
+    }
+
+    fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+        async move {
+            self.change(statements::REPLACE, columns(&client)?, StoreError::Missing).await?;
+            Ok(Arc::new(client))
+        }
+        .boxed()
+    }
+
+    fn replace_unchanged<'a>(
+        &'a self,
+        known: &'a Client,
+        client: Client,
+    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+        async move {
+            if client.id() != known.id() {
+                return Err(StoreError::Changed);
+            }
+            let mut arguments = columns(&client)?;
+            arguments.push(self.unchanged(known).await?.into());
+            self.change(statements::REPLACE_UNCHANGED, arguments, StoreError::Changed).await?;
+            Ok(Arc::new(client))
+        }
+        .boxed()
+    }
+
+    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.change_one(statements::REVOKE, client_id, Some(SystemTime::now()))
+    }
+
+    fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.change_one(statements::REMOVE, client_id, None)
+    }
+
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let arguments = vec![known.id().into(), self.unchanged(known).await?.into()];
+            self.change(statements::REMOVE_UNCHANGED, arguments, StoreError::Changed).await
+        }
+        .boxed()
+    }
+
+    fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.change_one(statements::TOUCH, client_id, Some(at))
+    }
+
+    fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
+        async move { self.row(client_id).await?.map(|row| row.record()).transpose() }.boxed()
+    }
+
+    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
+        async move {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            // No id is empty or holds a NUL, which PostgreSQL does not take.
+            let after = after.unwrap_or_default().replace('\0', "");
+            let rows = self.pool.fetch(Access::Read, statements::LIST, vec![after.into(), limit.into()]).await?;
+            rows.iter().map(|row| Row::read::<B>(row)?.record()).collect()
+        }
+        .boxed()
+    }
+
+    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+        async move {
+            let rows = self.pool.fetch(Access::Read, statements::COUNT, vec![origin_name(origin).into()]).await?;
+            let count = rows.first().map(|row| B::number(row, 0)).transpose().map_err(SqlError::new::<B>)?;
+            Ok(count.flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
+        }
+        .boxed()
+    }
+
+    fn remove_unused(
+        &self,
+        origin: ClientOrigin,
+        created_before: SystemTime,
+        most: u64,
+    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        async move {
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let arguments = vec![origin_name(origin).into(), seconds(created_before).into(), most.into()];
+            let rows = self.pool.fetch(Access::Write, B::REMOVE_UNUSED, arguments).await?;
+            let ids = rows.iter().map(|row| B::text(row, 0));
+            Ok(ids.collect::<Result<_, _>>().map_err(SqlError::new::<B>)?)
+        }
+        .boxed()
+    }
+}
+
+impl<B: Statements> SqlRegistry<B> {
+    /// Runs a statement for one client; `otherwise` is the error when there was no row to change.
+    async fn change(
+        &self,
+        sql: &'static str,
+        arguments: Vec<Argument>,
+        otherwise: StoreError,
+    ) -> Result<(), StoreError> {
+        let changed = self.pool.execute(sql, arguments).await.map_err(RegistryError::from)?;
+        if changed > 0 { Ok(()) } else { Err(otherwise) }
+    }
+
+    fn change_one<'a>(
+        &'a self,
+        sql: &'static str,
+        client_id: &'a str,
+        at: Option<SystemTime>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            if !can_be_known_elsewhere(client_id) {
+                return Err(StoreError::Missing);
+            }
+            let mut arguments = vec![client_id.into()];
+            arguments.extend(at.map(|at| seconds(at).into()));
+            self.change(sql, arguments, StoreError::Missing).await
+        }
+        .boxed()
+    }
+
+    /// The stored document of a client that still is what the caller read. The document may be written in another
+    /// way than [`Client::to_metadata`] writes it.
+    async fn unchanged(&self, known: &Client) -> Result<String, StoreError> {
+        let row = self.row(known.id()).await?.ok_or(StoreError::Missing)?;
+        if row.revoked_at.is_some() {
+            return Err(StoreError::Missing);
+        }
+        match row.client()? {
+            client if client.status() == ClientStatus::Revoked => Err(StoreError::Missing),
+            client if client == *known => Ok(row.metadata),
+            _ => Err(StoreError::Changed),
+        }
+    }
+}
