@@ -75,7 +75,7 @@ pub use crate::registry::{
 pub use crate::registry::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
-pub use crate::registry::{FileError, FileRegistry, FileWatch};
+pub use crate::registry::{FileError, FileRegistry, FileWatch, FileWatchConfig};
 #[cfg(feature = "http-registry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
 pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tower::{Layer, ServiceExt};
 use tower_oauth_client_validation::{
-    Client, ClientKind, ClientValidationLayer, LoopbackPorts, MemoryRegistry, MetadataDocumentBuilder,
-    MetadataDocumentRegistry, RegistryError, RegistrySource, Scope,
+    Client, ClientKind, ClientOrigin, ClientValidationLayer, DynamicClientError, DynamicClientRules, LoopbackPorts,
+    MemoryRegistry, MetadataDocumentBuilder, MetadataDocumentRegistry, RegistryError, RegistrySource, Scope,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -194,15 +194,17 @@ async fn a_document_is_a_client() {
     ] {
         assert!(!admits(other), "{other}");
     }
-    // The draft advises against a query, and does not forbid it.
+    // The draft advises against the path `/` and against a query, and forbids neither.
+    let root = server.id("/");
+    assert_eq!(find(&registry, &root).await.unwrap().unwrap().id(), root);
     let with_query = server.id("/client.json?x=/../y");
     assert_eq!(find(&registry, &with_query).await.unwrap().unwrap().id(), with_query);
     // From the cache.
     assert!(Arc::ptr_eq(&find(&registry, &id).await.unwrap().unwrap(), &client));
-    assert_eq!(server.hits(), 2);
+    assert_eq!(server.hits(), 3);
     registry.invalidate(&id);
     assert!(find(&registry, &id).await.unwrap().is_some());
-    assert_eq!(server.hits(), 3);
+    assert_eq!(server.hits(), 4);
 }
 
 #[tokio::test]
@@ -226,9 +228,7 @@ async fn ids_of_another_kind_are_unknown_and_ids_that_break_a_rule_too() {
     let long = format!("https://app.example/{}", "x".repeat(2048));
     for (id, rule) in [
         ("https://app.example", "client_id_path"),
-        ("https://app.example/", "client_id_path"),
         ("https://app.example?x=/y", "client_id_path"),
-        ("https://app.example/?x", "client_id_path"),
         ("https://app.example/a/../b", "client_id_dot_segment"),
         ("https://app.example/./b", "client_id_dot_segment"),
         ("https://app.example/a/%2e%2E/b", "client_id_dot_segment"),
@@ -741,6 +741,145 @@ async fn the_document_follows_the_rules() {
     }
 }
 
+/// The bounds and the hook that registrations have, too.
+#[tokio::test]
+async fn the_rules_for_dynamic_clients_apply_to_documents() {
+    let (server, registry) = with_document(|path, _, mut document| {
+        match path {
+            "/scheme" => document["redirect_uris"] = json!(["launcher://run"]),
+            "/system" => document["redirect_uris"] = json!(["ms-msdt:/id"]),
+            "/cursor" => document["redirect_uris"] = json!(["cursor://anysphere.cursor-mcp/oauth/callback"]),
+            "/many" => document["redirect_uris"] = (0..33).map(|n| json!(format!("https://a.example/{n}"))).collect(),
+            "/list" => document["contacts"] = json!(vec![""; 33]),
+            "/text" => document["client_name"] = json!("App\u{202e}ppA"),
+            _ => {}
+        }
+        ok("", &document)
+    })
+    .await;
+    let (log, _guard) = Log::listen();
+    for (path, detail) in [
+        ("/scheme", Some("redirect_uris[0]: ")),
+        ("/system", Some("redirect_uris[0]: ")),
+        ("/many", Some("redirect_uris: ")),
+        ("/list", Some("contacts: ")),
+        ("/text", Some("client_name: ")),
+        ("/cursor", None),
+        ("/plain", None),
+    ] {
+        let client = find(&registry, &server.id(path)).await.unwrap();
+        assert_eq!(client.is_none(), detail.is_some(), "{path}");
+        assert!(client.is_none_or(|client| client.is_dynamic()));
+        let logged = log.take();
+        assert!(logged.contains(detail.unwrap_or_default()), "{path}: {logged}");
+    }
+    let rules = DynamicClientRules::new().check(|origin, metadata| {
+        assert_eq!(origin, ClientOrigin::MetadataDocument);
+        assert!(metadata["client_id"].as_str().is_some());
+        Err(DynamicClientError::new("client_name", "is not ours"))
+    });
+    let registry = development().rules(rules).build().unwrap();
+    assert!(find(&registry, &server.id("/plain")).await.unwrap().is_none());
+    assert!(log.take().contains("client_name: is not ours"));
+}
+
+/// OpenID Connect RP Metadata Choices: a list of methods beside the one method of RFC 7591.
+#[tokio::test]
+async fn a_client_that_offers_several_methods_is_public_if_none_is_among_them() {
+    const METHOD: &str = "token_endpoint_auth_method";
+    const METHODS: &str = "token_endpoint_auth_methods_supported";
+    let keys = json!({ "keys": [{ "kty": "RSA", "n": "x", "e": "AQAB" }] });
+    let cases = [
+        (json!({}), Ok(ClientKind::Public)),
+        (json!({ METHOD: "none" }), Ok(ClientKind::Public)),
+        (json!({ METHOD: "private_key_jwt", "jwks": keys }), Ok(ClientKind::Confidential)),
+        (
+            json!({ METHOD: "private_key_jwt", METHODS: ["none", "private_key_jwt"], "jwks": keys }),
+            Ok(ClientKind::Public),
+        ),
+        (json!({ METHODS: ["private_key_jwt"], "jwks": keys }), Ok(ClientKind::Confidential)),
+        (json!({ METHODS: ["client_secret_basic", "none"] }), Ok(ClientKind::Public)),
+        (json!({ METHODS: ["private_key_jwt"] }), Err("keys")),
+        (json!({ METHODS: ["client_secret_post"] }), Err("shared_secret_method")),
+        (json!({ METHODS: [] }), Err("shared_secret_method")),
+        (json!({ METHODS: "none" }), Err("metadata")),
+        (json!({ METHODS: [1] }), Err("metadata")),
+    ];
+    let served = cases.clone();
+    let (server, registry) = with_document(move |path, _, mut document| {
+        let case: usize = path[1..].parse().unwrap();
+        document.as_object_mut().unwrap().extend(served[case].0.as_object().unwrap().clone());
+        ok("", &document)
+    })
+    .await;
+    let (log, _guard) = Log::listen();
+    for (number, (members, expected)) in cases.into_iter().enumerate() {
+        let client = find(&registry, &server.id(&format!("/{number}"))).await.unwrap();
+        assert_eq!(client.as_ref().map(|client| client.kind()), expected.ok(), "{members}");
+        let logged = log.take();
+        if let Err(rule) = expected {
+            assert!(logged.contains(&format!("rule=\"{rule}\"")), "{members}: {logged}");
+        }
+        if let Some(methods) = client.and_then(|client| client.metadata()?.get(METHODS).cloned()) {
+            assert!(methods.as_array().unwrap().iter().all(|method| method != "client_secret_basic"));
+        }
+    }
+}
+
+/// An egress proxy, or a recording in tests.
+#[tokio::test]
+async fn the_fetcher_can_be_replaced_and_the_limits_stay() {
+    use http_body_util::BodyExt;
+
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::clone(&asked);
+    let recorded = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        requests.lock().unwrap().push((request.method().clone(), request.uri().to_string()));
+        let id = request.uri().to_string();
+        async move {
+            let path = request.uri().path().to_owned();
+            if path == "/slow" {
+                std::future::pending::<()>().await;
+            }
+            if path == "/fails" {
+                return Err("no route");
+            }
+            let mut body = document(&id).to_string();
+            if path == "/large" {
+                body.push_str(&" ".repeat(6_000));
+            }
+            let stalls = path == "/stalls";
+            let frames = futures::stream::once(async move {
+                if stalls {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, io::Error>(http_body::Frame::data(Bytes::from(body)))
+            });
+            let body = http_body_util::StreamBody::new(frames).boxed_unsync();
+            Ok(http::Response::builder().header("content-type", "application/json").body(body).unwrap())
+        }
+    });
+    let registry = MetadataDocumentRegistry::builder()
+        .fetcher(recorded)
+        .resolver(|host| async move { panic!("{host} is looked up") })
+        .headers_timeout(Duration::from_millis(50))
+        .timeout(Duration::from_millis(100))
+        .max_fetches_per_domain(1)
+        .build()
+        .unwrap();
+    let id = |path: &str| format!("https://app.example/{path}");
+    assert_eq!(find(&registry, &id("client")).await.unwrap().unwrap().name(), Some("App"));
+    assert_eq!(*asked.lock().unwrap(), [(http::Method::GET, id("client"))]);
+    assert!(find(&registry, &id("large")).await.unwrap().is_none());
+    assert_unavailable(find(&registry, &id("fails")).await);
+    assert_unavailable(find(&registry, &id("stalls")).await);
+    let slow = tokio::spawn(registry.find_client(&id("slow")));
+    tokio::task::yield_now().await;
+    assert_unavailable(find(&registry, &id("client2")).await);
+    assert_unavailable(slow.await.unwrap());
+    assert!(find(&registry, "https://10.0.0.1/client").await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn a_default_port_that_is_written_out_is_a_part_of_the_id() {
     // A port of our own choice cannot be the default one, so the resolver counts who got as far as that.
@@ -816,6 +955,16 @@ async fn the_operator_decides_on_hosts_names_and_scopes() {
         assert!(log.take().contains("rule=\"not_trusted\""), "{id}");
     }
     assert_unavailable(find(&hosts, "https://app.example:1/x").await);
+    let below = MetadataDocumentRegistry::builder().resolver(|_| async { Ok(Vec::new()) });
+    let below = below.allowed_hosts(["*.app.example", "other.example"]).build().unwrap();
+    for id in ["https://app.example/x", "https://evilapp.example/x", "https://.app.example/x"] {
+        assert!(find(&below, id).await.unwrap().is_none(), "{id}");
+        let logged = log.take();
+        assert!(logged.contains("not_trusted") || logged.contains("client_id_"), "{id}: {logged}");
+    }
+    for id in ["https://a.app.example/x", "https://a.b.app.example/x", "https://other.example/x"] {
+        assert_unavailable(find(&below, id).await);
+    }
     let trust = development().trust(|address| address.path() != "/x").build().unwrap();
     assert!(find(&trust, &server.id("/x")).await.unwrap().is_none());
     assert_eq!(server.hits(), hits);
@@ -1280,6 +1429,10 @@ fn a_setting_that_makes_no_sense_is_refused_by_its_name() {
         ("max_fetches_per_network", builder().max_fetches_per_network(0)),
         ("max_document_bytes", builder().max_document_bytes(0)),
         ("cache_lifetime", builder().cache_lifetime(2 * hour, hour)),
+        ("allowed_hosts", builder().allowed_hosts(["https://app.example"])),
+        ("allowed_hosts", builder().allowed_hosts(["App.example"])),
+        ("allowed_hosts", builder().allowed_hosts(["app.example:443"])),
+        ("allowed_hosts", builder().allowed_hosts(["a*.example"])),
     ] {
         let error = wrong.build().unwrap_err();
         assert_eq!(error.setting(), setting);

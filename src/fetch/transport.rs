@@ -11,13 +11,14 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
+use http_body::Body;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, redirect, retry};
-use tower::BoxError;
 use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Service, ServiceExt};
 
 use super::address::{AddressFilter, Network};
 use super::permits::Permit;
@@ -40,6 +41,8 @@ pub(crate) struct TransportConfig {
     pub(crate) filter: AddressFilter,
     resolver: Arc<Resolver>,
     root_certificates: Vec<u8>,
+    /// Sends requests in place of the guarded HTTP client.
+    replacement: Option<Transport>,
 }
 
 impl TransportConfig {
@@ -48,6 +51,7 @@ impl TransportConfig {
             filter: AddressFilter::new(),
             resolver: Arc::new(|host| system_addresses(host).boxed()),
             root_certificates: Vec::new(),
+            replacement: None,
         }
     }
 
@@ -64,8 +68,23 @@ impl TransportConfig {
         self.root_certificates.push(b'\n');
     }
 
+    pub(crate) fn replace<S, B>(&mut self, service: S)
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let boxed = |response: Response<B>| response.map(|body| body.map_err(Into::into).boxed_unsync());
+        self.replacement = Some(BoxCloneSyncService::new(service.map_response(boxed).map_err(Into::into)));
+    }
+
     /// No proxy, no redirect, no retry, no decompression, no connection that is kept.
     pub(super) fn build(self) -> Result<Transport, reqwest::Error> {
+        if let Some(replacement) = self.replacement {
+            return Ok(replacement);
+        }
         let http = reqwest::Client::builder()
             .user_agent(HeaderValue::from_static(concat!("tower-oauth-client-validation/", env!("CARGO_PKG_VERSION"))))
             .dns_resolver(Arc::new(FilteringResolver { resolver: self.resolver, filter: self.filter }))

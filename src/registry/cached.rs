@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use tracing::field::display;
 
 use super::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
-use super::weight::client_bytes;
 use super::{RegistryError, RegistrySource};
 use crate::client::{Causes, Client, Untrusted};
 use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
@@ -203,7 +202,7 @@ impl<S> CachedRegistry<S> {
         let found = Cache::<Box<str>, Held>::builder()
             .max_capacity(if config.max_clients == 0 { 0 } else { config.max_bytes })
             .weigher(move |id, held| {
-                let bytes = id.len() + held.client.as_ref().map_or(0, |client| client_bytes(client));
+                let bytes = id.len() + held.client.as_ref().map_or(0, |client| client.memory_size());
                 u32::try_from(min_weight.max(bytes as u64)).unwrap_or(u32::MAX)
             })
             .time_to_live(lifetime)

@@ -39,7 +39,7 @@ pub use self::config_error::RegistryConfigError;
 pub use self::env::{CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, RegisterError, WellKnownClient};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
-pub use self::file::{FileError, FileRegistry, FileWatch};
+pub use self::file::{FileError, FileRegistry, FileWatch, FileWatchConfig};
 pub use self::function::{RegistryFn, registry_fn};
 #[cfg(feature = "http-registry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]

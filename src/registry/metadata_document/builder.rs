@@ -8,12 +8,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower::{BoxError, Service};
 use url::Url;
 
 use super::cache::{Cache, CacheBounds};
 use super::document::DocumentPolicy;
 use super::{MetadataDocumentRegistry, Shared, Trust};
-use crate::client::{AllowedScopes, Scope};
+use crate::client::{AllowedScopes, DynamicClientRules, Scope};
 use crate::fetch::single_flight::SingleFlight;
 use crate::fetch::{Fetcher, FetcherConfig, Limits, TransportConfig};
 use crate::registry::RegistryConfigError;
@@ -52,7 +57,8 @@ impl MetadataDocumentBuilder {
         }
     }
 
-    /// Fetches documents of these hosts only, compared as strings (default: of any host).
+    /// Fetches documents of these hosts only (default: of any host). `*.example.com` stands for every host below
+    /// `example.com`, but not for `example.com` itself.
     pub fn allowed_hosts<T: Into<String>>(mut self, hosts: impl IntoIterator<Item = T>) -> Self {
         self.hosts = Some(hosts.into_iter().map(Into::into).collect());
         self
@@ -61,6 +67,13 @@ impl MetadataDocumentBuilder {
     /// Asks before each fetch whether this document may be fetched (default: every document may).
     pub fn trust(mut self, trust: impl Fn(&Url) -> bool + Send + Sync + 'static) -> Self {
         self.trust = Some(Arc::new(trust));
+        self
+    }
+
+    /// The rules for the metadata in documents: sizes, schemes of redirect URIs, and your own check (default:
+    /// [`DynamicClientRules::new`]).
+    pub fn rules(mut self, rules: DynamicClientRules) -> Self {
+        self.policy.rules = rules;
         self
     }
 
@@ -88,6 +101,46 @@ impl MetadataDocumentBuilder {
     /// A request without `scope` is then granted the scopes that the document names, or the default ones.
     pub fn grant_all_scopes(mut self, all: bool) -> Self {
         self.policy.grant_all_scopes = all;
+        self
+    }
+
+    /// Sends requests with `service` instead of the HTTP client of this crate, for instance through an egress proxy, or
+    /// to record them.
+    ///
+    /// The limits of time, size and number of fetches still apply, except
+    /// [`max_fetches_per_network`](Self::max_fetches_per_network): the service resolves hosts, so it must keep requests
+    /// away from private addresses (see [`AddressFilter`](crate::AddressFilter)). It must not follow redirects. The
+    /// [`resolver`](Self::resolver) and [`root_certificates`](Self::root_certificates) have no effect.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    ///
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tower_oauth_client_validation::{MetadataDocumentRegistry, RegistrySource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let recorded = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+    ///     let document = format!(r#"{{"client_id":"{}","redirect_uris":["https://app.example/cb"]}}"#, request.uri());
+    ///     let response = Response::builder().header("content-type", "application/json");
+    ///     Ok::<_, Infallible>(response.body(Full::<Bytes>::from(document)).unwrap())
+    /// });
+    /// let documents = MetadataDocumentRegistry::builder().fetcher(recorded).build()?;
+    /// assert!(documents.find_client("https://app.example/client.json").await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fetcher<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.fetcher.transport.replace(service);
         self
     }
 
@@ -196,8 +249,8 @@ impl MetadataDocumentBuilder {
     ///
     /// # Errors
     ///
-    /// When a limit is 0, the shortest cache lifetime is longer than the longest, or TLS cannot be set up, for instance
-    /// because the platform has no root certificates.
+    /// When a limit is 0, the shortest cache lifetime is longer than the longest, an allowed host is not a host, or TLS
+    /// cannot be set up, for instance because the platform has no root certificates.
     pub fn build(self) -> Result<MetadataDocumentRegistry, RegistryConfigError> {
         let Limits { all, per_domain, per_network } = self.fetcher.limits;
         for (setting, limit) in [
@@ -212,6 +265,12 @@ impl MetadataDocumentBuilder {
         }
         if self.cache.shortest > self.cache.longest {
             return Err(RegistryConfigError::new("cache_lifetime", "the shortest must not exceed the longest"));
+        }
+        if !self.hosts.iter().flatten().all(|host| is_host(host.strip_prefix("*.").unwrap_or(host))) {
+            return Err(RegistryConfigError::new(
+                "allowed_hosts",
+                "must be hosts such as example.com or *.example.com",
+            ));
         }
         let filter = self.fetcher.transport.filter;
         let fetcher = Fetcher::new(self.fetcher)
@@ -228,6 +287,11 @@ impl MetadataDocumentBuilder {
             }),
         })
     }
+}
+
+/// Whether this is a host as it stands in a URL.
+fn is_host(host: &str) -> bool {
+    Url::parse(&format!("https://{host}/")).is_ok_and(|url| url.host_str() == Some(host))
 }
 
 impl fmt::Debug for MetadataDocumentBuilder {

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::client::Client;
-use crate::registry::weight::client_bytes;
 
 /// How long a stale document is answered before its host is asked again, so that requests do not wait for a host that
 /// is down.
@@ -82,7 +81,7 @@ impl Cache {
         let Some(times) = lifetime else {
             return self.remove(client_id);
         };
-        let bytes = client_id.len() + size_of::<Cached>() + client_bytes(client);
+        let bytes = client_id.len() + size_of::<Cached>() + client.memory_size();
         let cached = Cached { client: Arc::clone(client), domain: domain.into(), bytes, times };
         self.documents.pin().insert(client_id.into(), cached);
         self.make_room();

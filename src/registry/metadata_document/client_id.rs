@@ -30,7 +30,7 @@ pub(super) fn document_address(client_id: &str, filter: AddressFilter) -> Result
         return Err(Rule::UserInfo);
     }
     let path = parsed.path().as_str();
-    if path.len() < 2 {
+    if path.is_empty() {
         return Err(Rule::Path);
     }
     if path.split('/').any(is_dot_segment) {

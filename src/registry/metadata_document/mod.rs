@@ -25,6 +25,8 @@ use self::client_id::{document_address, is_document_id};
 use self::document::DocumentPolicy;
 use self::rule::Rule;
 use super::{RegistryError, RegistrySource};
+#[cfg(doc)]
+use crate::client::DynamicClientRules;
 use crate::client::{Causes, Client, Untrusted};
 use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
 use crate::fetch::{AddressFilter, FetchError, Fetcher, Permit, TooManyFetches, registrable_domain};
@@ -32,15 +34,15 @@ use crate::fetch::{AddressFilter, FetchError, Fetcher, Permit, TooManyFetches, r
 type Found = Result<Option<Arc<Client>>, RegistryError>;
 type Trust = dyn Fn(&Url) -> bool + Send + Sync;
 
-/// Finds clients whose id is the address of their metadata (draft-ietf-oauth-client-id-metadata-document).
+/// Finds clients whose id is the address of their metadata (draft-ietf-oauth-client-id-metadata-document-02).
 ///
 /// An id that begins with `https://` is fetched and read as client metadata. Any other id is unknown here. Ask this
 /// source last, as in `registered.or(documents)`, so that a registered client of the same id wins.
 ///
 /// # The id
 ///
-/// The id is judged as a string: `https`, a host as a browser writes it, a path other than `/`; no dot segment (raw or
-/// encoded), fragment, userinfo, backslash or white space; at most 2048 bytes.
+/// The id is judged as a string: `https`, a host as a browser writes it, a path (`/` is accepted, but the draft advises
+/// against it); no dot segment (raw or encoded), fragment, userinfo, backslash or white space; at most 2048 bytes.
 ///
 /// # The fetch
 ///
@@ -57,9 +59,10 @@ type Trust = dyn Fn(&Url) -> bool + Send + Sync;
 ///
 /// # The document
 ///
-/// `client_id` is the address, as a string. `redirect_uris` is not empty and has no wildcard. A client secret, an
-/// authentication method that needs one, or a private key is refused. Without `token_endpoint_auth_method` the client is
-/// public. Members that only an operator decides (`trusted`, `expires_at` and the like) are ignored.
+/// `client_id` is the address, as a string, and `redirect_uris` is not empty. A client secret, an authentication method
+/// that needs one, or a private key is refused. The [`DynamicClientRules`] apply. A client without
+/// `token_endpoint_auth_method`, or with `none` among its `token_endpoint_auth_methods_supported`, is public. Members that
+/// only an operator decides (`trusted`, `expires_at` and the like) are ignored.
 ///
 /// # Failures
 ///
@@ -134,8 +137,8 @@ impl Shared {
         }
         let address = match document_address(client_id, shared.filter) {
             Ok(address) if shared.trusts(&address) => address,
-            Ok(_) => return Joined::ready(unusable(client_id, Rule::NotTrusted)),
-            Err(rule) => return Joined::ready(unusable(client_id, rule)),
+            Ok(_) => return Joined::ready(unusable(client_id, &Rule::NotTrusted)),
+            Err(rule) => return Joined::ready(unusable(client_id, &rule)),
         };
         shared.lookups.join(client_id, cached, || {
             let permit = shared.fetcher.permit(&address).map_err(RegistryError::client_hosted).map_err(Err)?;
@@ -145,7 +148,7 @@ impl Shared {
 
     fn trusts(&self, address: &Url) -> bool {
         let host = address.host_str().unwrap_or_default();
-        self.hosts.as_ref().is_none_or(|hosts| hosts.contains(host))
+        self.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(|allowed| matches_host(allowed, host)))
             && self.trust.as_ref().is_none_or(|trust| trust(address))
     }
 
@@ -208,7 +211,7 @@ impl Lookup for DocumentLookup {
             }
             Err(Failure::Unusable(rule)) => {
                 cache.remove(client_id);
-                unusable(client_id, rule)
+                unusable(client_id, &rule)
             }
             Err(Failure::Unavailable(cause)) => self.shared.unavailable(client_id, cause),
             // Never a stale client: that would make a flood of fetches an outage of the host.
@@ -231,9 +234,17 @@ impl From<FetchError> for Failure {
     }
 }
 
-fn unusable(client_id: &str, rule: Rule) -> Found {
-    let client_id = display(Untrusted(client_id));
-    tracing::info!(outcome = "unusable", rule = rule.as_str(), client_id, "client metadata document");
+/// `*.example.com` matches every host below `example.com`; anything else matches itself.
+fn matches_host(allowed: &str, host: &str) -> bool {
+    match allowed.strip_prefix('*') {
+        Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+        None => allowed == host,
+    }
+}
+
+fn unusable(client_id: &str, rule: &Rule) -> Found {
+    let (client_id, detail) = (display(Untrusted(client_id)), rule.detail());
+    tracing::info!(outcome = "unusable", rule = rule.as_str(), detail, client_id, "client metadata document");
     Ok(None)
 }
 
