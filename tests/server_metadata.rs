@@ -151,7 +151,9 @@ fn endpoints_and_sources() {
 #[cfg(feature = "client-authentication")]
 #[test]
 fn methods_and_algorithms_are_those_of_the_policy() {
-    use tower_oauth_client_validation::{AuthenticationMethod, AuthenticationPolicy, MemoryStateStore, SigningAlgorithm};
+    use tower_oauth_client_validation::{
+        AuthenticationMethod, AuthenticationPolicy, MemoryStateStore, SigningAlgorithm,
+    };
 
     let policy = AuthenticationPolicy::builder()
         .methods([AuthenticationMethod::None, AuthenticationMethod::PrivateKeyJwt])
