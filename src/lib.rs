@@ -146,6 +146,8 @@ pub mod guide {
     pub mod the_handler {}
     #[doc = include_str!("../docs/guide/your_server.md")]
     pub mod your_server {}
+    #[doc = include_str!("../docs/guide/client_authentication.md")]
+    pub mod client_authentication {}
     #[doc = include_str!("../docs/guide/troubleshooting.md")]
     pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]
