@@ -590,7 +590,12 @@ fn sources() -> BTreeMap<String, BTreeSet<String>> {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         if name.ends_with(".json") {
             let vectors: Vec<Value> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            // A vulnerability may be followed by other sources.
             let sources = vectors.iter().filter_map(|vector| vector.get("source")?.as_str());
+            let sources = sources.map(|source| match source.split_once(", ") {
+                Some((vulnerability, _)) if vulnerability.starts_with("CVE-") => vulnerability,
+                _ => source,
+            });
             found.entry(name).or_default().extend(sources.map(str::to_owned));
         }
     }
