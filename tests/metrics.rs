@@ -65,7 +65,7 @@ fn reports_and_forwarded_requests_are_told_apart() {
     let metrics = scrape(layer, [fixture::get(WRONG_SCOPE)]);
     assert!(has(&metrics, DECISIONS, &[("outcome", "rejected"), ("report_only", "true")], 1), "{metrics}");
 
-    let layer = fixture::layer().policy(Policy::oauth2().unknown_clients(UnknownClients::Forward));
+    let layer = fixture::layer().policy(Policy::oauth2().unknown_clients(UnknownClients::Forward).build().unwrap());
     let metrics = scrape(layer, [fixture::get(UNKNOWN)]);
     assert!(has(&metrics, DECISIONS, &[("outcome", "forwarded"), ("report_only", "false")], 1), "{metrics}");
 }
@@ -113,7 +113,7 @@ fn what_a_cache_does_is_counted() {
 #[test]
 fn the_dashboard_asks_for_metrics_that_there_are() {
     let dashboard: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string("examples/grafana-dashboard.json").unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string("../examples/grafana-dashboard.json").unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let queries: Vec<&str> = panels
         .iter()

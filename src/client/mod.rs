@@ -9,6 +9,8 @@ mod origin;
 mod redirect_uri;
 mod response_type;
 mod scope;
+mod text;
+mod time;
 mod typed;
 pub(crate) mod uri;
 mod weight;
@@ -30,6 +32,8 @@ pub use self::redirect_uri::{
 pub use self::response_type::{GrantTypes, ResponseType, ResponseTypes};
 pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
+pub(crate) use self::text::{Causes, Untrusted};
+pub(crate) use self::time::{from_unix_seconds, unix_seconds};
 use self::typed::Requirements;
 
 /// A registered OAuth client.

@@ -55,11 +55,11 @@ for (const path of ['/', '/form-post']) {
 test('going back from an error page, and forward again', () =>
   visit({}, async (page) => {
     await logIn(page, '/unknown');
-    assert.equal(await heading(page), 'Sign-in cannot go on');
+    assert.equal(await heading(page), 'Sign-in could not continue');
     await page.goBack();
     assert.equal(await heading(page), 'Photo App');
     await page.goForward();
-    assert.equal(await heading(page), 'Sign-in cannot go on');
+    assert.equal(await heading(page), 'Sign-in could not continue');
     assert.deepEqual(taken(), []);
   }));
 
@@ -109,10 +109,10 @@ test('another site cannot answer for the user', () =>
     await page.goto(`${app.origin.replace('127.0.0.1', 'localhost')}/attack`);
     await page.getByRole('button').click();
     await page.waitForURL(`${issuer}/consent`);
-    assert.equal(await heading(page), 'This answer does not count');
+    assert.equal(await heading(page), 'This answer was not accepted');
     await page.goto(`${app.origin}/attack`);
     await page.getByRole('button').click();
     await page.waitForURL(`${issuer}/consent`);
-    assert.equal(await heading(page), 'This answer does not count');
+    assert.equal(await heading(page), 'This answer was not accepted');
     assert.deepEqual(taken(), []);
   }));
