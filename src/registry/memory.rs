@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
+use super::store::{ClientOrigin, Record, RegistryStore, StoreError, registration_source};
 use super::{RegistryError, RegistrySource};
 use crate::client::{Client, ClientScopes, ClientStatus, from_unix_seconds, unix_seconds};
 
@@ -305,20 +305,51 @@ impl RegistryStore for MemoryRegistry {
         created_before: SystemTime,
         max: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
-        let mut writer = self.write();
-        let clients = Arc::clone(&writer.clients);
-        let clients = clients.pin();
         let before = seconds(created_before);
-        let is_unused = |held: &&Held| held.origin == origin && held.is_unused() && held.created_at < before;
-        let mut unused: Vec<&Held> = clients.values().filter(is_unused).collect();
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        if max < unused.len() {
-            // Not sorted: every registration runs this while somebody floods the store.
-            unused.select_nth_unstable_by_key(max, |held| held.created_at);
-            unused.truncate(max);
-        }
-        let remove = |held: &Held| writer.remove(held.client.id()).map(|client| client.id().to_owned());
-        ready(Ok(unused.into_iter().filter_map(remove).collect())).boxed()
+        let is_unused = |held: &Held| held.is_from(origin, None) && held.is_unused() && held.created_at < before;
+        ready(Ok(self.write().remove_oldest(max, is_unused, |held| held.created_at))).boxed()
+    }
+
+    fn count_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<u64, RegistryError>> {
+        let writer = self.write();
+        let is_counted =
+            |held: &&Held| held.client.status() != ClientStatus::Revoked && held.is_from(origin, Some(source));
+        let counted = writer.clients.pin().values().filter(is_counted).count();
+        drop(writer);
+        ready(Ok(counted as u64)).boxed()
+    }
+
+    fn remove_unused_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+        created_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        let before = seconds(created_before);
+        let is_unused =
+            |held: &Held| held.is_unused() && held.created_at < before && held.is_from(origin, Some(source));
+        ready(Ok(self.write().remove_oldest(max, is_unused, |held| held.created_at))).boxed()
+    }
+
+    fn remove_idle<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: Option<&'a str>,
+        used_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        let before = seconds(used_before);
+        let last_used_at = |held: &Held| held.last_used_at.load(Ordering::Relaxed);
+        let is_idle = |held: &Held| {
+            let is_used = held.client.status() == ClientStatus::Active && last_used_at(held) != 0;
+            is_used && last_used_at(held) < before && held.is_from(origin, source)
+        };
+        ready(Ok(self.write().remove_oldest(max, is_idle, last_used_at))).boxed()
     }
 }
 
@@ -353,6 +384,21 @@ impl Writer<'_> {
         self.ledger.add(&held);
         clients.insert(held.id(), held);
         Ok(client)
+    }
+
+    /// Removes the clients that `selects` selects and that have the least `age`, and returns their ids.
+    fn remove_oldest(&mut self, max: u64, selects: impl Fn(&Held) -> bool, age: impl Fn(&Held) -> u32) -> Vec<String> {
+        let clients = Arc::clone(&self.clients);
+        let clients = clients.pin();
+        let mut selected: Vec<&Held> = clients.values().filter(|held| selects(held)).collect();
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        if max < selected.len() {
+            // Does not sort all of them: a flood of registrations calls this for each.
+            selected.select_nth_unstable_by_key(max, |held| age(held));
+            selected.truncate(max);
+        }
+        let remove = |held: &Held| self.remove(held.client.id()).map(|client| client.id().to_owned());
+        selected.into_iter().filter_map(remove).collect()
     }
 
     /// Whether a client still is what somebody read.
@@ -521,6 +567,10 @@ impl Held {
 
     fn id(&self) -> Id {
         Id(Arc::clone(&self.client))
+    }
+
+    fn is_from(&self, origin: ClientOrigin, source: Option<&str>) -> bool {
+        self.origin == origin && source.is_none_or(|source| registration_source(&self.client) == Some(source))
     }
 
     fn bytes(&self) -> usize {
