@@ -38,9 +38,9 @@ pub use crate::authorization::{
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientStatus,
-    ClosestMatch, GrantTypes, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
-    ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientOrigin,
+    ClientStatus, ClosestMatch, DynamicClientError, DynamicClientRules, GrantTypes, LoopbackPorts, RedirectUri,
+    RedirectUriError, RedirectUriMismatch, RedirectUriRule, ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 
 // Where clients come from.
@@ -54,10 +54,9 @@ pub use crate::registry::SqlRegistry;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment,
-    EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
-    RegistryService, RegistrySource, RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient,
-    registry_fn,
+    BoxRegistry, BoxStore, Change, CheckError, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning,
+    MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource,
+    RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]

@@ -1042,7 +1042,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                 let taken = Client::builder(id).name("Ours").redirect_uri("https://ours.example/").status(status);
                 let taken = taken.metadata("registration_access_token_sha256", digest.clone()).build().unwrap();
                 let store = MemoryRegistry::new().dynamic_registration(true);
-                RegistryStore::insert(&store, taken.clone(), origin).await.unwrap();
+                let taken = RegistryStore::insert(&store, taken, origin).await.unwrap();
                 for reuse in [false, true] {
                     let claimed = id.to_owned();
                     let policy = RegistrationPolicy::new().reuse_identical(reuse).software_statement_hook(move |_| {
@@ -1078,7 +1078,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                 if (origin, status) != (ClientOrigin::Upstream, ClientStatus::Active) {
                     assert!(store.register_for_upstream(id, ["https://evil.example/"], None).is_err());
                 }
-                assert_eq!(*store.get(id).unwrap(), taken);
+                assert_eq!(store.get(id).unwrap(), taken);
                 assert_eq!(store.origin(id), Some(origin));
             }
         }

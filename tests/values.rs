@@ -85,6 +85,7 @@ fn other_metadata_cannot_set_what_a_method_of_the_builder_sets() {
         "client_name",
         "default_scope",
         "disabled",
+        "dynamic",
         "expires_at",
         "grant_types",
         "insecure_http",

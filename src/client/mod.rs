@@ -1,13 +1,16 @@
 //! Clients as they are registered: who may ask, where answers may go, what may be asked for.
 
 mod builder;
+mod dynamic;
 mod error;
 pub(crate) mod member;
 mod metadata;
+mod origin;
 mod redirect_uri;
 mod response_type;
 mod scope;
 pub(crate) mod uri;
+mod weight;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -17,7 +20,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 pub use self::builder::ClientBuilder;
+pub use self::dynamic::{DynamicClientError, DynamicClientRules};
 pub use self::error::{ClientError, ClientErrorKind};
+pub use self::origin::ClientOrigin;
 use self::redirect_uri::LoopbackRule;
 pub use self::redirect_uri::{
     ClosestMatch, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
@@ -61,6 +66,7 @@ pub struct Client {
     application_type: Option<ApplicationType>,
     status: ClientStatus,
     trusted: bool,
+    dynamic: bool,
 }
 
 /// What many clients lack, boxed so that they need no space for it. `None` instead of an empty value, so that equal
@@ -144,6 +150,13 @@ impl Client {
     #[must_use]
     pub fn is_trusted(&self) -> bool {
         self.trusted
+    }
+
+    /// Whether the client registered itself or came with a metadata document, instead of being configured by the
+    /// operator. The sources that accept such clients set it.
+    #[must_use]
+    pub fn is_dynamic(&self) -> bool {
+        self.dynamic
     }
 
     /// Whether the client is active, disabled or revoked.
@@ -232,6 +245,11 @@ impl Client {
     pub(crate) fn set_status(&mut self, status: ClientStatus) {
         self.status = status;
     }
+
+    /// Marks a client that nobody configured. One that is configured keeps what its configuration says.
+    pub(crate) fn set_origin(&mut self, origin: ClientOrigin) {
+        self.dynamic |= origin.is_dynamic();
+    }
 }
 
 /// Without metadata, which may hold secrets.
@@ -249,6 +267,7 @@ impl fmt::Debug for Client {
             .field("application_type", &self.application_type)
             .field("status", &self.status)
             .field("trusted", &self.trusted)
+            .field("dynamic", &self.dynamic)
             .field("expires_at", &self.expires_at())
             .finish_non_exhaustive()
     }

@@ -400,7 +400,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn insert(&mut self, client: Client, origin: ClientOrigin) -> Result<Arc<Client>, RegisterError> {
+    fn insert(&mut self, mut client: Client, origin: ClientOrigin) -> Result<Arc<Client>, RegisterError> {
+        client.set_origin(origin);
         let client = self.lists.enter(client);
         let held = Held::new(Arc::clone(&client), origin, seconds(SystemTime::now()));
         match self.clients.pin().try_insert(held.id(), held) {
@@ -425,9 +426,10 @@ impl Writer<'_> {
         if is_revoked { None } else { self.replace(client) }
     }
 
-    fn replace(&mut self, client: Client) -> Option<Replaced> {
+    fn replace(&mut self, mut client: Client) -> Option<Replaced> {
         let clients = self.clients.pin();
         let old = clients.get(client.id())?;
+        client.set_origin(old.origin);
         let new = old.updated(self.lists.enter(client), seconds(SystemTime::now()));
         let replaced = Replaced { old: Arc::clone(&old.client), new: Arc::clone(&new.client) };
         clients.insert(new.id(), new);

@@ -54,7 +54,9 @@ pub use self::sql::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sql::SqliteRegistry;
-pub use self::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
+#[cfg(feature = "registration")]
+pub(crate) use self::store::ClientOrigin;
+pub use self::store::{Change, Record, RegistryStore, StoreError};
 use crate::client::Client;
 
 /// Finds clients by their id.

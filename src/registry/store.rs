@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 
 use super::{BoxStore, Boxed, RegistryError, RegistrySource};
 use crate::client::Client;
+pub(crate) use crate::client::ClientOrigin;
 
 /// A source whose clients can be added, changed and taken away.
 ///
@@ -206,18 +207,6 @@ pub struct Record {
     pub updated_at: SystemTime,
     /// When it was last [touched](RegistryStore::touch), in whole seconds.
     pub last_used_at: Option<SystemTime>,
-}
-
-/// Where a client of a store came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClientOrigin {
-    /// From configuration.
-    Configured,
-    /// It registered itself.
-    Registered,
-    /// Registered on behalf of an upstream identity provider.
-    Upstream,
 }
 
 /// What another node changed.

@@ -133,10 +133,11 @@ pub(super) fn can_be_stored(client_id: &str) -> bool {
     !client_id.is_empty() && client_id.len() <= MAX_ID_BYTES && is_client_id(client_id)
 }
 
-const ORIGINS: [(ClientOrigin, &str); 3] = [
+const ORIGINS: [(ClientOrigin, &str); 4] = [
     (ClientOrigin::Configured, "configured"),
     (ClientOrigin::Registered, "registered"),
     (ClientOrigin::Upstream, "upstream"),
+    (ClientOrigin::MetadataDocument, "metadata_document"),
 ];
 
 pub(super) fn origin_name(origin: ClientOrigin) -> &'static str {
@@ -144,6 +145,7 @@ pub(super) fn origin_name(origin: ClientOrigin) -> &'static str {
         ClientOrigin::Configured => "configured",
         ClientOrigin::Registered => "registered",
         ClientOrigin::Upstream => "upstream",
+        ClientOrigin::MetadataDocument => "metadata_document",
     }
 }
 
