@@ -82,7 +82,8 @@ impl Validator {
     ///
     /// # Errors
     ///
-    /// If it is missing, repeated, undecodable, or contains a character that is not printable ASCII.
+    /// If it is missing, repeated, undecodable, or contains a character that is not printable ASCII, or if query and
+    /// body both name parameters.
     pub fn client_id<'r>(&self, request: &'r AuthorizationRequest) -> Result<&'r str, Rejection> {
         client_id(request).map_err(|reason| self.direct(reason, Some(request.clone())))
     }
@@ -156,6 +157,9 @@ impl Validator {
 
 /// Row 1.
 fn client_id(request: &AuthorizationRequest) -> Result<&str, Reason> {
+    if request.is_split() {
+        return Err(Reason::SPLIT_PARAMETERS);
+    }
     if let Some(fault) = request.fault(Parameter::ClientId) {
         return Err(Reason::of_fault(fault));
     }

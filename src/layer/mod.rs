@@ -43,8 +43,9 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 /// | request | what happens |
 /// |---|---|
 /// | `GET`, `HEAD` | the query is validated |
-/// | `POST` with `application/x-www-form-urlencoded` | query and body together are validated, and the inner service gets the same body |
-/// | `POST` with another content type, or none | 400 `invalid_request` |
+/// | `POST` with `application/x-www-form-urlencoded` | the query or the body is validated, and the inner service gets the same body |
+/// | `POST` with recognised parameters in the query and in the body | 400 `invalid_request`: an extractor that reads one of them would see another request |
+/// | `POST` with another content type, none or two, or with a content coding | 400 `invalid_request` |
 /// | `POST` over the [body limit](Self::max_body_bytes) | 413 `invalid_request` |
 /// | `OPTIONS` | passed on untouched |
 /// | any other method | 405 `invalid_request` |

@@ -74,6 +74,9 @@ fn outcome<'a>(
             if asked.body.len() > asked.max_body_bytes {
                 return Err(Refused::Direct(413, INVALID_REQUEST));
             }
+            if Parameters::read(asked.query).names_one() && Parameters::read(asked.body).names_one() {
+                return Err(Refused::Direct(400, INVALID_REQUEST));
+            }
             bytes.push(b'&');
             bytes.extend_from_slice(asked.body);
         }
@@ -316,6 +319,11 @@ impl Parameters {
             (decoded(name).unwrap_or_default(), value.ok_or(Faulty))
         });
         Self(pairs.collect())
+    }
+
+    /// Whether there is a recognised parameter, be it empty.
+    fn names_one(&self) -> bool {
+        SINGLE.into_iter().chain(["resource"]).any(|name| !self.copies(name).is_empty())
     }
 
     fn copies(&self, name: &str) -> Vec<Result<String, Faulty>> {
