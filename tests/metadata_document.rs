@@ -1057,7 +1057,8 @@ async fn the_layer_tells_unusable_from_unavailable() {
     for (path, status) in [("/good", 200), ("/missing", 400), ("/broken", 503)] {
         let id: String = url::form_urlencoded::byte_serialize(server.id(path).as_bytes()).collect();
         let uri = format!(
-            "/authorize?response_type=code&client_id={id}&redirect_uri=http%3A%2F%2Flocalhost%3A57470%2Fcallback"
+            "/authorize?response_type=code&client_id={id}&redirect_uri=http%3A%2F%2Flocalhost%3A57470%2Fcallback\
+             &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
         );
         let answer = service.clone().oneshot(Request::get(uri).body(Full::default()).unwrap()).await.unwrap();
         assert_eq!(answer.status(), status, "{path}");
