@@ -3,15 +3,22 @@
 #![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![doc = include_str!("../docs/crate.md")]
 
+#[cfg(feature = "client-authentication")]
+mod authentication;
 mod authorization;
 mod client;
+#[cfg(any(feature = "cache", feature = "http-registry", feature = "metadata-document"))]
+mod fetch;
 mod http;
 mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+mod server_metadata;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
+#[cfg(feature = "state")]
+mod state;
 
 // The gate at the authorization endpoint.
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
@@ -19,9 +26,10 @@ pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodi
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use crate::layer::MissingLayer;
 pub use crate::layer::{
-    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture, ServerMetadata,
-    UnregisteredClient, server_metadata,
+    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture,
+    UnregisteredClient,
 };
+pub use crate::server_metadata::{ServerMetadata, server_metadata};
 
 // What is asked of requests.
 pub use crate::authorization::{
@@ -44,9 +52,15 @@ pub use crate::client::{
 };
 
 // Where clients come from.
+#[cfg(feature = "metadata-document")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
+pub use crate::fetch::AddressFilter;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
+#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
+pub use crate::registry::RegistryConfigError;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::registry::SqlRegistry;
@@ -54,27 +68,55 @@ pub use crate::registry::SqlRegistry;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning,
-    MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource,
-    RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
+    BoxRegistry, BoxStore, Change, CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, MemoryRegistry,
+    Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource, RegistryStore,
+    ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use crate::registry::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
+pub use crate::registry::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
-pub use crate::registry::{FileError, FileRegistry, FileWatch};
+pub use crate::registry::{FileError, FileRegistry, FileWatch, FileWatchConfig};
 #[cfg(feature = "http-registry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
 pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use crate::registry::{
-    MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
-};
+pub use crate::registry::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::sql::SqlConfig;
+
+// Short-lived facts that nodes share.
+#[cfg(all(feature = "state", feature = "postgres"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", feature = "postgres"))))]
+pub use crate::state::PostgresStateStore;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use crate::state::RedisStateStore;
+#[cfg(all(feature = "state", any(feature = "postgres", feature = "sqlite")))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", any(feature = "postgres", feature = "sqlite")))))]
+pub use crate::state::SqlStateStore;
+#[cfg(all(feature = "state", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", feature = "sqlite"))))]
+pub use crate::state::SqliteStateStore;
+#[cfg(feature = "state")]
+#[cfg_attr(docsrs, doc(cfg(feature = "state")))]
+pub use crate::state::{MemoryStateStore, PrefixedStateStore, StateBounds, StateError, StateErrorKind, StateStore};
+
+// The gate at endpoints that clients call themselves.
+#[cfg(all(feature = "axum", feature = "client-authentication"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "axum", feature = "client-authentication"))))]
+pub use crate::authentication::MissingAuthentication;
+#[cfg(feature = "client-authentication")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
+pub use crate::authentication::{
+    AuthenticatedClient, AuthenticationError, AuthenticationFailure, AuthenticationFuture, AuthenticationMethod,
+    AuthenticationPolicy, AuthenticationPolicyBuilder, AuthenticationPolicyError, Claim, ClientAuthentication,
+    ClientAuthenticationLayer, ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource,
+    SigningAlgorithm,
+};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

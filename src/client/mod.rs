@@ -9,6 +9,9 @@ mod origin;
 mod redirect_uri;
 mod response_type;
 mod scope;
+mod text;
+mod time;
+mod typed;
 pub(crate) mod uri;
 mod weight;
 
@@ -30,6 +33,9 @@ pub use self::redirect_uri::{
 pub use self::response_type::{GrantTypes, ResponseType, ResponseTypes};
 pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
+pub(crate) use self::text::{Causes, Untrusted};
+pub(crate) use self::time::{from_unix_seconds, unix_seconds};
+use self::typed::Requirements;
 
 /// A registered OAuth client.
 ///
@@ -76,6 +82,7 @@ struct Details {
     name: Option<Box<str>>,
     expires_at: Option<NonZeroU64>,
     metadata: Map<String, Value>,
+    requirements: Requirements,
 }
 
 /// Shared by the clients of a registry that have the same lists.
@@ -206,7 +213,7 @@ impl Client {
             LoopbackPorts::NativeClients if self.application_type == Some(ApplicationType::Native) => {
                 LoopbackRule::AnyHost
             }
-            LoopbackPorts::NativeClients => LoopbackRule::SamePort,
+            LoopbackPorts::NativeClients | LoopbackPorts::Exact => LoopbackRule::SamePort,
         };
         redirect_uri::find(requested, &self.redirect_uris, rule)
     }
