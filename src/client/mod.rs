@@ -152,7 +152,7 @@ impl Client {
     }
 
     /// Whether the operator marked the client as trusted, see
-    /// [`RedirectErrors::TrustedClients`](crate::RedirectErrors::TrustedClients).
+    /// [`RedirectErrors::Vouched`](crate::RedirectErrors::Vouched).
     #[must_use]
     pub fn is_trusted(&self) -> bool {
         self.trusted
