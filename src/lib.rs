@@ -1,4 +1,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Pages link to items of every feature.
+#![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![doc = include_str!("../docs/crate.md")]
 
 mod authorization;
@@ -8,6 +10,7 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+mod server_metadata;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "state")]
@@ -19,27 +22,29 @@ pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodi
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use crate::layer::MissingLayer;
 pub use crate::layer::{
-    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture, ServerMetadata,
-    UnregisteredClient, server_metadata,
+    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture,
+    UnregisteredClient,
 };
+pub use crate::server_metadata::{ServerMetadata, server_metadata};
 
 // What is asked of requests.
 pub use crate::authorization::{
-    Pkce, Policy, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients,
+    Pkce, Policy, PolicyBuilder, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher,
+    UnknownClients,
 };
 
 // Requests, decisions and answers.
 pub use crate::authorization::{
-    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, DirectError,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, RedirectError, Rejection, ResponseMode,
-    SerializeParametersError, ValidatedRequest, Validator,
+    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
+    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
+    ValidatedRequest, Validator,
 };
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientKind, ClientStatus, ClosestMatch,
-    GrantTypes, LoopbackPorts, MetadataError, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
-    ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientOrigin,
+    ClientStatus, ClosestMatch, DynamicClientError, DynamicClientRules, GrantTypes, LoopbackPorts, RedirectUri,
+    RedirectUriError, RedirectUriMismatch, RedirectUriRule, ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 
 // Where clients come from.
@@ -53,10 +58,9 @@ pub use crate::registry::SqlRegistry;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment,
-    EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
-    RegistryService, RegistrySource, RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient,
-    registry_fn,
+    BoxRegistry, BoxStore, Change, CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, MemoryRegistry,
+    Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource, RegistryStore,
+    ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
@@ -96,43 +100,49 @@ pub use crate::state::{MemoryStateStore, PrefixedStateStore, StateBounds, StateE
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
+pub use crate::http::endpoint::EndpointFuture;
+#[cfg(feature = "registration")]
+#[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
-    EndpointError, RegistrationFuture, RegistrationPolicy, RegistrationService, SoftwareStatementError,
-    verify_client_secret,
+    RegistrationConfigError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]
-pub use crate::registration::{Upstream, UpstreamError, UpstreamRegistration};
+pub use crate::registration::{Upstream, UpstreamRegistration};
 
 /// Compiles the README's example.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Guides, each a page.
-#[cfg(any(doc, doctest))]
+/// One page for each task.
+// Their programs use every feature.
+#[cfg(all(doc, any(feature = "full", not(doctest))))]
 pub mod guide {
+    #[doc = include_str!("../docs/guide/request_rules.md")]
+    pub mod request_rules {}
+    #[doc = include_str!("../docs/guide/the_handler.md")]
+    pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/troubleshooting.md")]
+    pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]
     pub mod defaults {}
-    #[doc = include_str!("../docs/guide/why_refused.md")]
-    pub mod why_refused {}
     #[doc = include_str!("../docs/guide/choosing_a_source.md")]
     pub mod choosing_a_source {}
     #[doc = include_str!("../docs/guide/writing_a_source.md")]
     pub mod writing_a_source {}
     #[doc = include_str!("../docs/guide/native_clients.md")]
     pub mod native_clients {}
-    #[doc = include_str!("../docs/guide/rolling_out.md")]
-    pub mod rolling_out {}
+    #[doc = include_str!("../docs/guide/dynamic_clients.md")]
+    pub mod dynamic_clients {}
     #[doc = include_str!("../docs/guide/mcp_servers.md")]
     pub mod mcp_servers {}
-    #[doc = include_str!("../docs/guide/from_python.md")]
-    pub mod from_python {}
-    #[cfg(feature = "metrics")]
-    #[doc = include_str!("../docs/guide/seeing_it_run.md")]
-    pub mod seeing_it_run {}
+    #[doc = include_str!("../docs/guide/rolling_out.md")]
+    pub mod rolling_out {}
+    #[doc = include_str!("../docs/guide/logs_and_metrics.md")]
+    pub mod logs_and_metrics {}
     #[doc = include_str!("../docs/guide/testing.md")]
     pub mod testing {}
-    #[doc = include_str!("../docs/guide/the_handler.md")]
-    pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/from_python.md")]
+    pub mod from_python {}
 }

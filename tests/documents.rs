@@ -1,4 +1,4 @@
-//! The documents say what the code does: their links lead somewhere, their commands exist, their programs are compiled.
+//! The documents match the code: links and item names resolve, commands exist, programs are compiled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use serde_json::Value;
 
-/// What is read of a page.
 #[derive(Default)]
 struct Page {
     anchors: BTreeSet<String>,
     links: Vec<String>,
-    /// Inline code.
+    /// Inline code, except in links to items, which rustdoc checks.
     code: Vec<String>,
-    /// The language, and the text.
+    /// Language and text.
     blocks: Vec<(String, String)>,
 }
 
@@ -24,6 +23,7 @@ impl Page {
         let mut page = Self::default();
         let mut heading: Option<String> = None;
         let mut block: Option<(String, String)> = None;
+        let mut is_in_item_link = false;
         for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
             match event {
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
@@ -37,8 +37,10 @@ impl Page {
                 }
                 Event::End(TagEnd::CodeBlock) => page.blocks.extend(block.take()),
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    is_in_item_link = dest_url.contains("::");
                     page.links.push(dest_url.into_string());
                 }
+                Event::End(TagEnd::Link) => is_in_item_link = false,
                 Event::Text(text) => {
                     if let Some((_, block)) = &mut block {
                         block.push_str(&text);
@@ -50,7 +52,9 @@ impl Page {
                     if let Some(heading) = &mut heading {
                         heading.push_str(&code);
                     }
-                    page.code.push(code.into_string());
+                    if !is_in_item_link {
+                        page.code.push(code.into_string());
+                    }
                 }
                 _ => {}
             }
@@ -58,7 +62,7 @@ impl Page {
         page
     }
 
-    /// As GitHub names headings: lower case, spaces as hyphens, other punctuation gone, repeats numbered.
+    /// Names headings as GitHub does: lower case, hyphens for spaces, no other punctuation, numbers for repeats.
     fn add_anchor(&mut self, heading: &str) {
         let kept = heading.to_lowercase().replace(' ', "-");
         let name: String = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect();
@@ -98,7 +102,7 @@ fn pages() -> BTreeMap<PathBuf, Page> {
     found
 }
 
-/// Pages of the crate documentation: rustdoc checks their links, and shows no files beside them.
+/// Whether a page is part of the crate documentation. Rustdoc checks its links, which cannot name files.
 fn is_rustdoc(page: &Path) -> bool {
     page.starts_with("docs/guide") || page == Path::new("docs/crate.md")
 }
@@ -107,21 +111,21 @@ fn report(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
-/// `a/b/../c` is `a/c`.
-fn tidy(path: &Path) -> PathBuf {
-    let mut tidy = PathBuf::new();
+/// Turns `a/b/../c` into `a/c`.
+fn normalized(path: &Path) -> PathBuf {
+    let mut normalized = PathBuf::new();
     for part in path.components() {
         match part {
-            std::path::Component::ParentDir => assert!(tidy.pop(), "{} leaves the repository", path.display()),
+            std::path::Component::ParentDir => assert!(normalized.pop(), "{} leaves the repository", path.display()),
             std::path::Component::CurDir => {}
-            other => tidy.push(other),
+            other => normalized.push(other),
         }
     }
-    tidy
+    normalized
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_are_there() {
+fn links_resolve_to_files_and_headings() {
     let pages = pages();
     let mut faults = Vec::new();
     for (path, page) in &pages {
@@ -132,43 +136,48 @@ fn links_lead_to_files_and_headings_that_are_there() {
             }
             let (file, anchor) = link.split_once('#').map_or((&**link, None), |(file, anchor)| (file, Some(anchor)));
             let is_here = file.is_empty();
-            let target = if is_here { path.clone() } else { tidy(&path.with_file_name(file)) };
+            let target = if is_here { path.clone() } else { normalized(&path.with_file_name(file)) };
             let there = match anchor {
                 _ if is_rustdoc(path) && !is_here => false,
                 Some(anchor) => pages.get(&target).is_some_and(|page| page.anchors.contains(anchor)),
                 None => target.exists(),
             };
             if !there {
-                faults.push(format!("{}: {link} leads nowhere", path.display()));
+                faults.push(format!("{}: {link} does not resolve", path.display()));
             }
         }
     }
     report(&faults);
 }
 
-/// Code that looks like a path is one, from the root or from `src/`.
+/// Inline code that looks like a path is one, relative to the root or to `src/`.
 #[test]
-fn files_that_are_named_are_there() {
-    const FOLDERS: [&str; 14] = [
+fn named_files_exist() {
+    const FOLDERS: [&str; 19] = [
         ".cargo",
         ".ci",
         ".github",
+        "authentication",
         "authorization",
         "benches",
         "client",
         "docs",
         "examples",
+        "fetch",
         "fuzz",
+        "http",
         "layer",
         "registration",
         "registry",
+        "request_object",
         "src",
+        "state",
         "tests",
     ];
     let mut faults = Vec::new();
     for (path, page) in pages() {
         if path == Path::new("docs/comparison.md") {
-            // Names files of others.
+            // Names files of other repositories.
             continue;
         }
         for code in &page.code {
@@ -193,15 +202,15 @@ fn files_that_are_named_are_there() {
     report(&faults);
 }
 
-/// What a `cargo` command may name.
+/// The names that a `cargo` command may use.
 struct Cargo {
     manifest: toml::Table,
     aliases: BTreeMap<String, Vec<String>>,
 }
 
 impl Cargo {
-    /// Commands that come with cargo, and those that CONTRIBUTING.md tells how to install.
-    const COMMANDS: [&str; 20] = [
+    /// Commands of cargo, and those that CONTRIBUTING.md says how to install.
+    const COMMANDS: [&str; 21] = [
         "add",
         "bench",
         "build",
@@ -216,6 +225,7 @@ impl Cargo {
         "run",
         "test",
         "tree",
+        "update",
         "check-external-types",
         "deny",
         "fuzz",
@@ -243,7 +253,7 @@ impl Cargo {
         targets.filter_map(|target| target["name"].as_str()).any(|found| found == name)
     }
 
-    /// What is wrong with a command line, from the word behind `cargo` on.
+    /// Says what is wrong with the words after `cargo`.
     fn fault(&self, words: &[&str]) -> Option<String> {
         let mut words: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with('+')).collect();
         let command = *words.first()?;
@@ -262,6 +272,7 @@ impl Cargo {
                     value.split(',').all(|feature| self.manifest["features"].get(feature).is_some() || command == "add")
                 }
                 "--example" | "--bench" | "--test" => self.has_target(&option[2..], value),
+                "-p" | "--package" => is_package(value),
                 _ => true,
             };
             if !there {
@@ -273,12 +284,21 @@ impl Cargo {
             let file = format!("fuzz/fuzz_targets/{target}.rs");
             return (!target.contains('$') && !Path::new(&file).exists()).then(|| format!("no {file}"));
         }
-        let example = ours.iter().position(|word| *word == "--example").and_then(|at| ours.get(at + 1));
-        example.and_then(|example| unknown_option(example, theirs))
+        let program = ours.iter().position(|word| matches!(*word, "--example" | "-p")).and_then(|at| ours.get(at + 1));
+        program.and_then(|program| unknown_option(program, theirs))
     }
 }
 
-/// The option of an example that its help does not know.
+/// Whether the workspace has this package.
+fn is_package(name: &str) -> bool {
+    let manifests = [format!("examples/{name}/Cargo.toml"), "Cargo.toml".to_owned()];
+    let manifests = manifests.iter().filter_map(|path| fs::read_to_string(path).ok());
+    manifests
+        .filter_map(|text| text.parse::<toml::Table>().ok())
+        .any(|table| table["package"]["name"].as_str() == Some(name))
+}
+
+/// An option that the help of an example does not list.
 fn unknown_option(example: &str, words: &[&str]) -> Option<String> {
     let help = fs::read_to_string(format!("examples/{example}/args.rs")).ok()?;
     let mut options = words.iter().filter_map(|word| word.strip_prefix("--")).filter(|name| !name.is_empty());
@@ -320,7 +340,7 @@ fn commands_exist_and_name_what_exists() {
     assert!(seen >= 20, "only {seen} commands were found");
 }
 
-/// Rust in a page is a test of the documentation, which `src/lib.rs` includes.
+/// A page with Rust code is included in `src/lib.rs`, so that its code is a doc test.
 #[test]
 fn programs_in_pages_are_compiled() {
     let library = fs::read_to_string("src/lib.rs").unwrap();
@@ -334,26 +354,163 @@ fn programs_in_pages_are_compiled() {
             let words: Vec<&str> = language.split(',').collect();
             let is_rust = words[0].is_empty() || words[0] == "rust" || words[0] == "no_run";
             if is_rust && !is_included {
-                faults.push(format!("{}: a program that nobody compiles: {text}", path.display()));
+                faults.push(format!("{}: this program is not compiled: {text}", path.display()));
             }
             if words.contains(&"ignore") || words.contains(&"compile_fail") || words[0] == "indented" {
-                faults.push(format!("{}: a block that nobody checks: {text}", path.display()));
+                faults.push(format!("{}: this block is not checked: {text}", path.display()));
             }
         }
     }
     report(&faults);
 }
 
-/// The README's example is the program that is run in tests.
+/// The code in the README is that of the example, which a test runs.
 #[test]
-fn the_example_in_the_readme_is_the_one_that_runs() {
-    let readme = fs::read_to_string("README.md").unwrap();
+fn the_readme_shows_the_axum_example() {
+    let readme = Page::read(Path::new("README.md"));
+    let (_, code) = readme.blocks.iter().find(|(language, _)| language == "rust").unwrap();
+    let (_, functions) = code.split_once("\n\n").unwrap();
     let example = fs::read_to_string("examples/axum.rs").unwrap();
-    let (_head, code) = example.split_once("\n\n").unwrap();
-    assert!(readme.contains(&format!("```rust,no_run\n{code}```")), "copy examples/axum.rs into README.md");
+    assert!(example.contains(functions), "the functions in README.md are not those in examples/axum.rs");
 }
 
-/// Each feature is in the README's table, and `full` has all.
+/// The public items of the crate, and the members that each has.
+struct Surface {
+    exported: BTreeSet<String>,
+    members: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Surface {
+    fn read() -> Self {
+        let library = fs::read_to_string("src/lib.rs").unwrap();
+        let statements = library.split("pub use ").skip(1).filter_map(|rest| rest.split_once(';'));
+        let exported = statements
+            .flat_map(|(statement, _)| {
+                let names = statement.rsplit_once("::").map_or(statement, |(_, names)| names);
+                names.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned)
+            })
+            .filter(|name| !name.is_empty())
+            .collect();
+        let mut surface = Self { exported, members: BTreeMap::new() };
+        let mut folders = vec![PathBuf::from("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    surface.add_members(&fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        surface
+    }
+
+    /// Reads types, traits and `impl` blocks at the margin, and what is one level below them.
+    fn add_members(&mut self, source: &str) {
+        let mut owner = None;
+        for line in source.lines() {
+            if !line.starts_with(' ') {
+                owner = owner_of(line).or(owner.filter(|_| line != "}"));
+            } else if let (Some(owner), Some(line)) = (&owner, line.strip_prefix("    ")) {
+                let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+                let keywords = ["pub", "crate", "super", "async", "const", "fn", "type"];
+                let name = words.find(|word| !keywords.contains(word));
+                self.members.entry(String::clone(owner)).or_default().extend(name.map(str::to_owned));
+            }
+        }
+    }
+
+    /// Says what is wrong with inline code that names an item, such as `Policy` or `Policy::check`.
+    fn fault(&self, code: &str) -> Option<String> {
+        let (item, member) = code.split_once("::").map_or((code, None), |(item, member)| (item, Some(member)));
+        let is_type = item.starts_with(|c: char| c.is_ascii_uppercase())
+            && item.contains(|c: char| c.is_ascii_lowercase())
+            && item.chars().all(|c| c.is_ascii_alphanumeric());
+        if !is_type || OTHER_NAMES.contains(&item) {
+            return None;
+        }
+        if !self.exported.contains(item) {
+            return Some(format!("there is no item `{item}`"));
+        }
+        let member = member?.split(['(', '<', '.']).next()?;
+        let is_known = self.members.get(item).is_some_and(|members| members.contains(member));
+        (!is_known).then(|| format!("`{item}` has no `{member}`"))
+    }
+}
+
+/// The type that a line at the margin declares or implements.
+fn owner_of(line: &str) -> Option<String> {
+    let line = line.strip_prefix("pub ").or_else(|| line.strip_prefix("pub(crate) ")).unwrap_or(line);
+    let (keyword, rest) = line.split_once([' ', '<'])?;
+    let name = match keyword {
+        "struct" | "enum" | "trait" => rest,
+        "impl" => rest.split_once(" for ").map_or_else(
+            || if line.starts_with("impl<") { rest.split_once("> ").map_or(rest, |(_, name)| name) } else { rest },
+            |(_, name)| name,
+        ),
+        _ => return None,
+    };
+    Some(name.split(|c: char| !c.is_alphanumeric()).next()?.to_owned())
+}
+
+/// Headers, values and types of others that look like items of this crate.
+const OTHER_NAMES: [&str; 14] = [
+    "Accept",
+    "Authorization",
+    "Basic",
+    "BrowserSpelling",
+    "ConcurrencyLimit",
+    "Cargo",
+    "Content",
+    "Form",
+    "Host",
+    "Location",
+    "Origin",
+    "ProvenRequest",
+    "Query",
+    "Router",
+];
+
+#[test]
+fn named_items_exist() {
+    let surface = Surface::read();
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    let mut check = |path: &Path, code: &str| {
+        seen += usize::from(surface.exported.contains(code.split("::").next().unwrap_or_default()));
+        faults.extend(surface.fault(code).map(|fault| format!("{}: {fault}", path.display())));
+    };
+    for (path, page) in pages() {
+        if path == Path::new("docs/mutants.md") {
+            // Names private items.
+            continue;
+        }
+        if path == Path::new("docs/comparison.md") {
+            // The other columns are about other software.
+            let text = fs::read_to_string(&path).unwrap();
+            let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+            cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).for_each(|code| check(&path, code));
+        } else {
+            page.code.iter().for_each(|code| check(&path, code));
+        }
+    }
+    report(&faults);
+    assert!(seen >= 30, "only {seen} items were found");
+}
+
+/// The table of minimum Rust versions is the same in the README and in the crate documentation.
+#[test]
+fn the_minimum_rust_versions_are_stated_once() {
+    let table = |path: &str| {
+        let text = fs::read_to_string(path).unwrap();
+        let (_, rest) = text.split_once("<!-- msrv -->").unwrap();
+        rest.split_once("<!-- /msrv -->").unwrap().0.to_owned()
+    };
+    assert_eq!(table("README.md"), table("docs/crate.md"));
+}
+
+/// The README's table has every feature, and `full` turns all of them on.
 #[test]
 fn the_readme_lists_every_feature() {
     let manifest: toml::Table = fs::read_to_string("Cargo.toml").unwrap().parse().unwrap();
@@ -371,24 +528,22 @@ fn the_readme_lists_every_feature() {
     assert_eq!(full, each);
 }
 
-/// What a build without features brings along is counted in the README.
 #[test]
-fn the_readme_names_the_default_dependencies() {
+fn contributing_names_the_default_dependencies() {
     let manifest: toml::Table = fs::read_to_string("Cargo.toml").unwrap().parse().unwrap();
     let is_optional = |value: &toml::Value| value.get("optional").and_then(toml::Value::as_bool) == Some(true);
     let dependencies = manifest["dependencies"].as_table().unwrap();
     let default: BTreeSet<_> =
         dependencies.iter().filter(|(_, value)| !is_optional(value)).map(|(name, _)| name.as_str()).collect();
 
-    let readme = fs::read_to_string("README.md").unwrap();
-    let (_, section) = readme.split_once("## Dependencies").unwrap();
+    let contributing = fs::read_to_string("CONTRIBUTING.md").unwrap();
+    let (_, section) = contributing.split_once("## Dependencies").unwrap();
     let named = section.lines().find(|line| line.starts_with('`')).unwrap();
     let named: BTreeSet<_> = named.split('`').skip(1).step_by(2).collect();
     assert_eq!(named, default);
-    assert!(section.contains(&format!("These {} crates", default.len())), "there are {}", default.len());
 }
 
-/// The names in `source` members of the vectors.
+/// The `source` members of each file of vectors.
 fn sources() -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entry in fs::read_dir("tests/vectors").unwrap() {
@@ -403,29 +558,29 @@ fn sources() -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// The table of public vulnerabilities names where each is shown, and it is there.
+/// Every vulnerability in the threat model has a vector or test in the file that its row names.
 #[test]
-fn each_vulnerability_in_the_threat_model_is_shown() {
+fn each_vulnerability_in_the_threat_model_is_covered() {
     let is_vulnerability =
         |source: &str| ["CVE-", "GHSA-"].iter().any(|prefix| source.starts_with(prefix)) || source.contains(" issue ");
     let sources = sources();
     let model = fs::read_to_string("docs/threat-model.md").unwrap();
-    let (_, section) = model.split_once("## Public vulnerabilities").unwrap();
+    let (_, section) = model.split_once("## Published vulnerabilities").unwrap();
     let mut listed = BTreeSet::new();
     for row in section.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let (id, shown_in) = (cells[0].trim_start_matches("| "), cells.last().unwrap());
+        let (id, covered_in) = (cells[0].trim_start_matches("| "), cells.last().unwrap());
         if !is_vulnerability(id) {
             continue;
         }
-        for file in shown_in.split('`').skip(1).step_by(2) {
+        for file in covered_in.split('`').skip(1).step_by(2) {
             let is_there = match sources.get(file) {
                 Some(sources) => sources.contains(id),
                 None => fs::read_to_string(file).unwrap_or_default().contains(id),
             };
             assert!(is_there, "{id} is not in {file}");
         }
-        assert!(shown_in.contains('`'), "{id} is shown nowhere");
+        assert!(covered_in.contains('`'), "{id} is not covered");
         listed.insert(id);
     }
     assert!(listed.len() >= 20, "only {listed:?}");

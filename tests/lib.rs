@@ -10,6 +10,7 @@ mod composition;
 #[cfg(feature = "full")]
 mod contract;
 mod documents;
+mod dynamic;
 #[cfg(feature = "full")]
 mod examples;
 mod faults;

@@ -14,6 +14,8 @@ use tower_oauth_client_validation::{
     RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
 };
 
+use crate::fixture;
+
 const ENDPOINT: &str = "https://as.example/register";
 
 type Service = RegistrationService<MemoryRegistry>;
@@ -147,7 +149,7 @@ async fn a_public_client_gets_no_secret() {
     assert!(answer.body.get("client_secret").is_none() && answer.body.get("client_secret_expires_at").is_none());
     let client = store.get(answer.text("client_id")).unwrap();
     assert_eq!(client.kind(), ClientKind::Public);
-    assert!(store.check(client.id(), Some("http://127.0.0.1:50000/callback"), None).is_ok());
+    assert!(fixture::may_use(&store, client.id(), Some("http://127.0.0.1:50000/callback"), None));
     let other = register(&service, public()).await;
     assert_ne!(other.text("client_id"), answer.text("client_id"));
 }
@@ -176,8 +178,8 @@ async fn the_registration_can_be_read_changed_and_deleted() {
     let new_token = changed.text("registration_access_token");
     assert_ne!(new_token, token);
     assert!(verify_client_secret(&store.get(id).unwrap(), secret));
-    assert!(store.check(id, Some("https://app.example/new"), None).is_ok());
-    assert!(store.check(id, Some("https://app.example/cb"), None).is_err());
+    assert!(fixture::may_use(&store, id, Some("https://app.example/new"), None));
+    assert!(!fixture::may_use(&store, id, Some("https://app.example/cb"), None));
     send(&service, "GET", &uri, Some(token), None).await.assert_error(401, "invalid_token");
 
     let deleted = send(&service, "DELETE", &uri, Some(new_token), None).await;
@@ -221,7 +223,7 @@ async fn a_client_that_was_switched_off_cannot_be_managed() {
     let (store, service) = open();
     let answer = register(&service, public()).await;
     let (id, token) = (answer.text("client_id"), answer.text("registration_access_token"));
-    store.replace(store.get(id).unwrap().to_builder().disabled(true).build().unwrap());
+    store.replace(store.get(id).unwrap().to_builder().disabled(true).build().unwrap()).unwrap();
     let change = with(public(), json!({ "client_id": id }));
     send(&service, "PUT", &path(&answer), Some(token), Some(change)).await.assert_error(401, "invalid_token");
     store.revoke(id);
@@ -252,7 +254,7 @@ async fn a_change_must_name_the_client_and_nothing_that_the_server_decides() {
     let refused = send(&service, "PUT", &path(&answer), Some(token), Some(refused)).await;
     refused.assert_error(400, "invalid_redirect_uri");
     // Nothing of that had an effect, on the token neither.
-    assert!(store.check(id, Some("https://app.example/cb"), None).is_ok());
+    assert!(fixture::may_use(&store, id, Some("https://app.example/cb"), None));
     let changed = send(&service, "PUT", &path(&answer), Some(token), Some(body)).await;
     assert_eq!(changed.status, 200);
     // The secret was not presented, so it cannot be told; it still works.
@@ -284,7 +286,7 @@ async fn what_the_operator_decided_survives_a_change() {
     let answer = register(&service, public()).await;
     let (id, uri) = (answer.text("client_id"), path(&answer));
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-    store.replace(store.get(id).unwrap().to_builder().trusted(true).expires_at(end).build().unwrap());
+    store.replace(store.get(id).unwrap().to_builder().trusted(true).expires_at(end).build().unwrap()).unwrap();
     let body = with(public(), json!({ "client_id": id, "client_name": "New" }));
     let token = answer.text("registration_access_token");
     let changed = send(&service, "PUT", &uri, Some(token), Some(body)).await;
@@ -1041,15 +1043,15 @@ async fn no_route_leads_over_an_id_that_is_taken() {
             for status in [ClientStatus::Active, ClientStatus::Disabled, ClientStatus::Revoked] {
                 let taken = Client::builder(id).name("Ours").redirect_uri("https://ours.example/").status(status);
                 let taken = taken.metadata("registration_access_token_sha256", digest.clone()).build().unwrap();
-                let store = MemoryRegistry::new().dynamic_registration(true);
-                RegistryStore::insert(&store, taken.clone(), origin).await.unwrap();
+                let store = MemoryRegistry::new();
+                let taken = RegistryStore::insert(&store, taken, origin).await.unwrap();
                 for reuse in [false, true] {
                     let claimed = id.to_owned();
                     let policy = RegistrationPolicy::new().reuse_identical(reuse).software_statement_hook(move |_| {
                         let claims = json!({ "client_id": claimed });
                         async move { Ok(claims.as_object().unwrap().clone()) }
                     });
-                    let service = service(&store, policy.keep_members(["client_id"]));
+                    let service = service(&store, policy);
                     let uri = format!("/register/{id}");
                     let body = with(public(), json!({ "client_id": id }));
                     let signed = with(body.clone(), json!({ "software_statement": "x" }));
@@ -1073,12 +1075,8 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                         }
                     }
                 }
-                assert!(store.register(Client::builder(id).build().unwrap()).is_err());
                 assert!(store.insert(Client::builder(id).build().unwrap()).is_err());
-                if (origin, status) != (ClientOrigin::Upstream, ClientStatus::Active) {
-                    assert!(store.register_for_upstream(id, ["https://evil.example/"], None).is_err());
-                }
-                assert_eq!(*store.get(id).unwrap(), taken);
+                assert_eq!(store.get(id).unwrap(), taken);
                 assert_eq!(store.origin(id), Some(origin));
             }
         }
@@ -1117,7 +1115,7 @@ async fn identical_public_clients_can_share_an_id() {
     assert_eq!(send(&service, "DELETE", &path(&second), Some(token), None).await.status, 204);
     send(&service, "GET", &path(&second), Some(token), None).await.assert_error(401, "invalid_token");
     send(&service, "GET", &path(&second), Some(""), None).await.assert_error(401, "invalid_token");
-    assert!(store.check(id, Some("http://127.0.0.1:1234/callback"), None).is_ok());
+    assert!(fixture::may_use(&store, id, Some("http://127.0.0.1:1234/callback"), None));
 }
 
 #[tokio::test]
@@ -1155,10 +1153,31 @@ async fn a_store_that_fails_is_no_refusal_of_the_client() {
 }
 
 #[test]
-fn the_endpoint_must_be_an_address() {
+fn a_wrong_setting_is_named() {
+    let new = |endpoint: &str, policy| RegistrationService::new(MemoryRegistry::new(), endpoint, policy);
     for wrong in ["/register", "ftp://as.example/register", "https://as.example/register?x", "https://as.example/#"] {
-        let error = RegistrationService::new(MemoryRegistry::new(), wrong, RegistrationPolicy::new()).unwrap_err();
-        assert!(error.to_string().contains("registration endpoint"));
+        let error = new(wrong, RegistrationPolicy::new()).unwrap_err();
+        assert_eq!(error.to_string(), "endpoint: must be an absolute https or http URL without query and fragment");
+    }
+    let policy = RegistrationPolicy::new;
+    for (setting, wrong) in [
+        ("redirect_schemes", policy().redirect_schemes(["HTTPS"])),
+        ("redirect_schemes", policy().redirect_schemes(["https:"])),
+        ("redirect_hosts", policy().redirect_hosts(["App.example"])),
+        ("redirect_hosts", policy().redirect_hosts(["app.example:443"])),
+        ("redirect_hosts", policy().redirect_hosts(["::1"])),
+        ("grant_all_scopes", policy().grant_all_scopes(true)),
+        ("grant_types", policy().grant_types(GrantTypes::EMPTY)),
+        ("auth_methods", policy().auth_methods(Vec::<String>::new())),
+        ("auth_methods", policy().auth_methods(["none", "client_secret_jwt"])),
+        ("keep_members", policy().keep_members(["note", "trusted"])),
+        ("keep_members", policy().keep_members(["client_id"])),
+        ("keep_members", policy().keep_members(["client_secret_sha256"])),
+        ("max_registrations", policy().max_registrations(0)),
+    ] {
+        let error = new(ENDPOINT, wrong).unwrap_err();
+        assert_eq!(error.setting(), setting);
+        assert!(error.to_string().starts_with(&format!("{setting}: ")), "{error}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Registration that an upstream identity provider decides about.
 
+use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,8 @@ use tower_oauth_client_validation::{
     Client, ClientOrigin, GrantTypes, MemoryRegistry, RegistrationPolicy, RegistryStore, ResponseTypes, Scope,
     Upstream, UpstreamRegistration, verify_client_secret,
 };
+
+use crate::fixture;
 
 const ENDPOINT: &str = "https://as.example/register";
 
@@ -107,7 +110,7 @@ async fn set_up(change: impl FnOnce(Upstream) -> Upstream) -> SetUp {
 async fn set_up_with(policy: RegistrationPolicy, change: impl FnOnce(Upstream) -> Upstream) -> SetUp {
     let (provider, base) = Provider::start().await;
     let store = MemoryRegistry::new();
-    let upstream = change(Upstream::endpoint(&format!("{base}/clients")).unwrap());
+    let upstream = change(Upstream::endpoint(format!("{base}/clients")).insecure_http(true));
     let service = UpstreamRegistration::new(store.clone(), ENDPOINT, upstream, policy).unwrap();
     (provider, base, store, service)
 }
@@ -163,7 +166,7 @@ async fn what_the_upstream_answers_is_stored_and_told() {
     assert_eq!(store.origin("up/1"), Some(ClientOrigin::Upstream));
     assert!(!client.is_trusted());
     assert!(verify_client_secret(&client, "upstream-secret"));
-    assert!(store.check("up/1", Some("http://127.0.0.1:6000/cb"), Some("profile")).is_ok());
+    assert!(fixture::may_use(&store, "up/1", Some("http://127.0.0.1:6000/cb"), Some("profile")));
     let kept = serde_json::to_string(&client.to_metadata()).unwrap();
     assert!(!kept.contains("upstream-secret") && !kept.contains("token-of"));
 }
@@ -203,7 +206,7 @@ async fn neither_what_is_forwarded_nor_what_is_stored_goes_past_the_policy() {
     assert_eq!(forwarded["grant_types"], json!(["authorization_code"]));
     assert!(forwarded.get("skip_consent").is_none() && forwarded.get("client_secret").is_none());
 
-    let check = |uri: &str, scope| store.check("x", Some(uri), scope).is_ok();
+    let check = |uri: &str, scope| fixture::may_use(&store, "x", Some(uri), scope);
     let is_bounded = || {
         let client = store.get("x").unwrap();
         assert_eq!(client.grant_types(), GrantTypes::AUTHORIZATION_CODE);
@@ -348,7 +351,7 @@ async fn what_was_begun_at_the_upstream_is_written_down_when_the_client_is_gone(
     provider.will_answer(200, changed);
     let change = json!({ "client_id": "x", "redirect_uris": ["https://new.example/"] });
     abandon("PUT", "/register/x", "PUT /clients/x", change).await;
-    until(|| store.check("x", Some("https://new.example/"), None).is_ok()).await;
+    until(|| fixture::may_use(&store, "x", Some("https://new.example/"), None)).await;
 
     provider.will_answer(204, Value::Null);
     abandon("DELETE", "/register/x", "DELETE /clients/x", Value::Null).await;
@@ -375,14 +378,14 @@ async fn access_tokens_go_to_the_upstream_only() {
     provider.will_answer(201, registered(&base, "x"));
     assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
     provider.take_asked();
-    let upstream = Upstream::endpoint("https://127.0.0.1:9/").unwrap().configuration_endpoints_at(&base).unwrap();
+    let upstream = Upstream::endpoint("https://127.0.0.1:9/").configuration_endpoints_at(&base).insecure_http(true);
     let moved = UpstreamRegistration::new(store, ENDPOINT, upstream, RegistrationPolicy::new()).unwrap();
     assert_eq!(send(&moved, "GET", "/register/x", Some("token-of-x"), Value::Null).await.status, 200);
     assert_eq!(send(&moved, "DELETE", "/register/x", Some("token-of-x"), Value::Null).await.status, 204);
     assert_eq!(provider.take_asked(), []);
 
     // Unless the operator knows of it.
-    let (provider, _, _, service) = set_up(|upstream| upstream.configuration_endpoints_at(&other_base).unwrap()).await;
+    let (provider, _, _, service) = set_up(|upstream| upstream.configuration_endpoints_at(&other_base)).await;
     elsewhere["redirect_uris"] = asked()["redirect_uris"].clone();
     provider.will_answer(201, elsewhere);
     assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
@@ -395,7 +398,7 @@ async fn access_tokens_go_to_the_upstream_only() {
 async fn configured_clients_are_looked_for_anew_after_a_while() {
     let store = MemoryRegistry::new();
     // Nobody is there.
-    let upstream = Upstream::endpoint("http://127.0.0.1:9/").unwrap().reuse_configured_clients(true);
+    let upstream = Upstream::endpoint("http://127.0.0.1:9/").insecure_http(true).reuse_configured_clients(true);
     let service = UpstreamRegistration::new(store.clone(), ENDPOINT, upstream, RegistrationPolicy::new()).unwrap();
     let client = |id: &str| Client::builder(id).redirect_uri("http://127.0.0.1/cb").scope("*").build().unwrap();
     let told =
@@ -412,7 +415,7 @@ async fn configured_clients_are_looked_for_anew_after_a_while() {
     // Another one that admits it takes a while to be seen; that this one is switched off does not.
     store.insert(client("second")).unwrap();
     assert_eq!(send(&service, "POST", "/register", None, asked()).await.body["client_id"], "first");
-    store.replace(client("first").to_builder().disabled(true).build().unwrap());
+    store.replace(client("first").to_builder().disabled(true).build().unwrap()).unwrap();
     send(&service, "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(send(&service, "POST", "/register", None, asked()).await.body["client_id"], "second");
@@ -426,7 +429,8 @@ async fn an_upstream_that_answers_little_is_enough() {
     assert_eq!(answer.status, 201);
     // Managed here alone, with a token of this server.
     let token = answer.body["registration_access_token"].as_str().unwrap();
-    assert!(store.check("bare", Some("http://127.0.0.1:1/cb"), Some("anything")).is_ok());
+    assert!(fixture::may_use(&store, "bare", Some("http://127.0.0.1:1/cb"), Some("openid")));
+    assert!(!fixture::may_use(&store, "bare", Some("http://127.0.0.1:1/cb"), Some("admin")));
     let read = send(&service, "GET", "/register/bare", Some(token), Value::Null).await;
     assert_eq!((read.status, &read.body["registration_access_token"]), (200, &json!(token)));
     let change = json!({ "client_id": "bare", "redirect_uris": ["https://app.example/"] });
@@ -471,7 +475,7 @@ async fn errors_are_passed_on() {
     assert_eq!(provider.take_asked(), []);
 
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let nobody = Upstream::endpoint(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let nobody = Upstream::endpoint(format!("http://{}", listener.local_addr().unwrap())).insecure_http(true);
     drop(listener);
     let service = UpstreamRegistration::new(store, ENDPOINT, nobody, RegistrationPolicy::new()).unwrap();
     send(&service, "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
@@ -548,8 +552,8 @@ async fn a_registration_is_managed_at_both() {
     }
     let updated = send(&service, "PUT", "/register/x", Some("token-of-x"), change).await;
     assert_eq!((updated.status, &updated.body["registration_access_token"]), (200, &json!("rotated")));
-    assert!(store.check("x", Some("https://new.example/"), None).is_ok());
-    assert!(store.check("x", Some("http://127.0.0.1:5000/cb"), None).is_err());
+    assert!(fixture::may_use(&store, "x", Some("https://new.example/"), None));
+    assert!(!fixture::may_use(&store, "x", Some("http://127.0.0.1:5000/cb"), None));
     let (request, authorization, body) = provider.take_asked().remove(0);
     assert_eq!((&*request, authorization.as_deref()), ("PUT /clients/x", Some("Bearer token-of-x")));
     assert_eq!(body["client_id"], "x");
@@ -565,10 +569,42 @@ async fn a_registration_is_managed_at_both() {
     assert!(store.get("x").is_none());
 }
 
+#[test]
+fn a_wrong_setting_is_named() {
+    let new = |upstream, policy| UpstreamRegistration::new(MemoryRegistry::new(), ENDPOINT, upstream, policy);
+    let policy = RegistrationPolicy::new;
+    let https = || Upstream::endpoint("https://idp.example/register");
+    for (setting, upstream) in [
+        ("endpoint of the upstream", Upstream::endpoint("/register")),
+        ("endpoint of the upstream", Upstream::endpoint("http://idp.example/register")),
+        ("endpoint of the upstream", Upstream::endpoint("http://127.0.0.1/register")),
+        ("endpoint of the upstream", Upstream::endpoint("ftp://idp.example/").insecure_http(true)),
+        ("discovered_at", Upstream::discovered_at("http://idp.example/")),
+        ("configuration_endpoints_at", https().configuration_endpoints_at("http://idp.internal/")),
+        (
+            "root_certificates",
+            https().root_certificates("-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n"),
+        ),
+        ("max_concurrent_requests", https().max_concurrent_requests(0)),
+    ] {
+        let error = new(upstream, policy()).unwrap_err();
+        assert_eq!(error.setting(), setting);
+        assert_eq!(error.source().is_some(), setting == "root_certificates");
+    }
+    let hooked = policy().software_statement_hook(async |_| Ok(serde_json::Map::new()));
+    for (setting, policy) in [
+        ("reuse_identical", policy().reuse_identical(true)),
+        ("software_statement_hook", hooked),
+        ("max_registrations", policy().max_registrations(0)),
+    ] {
+        assert_eq!(new(https(), policy).unwrap_err().setting(), setting);
+    }
+}
+
 #[tokio::test]
 async fn the_endpoint_is_discovered_once() {
     let (provider, base) = Provider::start().await;
-    let upstream = Upstream::discovered_at(&format!("{base}/.well-known/openid-configuration")).unwrap();
+    let upstream = Upstream::discovered_at(format!("{base}/.well-known/openid-configuration")).insecure_http(true);
     let service =
         UpstreamRegistration::new(MemoryRegistry::new(), ENDPOINT, upstream, RegistrationPolicy::new()).unwrap();
     // Not for ever, when it fails.
@@ -591,7 +627,7 @@ async fn a_configured_client_can_answer_for_ephemeral_ports() {
     let (provider, base, store, service) = set_up(|upstream| upstream.reuse_configured_clients(true)).await;
     // One that has not looked for configured clients yet.
     let fresh = || {
-        let upstream = Upstream::endpoint(&format!("{base}/clients")).unwrap().reuse_configured_clients(true);
+        let upstream = Upstream::endpoint(format!("{base}/clients")).insecure_http(true).reuse_configured_clients(true);
         UpstreamRegistration::new(store.clone(), ENDPOINT, upstream, RegistrationPolicy::new()).unwrap()
     };
     let client =
@@ -617,7 +653,7 @@ async fn a_configured_client_can_answer_for_ephemeral_ports() {
     provider.will_answer(201, registered(&base, "up-2"));
     assert_eq!(send(&fresh(), "POST", "/register", None, asked()).await.body["client_id"], "up-2");
     store.remove("second");
-    store.replace(store.get("native").unwrap().to_builder().confidential().build().unwrap());
+    store.replace(store.get("native").unwrap().to_builder().confidential().build().unwrap()).unwrap();
     provider.will_answer(201, registered(&base, "up-3"));
     assert_eq!(send(&fresh(), "POST", "/register", None, asked()).await.body["client_id"], "up-3");
 }
@@ -629,7 +665,7 @@ async fn the_policy_holds_here_too() {
         .initial_access_token("let-me-in")
         .redirect_hosts(["127.0.0.1"])
         .allowed_scopes(Scope::parse("openid").unwrap());
-    let upstream = Upstream::endpoint(&base).unwrap();
+    let upstream = Upstream::endpoint(&base).insecure_http(true);
     let service = UpstreamRegistration::new(MemoryRegistry::new(), ENDPOINT, upstream, policy).unwrap();
     send(&service, "POST", "/register", None, asked()).await.assert_error(401, "invalid_token");
     let token = Some("let-me-in");
@@ -643,6 +679,6 @@ async fn the_policy_holds_here_too() {
     assert_eq!(send(&service, "POST", "/register", token, asked()).await.status, 201);
     // The token of this server is not for the upstream, and not for logs.
     assert_eq!(provider.take_asked()[0].1, None);
-    let upstream = Upstream::endpoint(&base).unwrap().initial_access_token("hidden");
+    let upstream = Upstream::endpoint(&base).insecure_http(true).initial_access_token("hidden");
     assert!(!format!("{upstream:?}").contains("hidden"));
 }

@@ -1,6 +1,6 @@
 //! What the command line asks for.
 
-use tower_oauth_client_validation::{Policy, RedirectUri};
+use tower_oauth_client_validation::{Policy, PolicyBuilder, RedirectUri};
 
 use crate::registry::Location;
 
@@ -69,7 +69,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    pub(crate) fn policy(self) -> Policy {
+    pub(crate) fn policy(self) -> PolicyBuilder {
         match self {
             Self::OAuth2 => Policy::oauth2(),
             Self::OAuth21 => Policy::oauth21(),

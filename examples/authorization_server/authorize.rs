@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tower_oauth_client_validation::{
-    AuthorizationError, ErrorCode, RegistrySource, Rejection, ReportedOutcome, ValidatedRequest,
+    AuthorizationError, Delivery, ErrorCode, RegistrySource, ReportedOutcome, ValidatedRequest,
 };
 use url::{Position, Url};
 
@@ -111,9 +111,9 @@ fn failed(request: &ValidatedRequest, method: &Method) -> Response {
 fn would_have_been_refused(reported: Option<&ReportedOutcome>) -> Response {
     let text = match reported {
         Some(ReportedOutcome::Rejected(rejection)) => {
-            let to = match rejection {
-                Rejection::Direct(_) => "told to the user agent",
-                Rejection::Redirect(_) => "sent to the redirect URI",
+            let to = match rejection.delivery() {
+                Delivery::Redirect => "sent to the redirect URI",
+                _ => "shown to the user agent",
             };
             format!(
                 "report-only: would have been refused\nerror: {}\nreason: {}\ndescription: {}\nanswer: {to}\n",

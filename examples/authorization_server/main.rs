@@ -36,8 +36,8 @@ use tower::util::MapRequestLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, EndpointError, Policy, RegistrationPolicy, RegistrationService,
-    ValidatedRequest, Validator,
+    ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy, RegistrationConfigError, RegistrationPolicy,
+    RegistrationService, ValidatedRequest, Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -107,7 +107,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(documents) = registration::documents(args.documents, args.profile)? {
         clients = clients.or_documents(documents);
     }
-    let policy = args.profile.policy().issuer(&issuer);
+    let policy = args.profile.policy().insecure_http_issuer(&issuer).build()?;
     let registration = registration::policy(&args.registration)?;
     let server = Server {
         validator: Validator::new(policy.clone()),
@@ -127,7 +127,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn router(server: Arc<Server>) -> Result<Router, EndpointError> {
+fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
         .report_only(server.report_only)

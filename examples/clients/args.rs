@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use serde_json::{Map, Value};
-use tower_oauth_client_validation::Policy;
+use tower_oauth_client_validation::{Policy, PolicyBuilder};
 
 use crate::registry::{DEFAULT, Location};
 
@@ -111,7 +111,7 @@ pub(crate) struct Check {
     /// The request, as it was sent.
     pub(crate) url: Option<String>,
     pub(crate) parameters: Vec<(&'static str, String)>,
-    pub(crate) policy: Policy,
+    pub(crate) policy: PolicyBuilder,
 }
 
 impl Args {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Explanation, Parameter, RedirectUri, RegistrySource, Rejection, UriPart, Validator,
+    AuthorizationRequest, Explanation, Parameter, RedirectUri, RegistrySource, UriPart, Validator,
 };
 use url::form_urlencoded;
 
@@ -23,7 +23,7 @@ pub(crate) async fn check(
 ) -> Result<ExitCode, Failure> {
     let query = query(&check);
     let request = AuthorizationRequest::parse(query.as_bytes(), b"");
-    let validator = Validator::new(check.policy);
+    let validator = Validator::new(check.policy.build().map_err(|error| Failure::Broken(error.to_string()))?);
     let client = match validator.client_id(&request) {
         Ok(id) => registry.source().find_client(id).await?,
         Err(_) => None,
@@ -61,15 +61,15 @@ fn write_text(request: &AuthorizationRequest, explanation: &Explanation, out: &m
         }
         Err(rejection) => rejection,
     };
-    let told = match rejection {
-        Rejection::Direct(_) => "told to the user agent, nothing is sent to the redirect URI",
-        Rejection::Redirect(_) => "sent to the redirect URI",
+    let answer = match rejection.redirect_uri() {
+        None => "shown to the user agent, nothing is sent to the redirect URI",
+        Some(_) => "sent to the redirect URI",
     };
     let reason = rejection.reason();
-    writeln!(out, "{RED}refused{RED:#}       {}, {told}", rejection.error())?;
+    writeln!(out, "{RED}refused{RED:#}       {}, {answer}", rejection.error())?;
     writeln!(out, "reason        {}: {reason}", reason.as_str())?;
-    writeln!(out, "rule          {}", reason.rule())?;
-    if let Some(detail) = reason.detail() {
+    writeln!(out, "rule          {}", rejection.rule())?;
+    if let Some(detail) = rejection.detail() {
         writeln!(out, "detail        {}", plain(&detail))?;
     }
     if let Some(nearest) = explanation.closest_redirect_uri() {
@@ -102,15 +102,15 @@ fn to_json(request: &AuthorizationRequest, explanation: &Explanation) -> Value {
         "decision": "refused",
         "client_id": client_id,
         "redirect_uri": request.get(Parameter::RedirectUri),
-        "answer": match rejection {
-            Rejection::Direct(_) => "user_agent",
-            Rejection::Redirect(_) => "redirect_uri",
+        "answer": match rejection.redirect_uri() {
+            None => "user_agent",
+            Some(_) => "redirect_uri",
         },
         "error": rejection.error().as_str(),
         "error_description": rejection.description(),
         "reason": rejection.reason().as_str(),
-        "detail": rejection.reason().detail(),
-        "rule": rejection.reason().rule(),
+        "detail": rejection.detail(),
+        "rule": rejection.rule(),
         "nearest": nearest,
     })
 }

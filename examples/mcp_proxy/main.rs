@@ -117,7 +117,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let upstream = Upstream::discover(&args.upstream, args.upstream_client, &format!("{issuer}/callback")).await?;
     let registry = Environment::from_process().into_registry();
     let server = Server {
-        validator: Validator::new(Policy::mcp().issuer(&issuer)),
+        validator: Validator::new(Policy::mcp().insecure_http_issuer(&issuer).build()?),
         browser: Browser::of(&issuer),
         issuer,
         clients: Clients { source: registry.clone().boxed(), store: registry.boxed_store() },
@@ -152,7 +152,7 @@ fn router(server: Arc<Server>) -> Result<Router, Box<dyn Error>> {
 fn registration(server: &Server) -> Result<Router, Box<dyn Error>> {
     let (store, endpoint) = (Arc::clone(&server.clients.store), server.url("/register"));
     let policy = RegistrationPolicy::new().grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN));
-    if let Some(upstream) = server.upstream.registration()? {
+    if let Some(upstream) = server.upstream.registration() {
         let service = UpstreamRegistration::new(store, &endpoint, upstream, policy)?;
         return Ok(Router::new().fallback_service(service));
     }

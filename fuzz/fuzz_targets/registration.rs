@@ -15,7 +15,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::Value;
 use tower::ServiceExt;
 use tower_oauth_client_validation::{
-    AllowedScopes, Client, ClientStatus, MemoryRegistry, ClientOrigin, RegistrationPolicy, RegistrationService, Scope,
+    AllowedScopes, Client, ClientOrigin, ClientStatus, MemoryRegistry, RegistrationPolicy, RegistrationService, Scope,
 };
 
 const STATUSES: [u16; 11] = [200, 201, 204, 400, 401, 403, 404, 405, 413, 415, 503];
@@ -32,8 +32,8 @@ fn policy(words: &str) -> RegistrationPolicy {
         "any" => policy.allowed_scopes(scope("*")),
         "default" => policy.default_scopes(scope("openid")),
         "narrow" => policy.narrow_scopes(true),
-        "all" => policy.grant_all_scopes(true),
-        "keep" => policy.keep_members(["x", "software_statement", "trusted", "client_secret_sha256"]),
+        "all" => policy.allowed_scopes(scope("read write")).grant_all_scopes(true),
+        "keep" => policy.keep_members(["x", "software_statement"]),
         "few" => policy.max_registrations(2),
         "reuse" => policy.reuse_identical(true),
         "small" => policy.max_body_bytes(100),

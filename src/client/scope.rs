@@ -1,11 +1,9 @@
-//! Scope values and what a client may ask for.
+//! Scope values, and the scopes that a client may ask for.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Scope tokens in their order, without repeats (RFC 6749 §3.3). May be empty.
-///
-/// Cheap to clone; clones share the text.
+/// Scope tokens in their order, without repeats (RFC 6749 §3.3). May be empty. Cheap to clone.
 ///
 /// ```
 /// use tower_oauth_client_validation::Scope;
@@ -33,7 +31,7 @@ impl Scope {
         Ok(Self::from_valid_tokens(value.split(' ')))
     }
 
-    /// Collects tokens; there may be none.
+    /// Collects tokens. There may be none.
     ///
     /// # Errors
     ///
@@ -70,7 +68,7 @@ impl Scope {
         tokens(&self.0)
     }
 
-    /// Whether `token` is one of the tokens; case matters.
+    /// Whether `token` is one of the tokens. Case matters.
     #[must_use]
     pub fn contains(&self, token: &str) -> bool {
         self.iter().any(|own| own == token)
@@ -80,12 +78,6 @@ impl Scope {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// Whether both hold the same allocation, for registries that keep equal lists once.
-    #[must_use]
-    pub fn ptr_eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -118,20 +110,20 @@ impl std::str::FromStr for Scope {
 /// The scopes that a client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AllowedScopes {
-    /// Every scope: the list held the token `*`.
+    /// Every scope: the list holds the token `*`.
     All,
-    /// Just these.
+    /// These scopes.
     Listed(Scope),
 }
 
 impl AllowedScopes {
-    /// `*` among the tokens allows all.
+    /// Allows these tokens, or every scope if `*` is among them.
     #[must_use]
     pub fn new(scope: Scope) -> Self {
         if scope.contains("*") { Self::All } else { Self::Listed(scope) }
     }
 
-    /// Whether `scope` is one of them; `*` itself never is.
+    /// Whether `scope` is allowed. `*` itself never is.
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         match self {
@@ -140,7 +132,7 @@ impl AllowedScopes {
         }
     }
 
-    /// The scopes as a value, `*` for all.
+    /// The scopes as a scope value; `*` means all.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -150,7 +142,7 @@ impl AllowedScopes {
     }
 }
 
-/// A value that does not follow the grammar of RFC 6749 §3.3.
+/// The value does not follow the scope grammar of RFC 6749 §3.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScopeError;
@@ -167,7 +159,7 @@ impl std::error::Error for ScopeError {}
 pub(crate) fn tokens(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = value;
     std::iter::from_fn(move || {
-        // Shorter than what a searcher costs: tokens are few bytes long.
+        // Tokens are short, so setting up a searcher would cost more than this loop.
         let start = rest.bytes().position(|byte| byte != b' ')?;
         let token = &rest[start..];
         let end = token.bytes().position(|byte| byte == b' ').unwrap_or(token.len());
@@ -177,7 +169,7 @@ pub(crate) fn tokens(value: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `scope = scope-token *( SP scope-token )`, RFC 6749 §3.3.
+/// Whether this is a `scope = scope-token *( SP scope-token )` (RFC 6749 §3.3).
 pub(crate) fn is_scope_value(value: &str) -> bool {
     let mut token_is_empty = true;
     for byte in value.bytes() {
@@ -191,7 +183,7 @@ pub(crate) fn is_scope_value(value: &str) -> bool {
     !token_is_empty
 }
 
-/// `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )`, RFC 6749 §3.3.
+/// Whether this is a `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )` (RFC 6749 §3.3).
 fn is_scope_token(token: &str) -> bool {
     !token.contains(' ') && is_scope_value(token)
 }

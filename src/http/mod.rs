@@ -3,3 +3,6 @@
 pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod body;
+#[cfg(feature = "registration")]
+pub(crate) mod endpoint;
+pub(crate) mod head;

@@ -1,79 +1,102 @@
-//! How many registrations there may be, and how long those stay that were never used.
+//! How many registrations there may be, and how long unused ones stay.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
-use super::answer::Refusal;
 use super::policy::RegistrationPolicy;
-use crate::registry::{ClientOrigin, RegistryError, RegistryStore};
+use crate::client::unix_seconds;
+use crate::http::endpoint::Refusal;
+use crate::registry::{ClientOrigin, RegistryError, RegistryStore, StoreError};
 
-/// How often registrations that were never used are looked for by the way.
+/// How often a registration also removes unused ones.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 
-/// How many registrations are removed at a time: no more than a store gets done while somebody waits.
+/// How many registrations are removed at once: few enough for a store to finish while somebody waits.
 const BATCH: u64 = 1_000;
+
+/// How many registrations wait for their turn. Later ones are refused.
+const MAX_WAITING: usize = 1_000;
 
 /// The bounds of a policy on the registrations of one origin.
 pub(super) struct Bounds {
     origin: ClientOrigin,
-    most: Option<u64>,
+    max_registrations: Option<u64>,
     unused_lifetime: Option<Duration>,
-    /// Held from counting to inserting, so that registrations at the same time do not go past the cap.
-    /// Holds when the store last failed for the time being. First come, first served: nobody waits for ever.
-    entering: Mutex<Option<Instant>>,
+    waiting: Semaphore,
+    /// Locked from counting to inserting, so that concurrent registrations do not exceed the maximum. Fair, so nobody
+    /// waits forever. Holds when the store was last unavailable.
+    adding: Mutex<Option<Instant>>,
     /// Seconds since the epoch.
     cleaned_up_at: AtomicU64,
+}
+
+/// A client was not added.
+pub(super) enum AddError {
+    Store(RegistryError),
+    Refused(Refusal),
 }
 
 impl Bounds {
     pub(super) fn new(origin: ClientOrigin, policy: &RegistrationPolicy) -> Self {
         Self {
             origin,
-            most: policy.max_registrations,
+            max_registrations: policy.max_registrations,
             unused_lifetime: policy.unused_lifetime,
-            entering: Mutex::new(None),
+            waiting: Semaphore::new(MAX_WAITING),
+            adding: Mutex::new(None),
             cleaned_up_at: AtomicU64::new(0),
         }
     }
 
-    /// Lets one registration after the other count and insert.
-    pub(super) async fn alone<T>(&self, enter: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    /// Runs one `add` after the other.
+    pub(super) async fn one_at_a_time<T>(&self, add: impl Future<Output = Result<T, AddError>>) -> Result<T, Refusal> {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(Refusal::unavailable("too many clients are being registered"));
+        };
         let arrived = Instant::now();
-        let mut last_outage = self.entering.lock().await;
-        // Or all that wait would find it out one after the other, each for as long as the store takes to fail.
+        let mut last_outage = self.adding.lock().await;
+        // Otherwise all that wait would find out one after the other, each after the store's timeout.
         if last_outage.is_some_and(|at| at >= arrived) {
-            return Err(Refusal::outage());
+            return Err(Refusal::unavailable("the client registry is temporarily unavailable"));
         }
-        let entered = enter.await;
-        if entered.as_ref().is_err_and(|refusal| refusal.is_outage) {
-            *last_outage = Some(Instant::now());
-        }
-        entered
+        add.await.map_err(|error| match error {
+            AddError::Refused(refusal) => refusal,
+            AddError::Store(error) => {
+                if error.is_transient() {
+                    *last_outage = Some(Instant::now());
+                }
+                error.into()
+            }
+        })
     }
 
-    /// Makes room for one more. What had to go is in `removed`, whether that was enough or not.
-    pub(super) async fn make_room(&self, store: &impl RegistryStore, removed: &mut Vec<String>) -> Result<(), Refusal> {
-        let Some(most) = self.most else {
+    /// Makes room for one more client. `removed` gets the clients that were removed, also when they were too few.
+    pub(super) async fn make_room(
+        &self,
+        store: &impl RegistryStore,
+        removed: &mut Vec<String>,
+    ) -> Result<(), AddError> {
+        let Some(max_registrations) = self.max_registrations else {
             return Ok(());
         };
-        let too_many = (store.count(self.origin).await? + 1).saturating_sub(most).min(BATCH);
+        let too_many = (store.count(self.origin).await? + 1).saturating_sub(max_registrations).min(BATCH);
         if too_many > 0 {
-            // Stores keep whole seconds: those of this very second count too.
+            // Stores keep whole seconds: include those of the current one.
             let just_now = SystemTime::now() + Duration::from_secs(2);
             let evicted = store.remove_unused(self.origin, just_now, too_many).await?;
             let is_enough = evicted.len() as u64 >= too_many;
             tracing::info!(removed = evicted.len(), "unused registrations made room for a new one");
             removed.extend(evicted);
             if !is_enough {
-                return Err(Refusal::unavailable("no more clients can be registered for now"));
+                return Err(Refusal::unavailable("no more clients can be registered for now").into());
             }
         }
         Ok(())
     }
 
-    /// Removes all that were not used in their time. What went is in `removed`, also before a failure.
+    /// Removes all registrations that were not used within their lifetime. `removed` gets them, also before a failure.
     pub(super) async fn clean_up(
         &self,
         store: &impl RegistryStore,
@@ -84,7 +107,26 @@ impl Bounds {
         Ok(())
     }
 
-    /// Whether there may be more.
+    /// Removes a batch if none was removed recently. A failure refuses nobody: the maximum holds without it.
+    pub(super) async fn clean_up_if_due(&self, store: &impl RegistryStore, removed: &mut Vec<String>) {
+        let now = SystemTime::now();
+        let since_last = unix_seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
+        if since_last < CLEAN_UP_EVERY.as_secs() {
+            return;
+        }
+        self.cleaned_up_at.store(unix_seconds(now), Ordering::Relaxed);
+        match self.clean_up_batch(store, now, removed).await {
+            Ok(false) => {}
+            // The next registration continues.
+            Ok(true) => self.cleaned_up_at.store(0, Ordering::Relaxed),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(cause, "unused registrations could not be removed");
+            }
+        }
+    }
+
+    /// Returns whether there may be more.
     async fn clean_up_batch(
         &self,
         store: &impl RegistryStore,
@@ -99,27 +141,31 @@ impl Bounds {
         removed.extend(batch);
         Ok(is_full)
     }
+}
 
-    /// A failure is no reason to refuse anybody: the cap is held without it.
-    pub(super) async fn clean_up_by_the_way(&self, store: &impl RegistryStore, removed: &mut Vec<String>) {
-        let now = SystemTime::now();
-        let since_last = seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
-        if since_last < CLEAN_UP_EVERY.as_secs() {
-            return;
-        }
-        self.cleaned_up_at.store(seconds(now), Ordering::Relaxed);
-        match self.clean_up_batch(store, now, removed).await {
-            Ok(false) => {}
-            // The next registration goes on.
-            Ok(true) => self.cleaned_up_at.store(0, Ordering::Relaxed),
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(cause, "registrations that were never used could not be removed");
-            }
+impl From<RegistryError> for AddError {
+    fn from(error: RegistryError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<StoreError> for AddError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Registry(error) => Self::Store(error),
+            error => Self::Refused(error.into()),
         }
     }
 }
 
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+impl From<Refusal> for AddError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<getrandom::Error> for AddError {
+    fn from(error: getrandom::Error) -> Self {
+        Self::Refused(error.into())
+    }
 }

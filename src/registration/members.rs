@@ -1,11 +1,32 @@
-//! Metadata members of this crate's own, which a store keeps and nobody is told.
+//! Metadata members that only this server writes.
 
-/// A client that strangers share, see [`RegistrationPolicy::reuse_identical`].
+use serde_json::{Map, Value};
+
+/// SHA-256 of the client secret, in hexadecimal.
+pub(super) const CLIENT_SECRET: &str = "client_secret_sha256";
+/// SHA-256 of the registration access token, in hexadecimal.
+pub(super) const ACCESS_TOKEN: &str = "registration_access_token_sha256";
+/// Set on a client that strangers share, see [`RegistrationPolicy::reuse_identical`](super::RegistrationPolicy::reuse_identical).
 pub(super) const SHARED: &str = "registration_shared";
-/// Where the upstream lets a registration be managed.
+/// The client configuration endpoint at the upstream.
 pub(super) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
 
-/// Members that a store keeps about a client and that are nobody else's business.
-pub(super) fn is_internal(name: &str) -> bool {
-    crate::client::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
+/// Members that the server answers with and a client never sets.
+pub(super) const ANSWER_MEMBERS: [&str; 4] =
+    ["registration_access_token", "registration_client_uri", "client_secret_expires_at", "client_id_issued_at"];
+
+/// Members that metadata from outside cannot set: they would name another client or give privileges.
+pub(super) fn is_reserved(name: &str) -> bool {
+    is_internal(name) || ANSWER_MEMBERS.contains(&name) || matches!(name, "client_id" | "client_secret")
+}
+
+/// Members that a store keeps and no answer shows.
+fn is_internal(name: &str) -> bool {
+    crate::client::member::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
+}
+
+/// What a client may see of its stored metadata.
+pub(super) fn public_metadata(mut members: Map<String, Value>) -> Map<String, Value> {
+    members.retain(|name, _| !is_internal(name));
+    members
 }

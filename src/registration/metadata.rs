@@ -5,24 +5,15 @@ use std::borrow::Cow;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::answer::Refusal;
-use super::members::is_internal;
+use super::members::is_reserved;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
-use crate::client::{
-    AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope, holds_private_key, is_web_uri,
-};
+use super::refusal::{invalid_metadata, invalid_redirect_uri};
+use crate::client::member::{holds_private_key, is_key_set, is_web_uri, strings};
+use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope};
+use crate::http::endpoint::Refusal;
 
-/// Members that the server answers with and a client never sets.
-pub(super) const ANSWER_MEMBERS: [&str; 4] =
-    ["registration_access_token", "registration_client_uri", "client_secret_expires_at", "client_id_issued_at"];
-
-/// Members that no metadata from outside can set: they would name another client or give privileges.
-pub(super) fn is_reserved(name: &str) -> bool {
-    is_internal(name) || ANSWER_MEMBERS.contains(&name) || name == "client_id" || name == "client_secret"
-}
-
-/// Members that are kept as they are, once their type is right. Those of RFC 7591 §2, and of OpenID Connect
-/// those that the authorization endpoint can make use of.
+/// Members that are stored as they are if their type is right: those of RFC 7591 §2, and those of OpenID Connect that
+/// the authorization endpoint can use.
 const PLAIN_MEMBERS: [(&str, Shape); 18] = [
     ("client_name", Shape::Text),
     ("client_uri", Shape::WebUri),
@@ -61,47 +52,40 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// Says what a value that does not fit must be.
-    pub(super) fn judge(self, value: &Value, policy: &RegistrationPolicy) -> Result<(), &'static str> {
-        let fits = match self {
-            Self::Text => value.is_string(),
-            Self::Texts => texts(value).is_some(),
-            Self::Bool => value.is_boolean(),
-            Self::Number => value.is_u64(),
-            // Shown as links: no javascript and the like.
-            Self::WebUri => is_web_uri(value, &["https", "http"]),
-            Self::HttpsUri => is_web_uri(value, &["https"]),
-            Self::PublicKeys => value.get("keys").is_some_and(Value::is_array) && !holds_private_key(value),
-            // Users are sent there too.
-            Self::RedirectUris => texts(value).is_some_and(|uris| uris.iter().all(|uri| leads_within(uri, policy))),
-            Self::LoginUri => value.as_str().is_some_and(|uri| uri.starts_with("https:") && leads_within(uri, policy)),
+    /// The error says what the value must be.
+    pub(super) fn check(self, value: &Value, policy: &RegistrationPolicy) -> Result<(), &'static str> {
+        let allowed = |uri: &str| parse_redirect_uri(uri).is_ok_and(|uri| check_allowed(&uri, policy).is_ok());
+        let (fits, expected) = match self {
+            Self::Text => (value.is_string(), "a string"),
+            Self::Texts => (strings(value).is_some(), "an array of strings"),
+            Self::Bool => (value.is_boolean(), "true or false"),
+            Self::Number => (value.is_u64(), "a number that is not negative"),
+            // Shown as links: no `javascript` and the like.
+            Self::WebUri => (is_web_uri(value, &["https", "http"]), "an absolute https or http URI"),
+            Self::HttpsUri => (is_web_uri(value, &["https"]), "an absolute https URI"),
+            Self::PublicKeys => (is_key_set(value) && !holds_private_key(value), "a set of public keys"),
+            // Users are sent to these, too.
+            Self::RedirectUris => {
+                let fits = strings(value).is_some_and(|uris| uris.into_iter().all(allowed));
+                (fits, "an array of redirect URIs that are allowed here")
+            }
+            Self::LoginUri => {
+                let fits = value.as_str().is_some_and(|uri| uri.starts_with("https:") && allowed(uri));
+                (fits, "an https URI that is allowed here")
+            }
         };
-        if fits { Ok(()) } else { Err(self.expected()) }
-    }
-
-    fn expected(self) -> &'static str {
-        match self {
-            Self::Text => "a string",
-            Self::Texts => "an array of strings",
-            Self::Bool => "true or false",
-            Self::Number => "a number that is not negative",
-            Self::WebUri => "an absolute https or http URI",
-            Self::HttpsUri => "an absolute https URI",
-            Self::PublicKeys => "a set of public keys",
-            Self::RedirectUris => "an array of redirect URIs that are allowed here",
-            Self::LoginUri => "an https URI that is allowed here",
-        }
+        if fits { Ok(()) } else { Err(expected) }
     }
 }
 
-/// The member that a name, with or without a language tag, stands for.
+/// The member that a name stands for, with or without a language tag.
 pub(super) fn plain_member(name: &str) -> Option<(&'static str, Shape)> {
     let plain = name.split_once('#').map_or(name, |(plain, _)| plain);
     let may_have_tag = plain == name || HUMAN_READABLE.contains(&plain);
     PLAIN_MEMBERS.into_iter().find(|(member, _)| *member == plain && may_have_tag)
 }
 
-/// The claims of a software statement win over what stands beside it (RFC 7591 §2.3).
+/// The claims of a software statement replace the members beside it (RFC 7591 §2.3).
 pub(super) async fn with_software_statement(
     mut members: Map<String, Value>,
     policy: &RegistrationPolicy,
@@ -109,12 +93,12 @@ pub(super) async fn with_software_statement(
     let Some(statement) = members.get("software_statement").filter(|value| !value.is_null()) else {
         return Ok(members);
     };
-    let verdict = match (&policy.statement_hook, statement.as_str()) {
+    let verified = match (&policy.statement_hook, statement.as_str()) {
         (Some(hook), Some(statement)) => hook(statement.to_owned()).await,
         (Some(_), None) => Err(SoftwareStatementError::Invalid),
         (None, _) => Err(SoftwareStatementError::Unapproved),
     };
-    let claims = verdict.map_err(|error| {
+    let claims = verified.map_err(|error| {
         let code = match error {
             SoftwareStatementError::Invalid => "invalid_software_statement",
             SoftwareStatementError::Unapproved => "unapproved_software_statement",
@@ -132,16 +116,15 @@ pub(super) fn judge(members: Map<String, Value>, policy: &RegistrationPolicy) ->
     let mut stored = Map::new();
     for (name, value) in &asked {
         if let Some((member, shape)) = plain_member(name) {
-            shape
-                .judge(value, policy)
-                .map_err(|expected| Refusal::metadata(format!("{member}: must be {expected}")))?;
+            let wrong = |expected| invalid_metadata(format!("{member}: must be {expected}"));
+            shape.check(value, policy).map_err(wrong)?;
             stored.insert(name.clone(), value.clone());
         } else if policy.extra_members.contains(name) {
             stored.insert(name.clone(), value.clone());
         }
     }
     if stored.contains_key("jwks") && stored.contains_key("jwks_uri") {
-        return Err(Refusal::metadata("jwks, jwks_uri: only one of them is allowed"));
+        return Err(invalid_metadata("jwks, jwks_uri: only one of them is allowed"));
     }
     auth_method(&asked, policy, &mut stored)?;
     let grants = grants(&asked, policy, &mut stored)?;
@@ -156,13 +139,13 @@ fn auth_method(
     stored: &mut Map<String, Value>,
 ) -> Result<(), Refusal> {
     const NAME: &str = "token_endpoint_auth_method";
-    // Left out means client_secret_basic (RFC 7591 §2).
+    // The default of RFC 7591 §2.
     let method = text(asked, NAME)?.unwrap_or("client_secret_basic");
-    if !policy.auth_methods.iter().any(|allowed| allowed == method) || method == "client_secret_jwt" {
-        return Err(Refusal::metadata("token_endpoint_auth_method: this method is not supported"));
+    if !policy.auth_methods.iter().any(|allowed| allowed == method) {
+        return Err(invalid_metadata("token_endpoint_auth_method: this method is not supported"));
     }
     if method == "private_key_jwt" && !stored.contains_key("jwks") && !stored.contains_key("jwks_uri") {
-        return Err(Refusal::metadata("token_endpoint_auth_method: private_key_jwt needs jwks or jwks_uri"));
+        return Err(invalid_metadata("token_endpoint_auth_method: private_key_jwt needs jwks or jwks_uri"));
     }
     stored.insert(NAME.into(), method.into());
     Ok(())
@@ -179,38 +162,36 @@ pub(super) fn supported_grants(names: &[&str], policy: &RegistrationPolicy) -> G
     known.filter(|grant| policy.grant_types.contains(*grant)).fold(GrantTypes::EMPTY, GrantTypes::with)
 }
 
-/// `grant_types` and `response_types` have to fit together (RFC 7591 §2.1).
+/// `grant_types` and `response_types` must fit together (RFC 7591 §2.1).
 fn grants(
     asked: &Map<String, Value>,
     policy: &RegistrationPolicy,
     stored: &mut Map<String, Value>,
 ) -> Result<GrantTypes, Refusal> {
-    let grants = match member_texts(asked, "grant_types")? {
-        None => GrantTypes::AUTHORIZATION_CODE,
-        Some(names) => supported_grants(&names, policy),
-    };
-    if grants == GrantTypes::EMPTY || !policy.grant_types.contains(grants) {
-        return Err(Refusal::metadata("grant_types: none of them is supported"));
+    let names = member_texts(asked, "grant_types")?.unwrap_or_else(|| vec!["authorization_code"]);
+    let grants = supported_grants(&names, policy);
+    if grants == GrantTypes::EMPTY {
+        return Err(invalid_metadata("grant_types: none of them is supported"));
     }
     let types = match member_texts(asked, "response_types")? {
-        // The default of RFC 7591 §2 is for clients that have a use for it.
+        // The default of RFC 7591 §2 is for clients that can use it.
         None if grants.contains(GrantTypes::AUTHORIZATION_CODE) => vec![ResponseType::CODE],
         None => Vec::new(),
         Some(names) => names
             .iter()
             .map(|name| ResponseType::parse(name))
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| Refusal::metadata("response_types: one of them is not supported"))?,
+            .ok_or_else(|| invalid_metadata("response_types: one of them is not supported"))?,
     };
     if !types.iter().all(|response_type| grants.contains(response_type.required_grant_types())) {
-        return Err(Refusal::metadata("response_types: one of them needs a grant type that is missing"));
+        return Err(invalid_metadata("response_types: one of them needs a grant type that is missing"));
     }
     let needs =
         |grant, carries: fn(ResponseType) -> bool| grants.contains(grant) && !types.iter().copied().any(carries);
     if needs(GrantTypes::AUTHORIZATION_CODE, ResponseType::carries_code)
         || needs(GrantTypes::IMPLICIT, ResponseType::carries_token)
     {
-        return Err(Refusal::metadata("grant_types: one of them needs a response type that is missing"));
+        return Err(invalid_metadata("grant_types: one of them needs a response type that is missing"));
     }
     stored.insert("grant_types".into(), grants.names().collect());
     stored.insert("response_types".into(), types.into_iter().map(ResponseType::as_str).collect());
@@ -223,25 +204,26 @@ fn redirect_uris(
     policy: &RegistrationPolicy,
     stored: &mut Map<String, Value>,
 ) -> Result<(), Refusal> {
-    let wrong_type = || Refusal::redirect_uri("redirect_uris: must be an array of strings");
+    let wrong_type = || invalid_redirect_uri("redirect_uris: must be an array of strings");
     let uris = match asked.get("redirect_uris") {
         None => Vec::new(),
-        Some(value) => texts(value).ok_or_else(wrong_type)?,
+        Some(value) => strings(value).ok_or_else(wrong_type)?,
     };
     let redirects = grants.contains(GrantTypes::AUTHORIZATION_CODE) || grants.contains(GrantTypes::IMPLICIT);
     if uris.is_empty() && redirects {
-        return Err(Refusal::redirect_uri("redirect_uris: the grant types need at least one"));
+        return Err(invalid_redirect_uri("redirect_uris: the grant types need at least one"));
     }
     let application_type = match text(asked, "application_type")? {
         None => None,
         Some("native") => Some(ApplicationType::Native),
         Some("web") => Some(ApplicationType::Web),
-        Some(_) => return Err(Refusal::metadata("application_type: must be native or web")),
+        Some(_) => return Err(invalid_metadata("application_type: must be native or web")),
     };
     for (index, uri) in uris.iter().enumerate() {
-        let broken = |rule: Cow<'static, str>| Refusal::redirect_uri(format!("redirect_uris[{index}]: {rule}"));
+        let broken = |rule: Cow<'static, str>| invalid_redirect_uri(format!("redirect_uris[{index}]: {rule}"));
         let uri = parse_redirect_uri(uri).map_err(broken)?;
-        within(&uri, policy).and_then(|()| fits(&uri, application_type, grants)).map_err(|rule| broken(rule.into()))?;
+        let checked = check_allowed(&uri, policy).and_then(|()| check_application_type(&uri, application_type, grants));
+        checked.map_err(|rule| broken(rule.into()))?;
     }
     stored.insert("redirect_uris".into(), uris.into_iter().collect());
     if let Some(application_type) = application_type {
@@ -250,20 +232,16 @@ fn redirect_uris(
     Ok(())
 }
 
-pub(super) fn parse_redirect_uri(uri: &str) -> Result<RedirectUri, Cow<'static, str>> {
+fn parse_redirect_uri(uri: &str) -> Result<RedirectUri, Cow<'static, str>> {
     let uri = RedirectUri::parse(uri).map_err(|error| error.to_string())?;
     if uri.has_wildcard_port() {
-        return Err("wildcards are not allowed here, and any port of a loopback URI matches without one".into());
+        return Err("wildcards are not allowed here; a loopback URI matches any port without one".into());
     }
     Ok(uri)
 }
 
-fn leads_within(uri: &str, policy: &RegistrationPolicy) -> bool {
-    parse_redirect_uri(uri).is_ok_and(|uri| within(&uri, policy).is_ok())
-}
-
 /// The operator's rules.
-fn within(uri: &RedirectUri, policy: &RegistrationPolicy) -> Result<(), &'static str> {
+fn check_allowed(uri: &RedirectUri, policy: &RegistrationPolicy) -> Result<(), &'static str> {
     let (scheme, host) = scheme_and_host(uri);
     if policy.redirect_schemes.as_ref().is_some_and(|allowed| !allowed.contains(&scheme)) {
         return Err("this scheme is not allowed here");
@@ -274,8 +252,12 @@ fn within(uri: &RedirectUri, policy: &RegistrationPolicy) -> Result<(), &'static
     }
 }
 
-/// The rules of OpenID Connect Dynamic Client Registration §2, for clients that say what they are.
-fn fits(uri: &RedirectUri, application_type: Option<ApplicationType>, grants: GrantTypes) -> Result<(), &'static str> {
+/// The rules of OpenID Connect Dynamic Client Registration §2 for clients that declare their type.
+fn check_application_type(
+    uri: &RedirectUri,
+    application_type: Option<ApplicationType>,
+    grants: GrantTypes,
+) -> Result<(), &'static str> {
     let (scheme, host) = scheme_and_host(uri);
     match application_type {
         Some(ApplicationType::Native) if host.is_some() && !uri.is_loopback() => {
@@ -291,22 +273,12 @@ fn fits(uri: &RedirectUri, application_type: Option<ApplicationType>, grants: Gr
     }
 }
 
-/// The scheme in lower case, and the host where it is `http` or `https`.
+/// The scheme in lower case, and the host if it is `http` or `https`.
 fn scheme_and_host(uri: &RedirectUri) -> (String, Option<&str>) {
-    let (scheme, after_scheme) = uri.as_str().split_once(':').unwrap_or_default();
-    let scheme = scheme.to_ascii_lowercase();
-    let host = matches!(&*scheme, "http" | "https").then(|| host(after_scheme));
+    let parts = uri.parts();
+    let scheme = parts.scheme.to_ascii_lowercase();
+    let host = matches!(&*scheme, "http" | "https").then_some(parts.host);
     (scheme, host)
-}
-
-/// The host of a judged `http` or `https` URI: there is no userinfo.
-fn host(after_scheme: &str) -> &str {
-    let rest = after_scheme.strip_prefix("//").unwrap_or(after_scheme);
-    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => host,
-        _ => authority,
-    }
 }
 
 fn scopes(
@@ -315,66 +287,50 @@ fn scopes(
     stored: &mut Map<String, Value>,
 ) -> Result<(), Refusal> {
     let named = match text(asked, "scope")? {
-        None | Some("") => None,
+        None | Some("") => policy.default_scopes.clone(),
         Some(value) => {
-            Some(bounded(&Scope::parse(value).map_err(|error| Refusal::metadata(format!("scope: {error}")))?, policy)?)
+            let named = Scope::parse(value).map_err(|error| invalid_metadata(format!("scope: {error}")))?;
+            Some(registrable(&named, policy)?)
         }
     };
-    grant_scopes(named.or_else(|| policy.default_scopes.clone()), policy, stored)
-}
-
-/// Lets a client have its `own` scopes, or with [`RegistrationPolicy::grant_all_scopes`] all of them.
-pub(super) fn grant_scopes(
-    own: Option<Scope>,
-    policy: &RegistrationPolicy,
-    stored: &mut Map<String, Value>,
-) -> Result<(), Refusal> {
-    let all = policy.allowed_scopes.as_ref().filter(|_| policy.grant_all_scopes);
-    match (all, own) {
-        (None, None) => {}
-        (None, Some(own)) => {
-            stored.insert("scope".into(), own.as_str().into());
-        }
-        (Some(all), own) => {
-            // `*` is no scope that could be granted.
-            let own = own.filter(|own| !own.contains("*")).unwrap_or_default();
-            let scope = match all {
-                AllowedScopes::All => "*".to_owned(),
-                AllowedScopes::Listed(all) => {
-                    let both: Vec<_> = all.iter().chain(own.iter()).collect();
-                    Scope::from_tokens(both).map_err(|_| Refusal::fault())?.as_str().to_owned()
-                }
-            };
-            stored.insert("scope".into(), scope.into());
-            stored.insert("default_scope".into(), own.as_str().into());
-        }
-    }
+    grant_scopes(named, policy, stored);
     Ok(())
 }
 
-fn bounded(named: &Scope, policy: &RegistrationPolicy) -> Result<Scope, Refusal> {
-    let registrable = policy.registrable_scopes().map_or(AllowedScopes::All, AllowedScopes::Listed);
-    let is_allowed = |token: &str| token != "*" && registrable.contains(token);
-    let within: Vec<_> = named.iter().filter(|token| is_allowed(token)).collect();
-    if within.len() == named.iter().count() || (policy.narrow_scopes && !within.is_empty()) {
-        return Scope::from_tokens(within).map_err(|_| Refusal::fault());
+fn registrable(named: &Scope, policy: &RegistrationPolicy) -> Result<Scope, Refusal> {
+    let allowed = policy.registrable_scopes().map_or(AllowedScopes::All, AllowedScopes::Listed);
+    let (within, outside): (Vec<_>, Vec<_>) = named.iter().partition(|token| *token != "*" && allowed.contains(token));
+    if outside.is_empty() || (policy.narrow_scopes && !within.is_empty()) {
+        return Ok(Scope::from_valid_tokens(within.into_iter()));
     }
-    Err(Refusal::metadata("scope: one of the scopes cannot be registered here"))
+    Err(invalid_metadata("scope: one of the scopes cannot be registered here"))
+}
+
+/// Stores the scopes of a client, or with [`RegistrationPolicy::grant_all_scopes`] all that the policy allows.
+pub(super) fn grant_scopes(own: Option<Scope>, policy: &RegistrationPolicy, stored: &mut Map<String, Value>) {
+    let Some(all) = policy.allowed_scopes.as_ref().filter(|_| policy.grant_all_scopes) else {
+        stored.extend(own.map(|own| ("scope".to_owned(), own.as_str().into())));
+        return;
+    };
+    // `*` is no scope that could be granted.
+    let own = own.filter(|own| !own.contains("*")).unwrap_or_default();
+    let scope = match all {
+        AllowedScopes::All => "*".into(),
+        AllowedScopes::Listed(all) => Scope::from_valid_tokens(all.iter().chain(own.iter())).as_str().into(),
+    };
+    stored.insert("scope".into(), scope);
+    stored.insert("default_scope".into(), own.as_str().into());
 }
 
 fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, Refusal> {
     match members.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Refusal::metadata(format!("{name}: must be a string"))),
+        Some(_) => Err(invalid_metadata(format!("{name}: must be a string"))),
     }
 }
 
 fn member_texts<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Option<Vec<&'a str>>, Refusal> {
-    let wrong_type = || Refusal::metadata(format!("{name}: must be an array of strings"));
-    members.get(name).map(|value| texts(value).ok_or_else(wrong_type)).transpose()
-}
-
-pub(super) fn texts(value: &Value) -> Option<Vec<&str>> {
-    value.as_array()?.iter().map(Value::as_str).collect()
+    let wrong_type = || invalid_metadata(format!("{name}: must be an array of strings"));
+    members.get(name).map(|value| strings(value).ok_or_else(wrong_type)).transpose()
 }

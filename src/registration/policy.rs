@@ -11,13 +11,11 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::credential::{digest, is_digest_of};
+use super::error::RegistrationConfigError;
+use super::members::is_reserved;
 use crate::client::{AllowedScopes, GrantTypes, Scope};
 
-/// The largest request that is read unless [`RegistrationPolicy::max_body_bytes`] says otherwise: 64 KiB.
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
-
-/// How many unused and used registrations there may be unless [`RegistrationPolicy::max_registrations`] says
-/// otherwise.
 const DEFAULT_MAX_REGISTRATIONS: u64 = 10_000;
 
 type TokenHook = dyn Fn(String) -> BoxFuture<'static, bool> + Send + Sync;
@@ -26,8 +24,8 @@ type StatementHook =
 
 /// What an operator lets clients register.
 ///
-/// The default: anyone may register, up to 10,000 clients, with any redirect URI that the rules of
-/// [`RedirectUri`](crate::RedirectUri) admit, and without naming scopes.
+/// By default anyone may register, up to 10,000 clients, with any redirect URI that the rules of
+/// [`RedirectUri`](crate::RedirectUri) allow, and without scopes. A wrong setting fails when the service is built.
 ///
 /// ```
 /// use std::time::Duration;
@@ -62,7 +60,7 @@ pub struct RegistrationPolicy {
 }
 
 impl RegistrationPolicy {
-    /// The defaults that the methods name.
+    /// The defaults that the methods state.
     pub fn new() -> Self {
         Self {
             initial_access: InitialAccess::Open,
@@ -86,8 +84,8 @@ impl RegistrationPolicy {
         }
     }
 
-    /// Only who presents this token as `Authorization: Bearer` may register (default: anyone; RFC 7591 §3).
-    /// Called again, it adds another token. Only its SHA-256 is kept.
+    /// Requires this token as `Authorization: Bearer` for registrations (default: anyone may register; RFC 7591 §3).
+    /// Each call adds a token. Only the SHA-256 is kept.
     pub fn initial_access_token(mut self, token: impl AsRef<str>) -> Self {
         let digest = digest(token.as_ref());
         match &mut self.initial_access {
@@ -97,8 +95,8 @@ impl RegistrationPolicy {
         self
     }
 
-    /// Only who presents a token that `hook` says yes to may register. Takes the place of
-    /// [tokens](Self::initial_access_token) set before.
+    /// Requires a token that `hook` accepts for registrations. Replaces [tokens](Self::initial_access_token) set
+    /// before.
     ///
     /// ```
     /// use tower_oauth_client_validation::RegistrationPolicy;
@@ -115,79 +113,75 @@ impl RegistrationPolicy {
         self
     }
 
-    /// The schemes that redirect URIs may have, in lower case (default: any that the rules admit).
-    /// `post_logout_redirect_uris` and `initiate_login_uri`, where users are sent too, are held to it as well.
+    /// The schemes that redirect URIs may have, in lower case (default: any that the rules allow). Also holds for
+    /// `post_logout_redirect_uris` and `initiate_login_uri`, since users are sent there too.
     pub fn redirect_schemes<T: Into<String>>(mut self, schemes: impl IntoIterator<Item = T>) -> Self {
         self.redirect_schemes = Some(schemes.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The hosts that `http` and `https` redirect URIs may have, compared as strings (default: any that the
-    /// rules admit). Loopback hosts are let in by naming them: `localhost`, `127.0.0.1`, `[::1]`.
-    /// `post_logout_redirect_uris` and `initiate_login_uri`, where users are sent too, are held to it as well.
+    /// The hosts that `http` and `https` redirect URIs may have, compared as strings (default: any that the rules
+    /// allow). Loopback hosts must be named: `localhost`, `127.0.0.1`, `[::1]`. Also holds for
+    /// `post_logout_redirect_uris` and `initiate_login_uri`, since users are sent there too.
     pub fn redirect_hosts<T: Into<String>>(mut self, hosts: impl IntoIterator<Item = T>) -> Self {
         self.redirect_hosts = Some(hosts.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The scopes that clients may register beside the [default ones](Self::default_scopes); `*` is any
-    /// (default: none, so that metadata with another `scope` is refused).
+    /// The scopes that clients may register besides the [default ones](Self::default_scopes); `*` allows any (default:
+    /// none, so metadata with another `scope` is refused).
     pub fn allowed_scopes(mut self, scopes: Scope) -> Self {
         self.allowed_scopes = Some(AllowedScopes::new(scopes));
         self
     }
 
-    /// The scopes that a client gets whose metadata names none (default: no scope list, which leaves it to
-    /// [`Policy::unlisted_scopes`](crate::Policy::unlisted_scopes)).
+    /// The scopes of a client whose metadata names none (default: no scope list, so
+    /// [`PolicyBuilder::unlisted_scopes`](crate::PolicyBuilder::unlisted_scopes) decides).
     pub fn default_scopes(mut self, scopes: Scope) -> Self {
         self.default_scopes = Some(scopes);
         self
     }
 
-    /// Whether a client that names more scopes than allowed is registered with those that are (default: no,
-    /// `invalid_client_metadata`).
+    /// Whether a client that names more scopes than allowed is registered with the allowed ones (default: no, it is
+    /// refused with `invalid_client_metadata`).
     pub fn narrow_scopes(mut self, narrow: bool) -> Self {
         self.narrow_scopes = narrow;
         self
     }
 
-    /// Whether every client may ask for all of [`allowed_scopes`](Self::allowed_scopes), whatever it
-    /// registered (default: no). What it registered, or else the
-    /// [default](Self::default_scopes), is then granted to a request that names none.
+    /// Whether every client may request all [allowed scopes](Self::allowed_scopes), whatever it registered (default:
+    /// no). A request without scopes then gets those that the client registered, or else the
+    /// [default ones](Self::default_scopes).
     ///
-    /// For step-up authorization, where clients ask for more than they registered.
+    /// For step-up authorization, where clients request more than they registered.
     pub fn grant_all_scopes(mut self, all: bool) -> Self {
         self.grant_all_scopes = all;
         self
     }
 
-    /// The grant types that clients may register (default: `authorization_code`, `implicit`, `refresh_token`
-    /// and `device_code`). Others are left out of what is registered, as RFC 7591 §2 allows; where none is
-    /// left the registration is refused.
+    /// The grant types that clients may register (default: `authorization_code`, `implicit`, `refresh_token` and
+    /// `device_code`). Others are dropped, as RFC 7591 §2 allows; if none is left, the registration is refused.
     pub fn grant_types(mut self, grant_types: GrantTypes) -> Self {
         self.grant_types = grant_types;
         self
     }
 
-    /// The values of `token_endpoint_auth_method` that clients may register (default: `none`,
-    /// `client_secret_basic`, `client_secret_post`). A method with a secret takes one that is kept as a digest, so
-    /// `client_secret_jwt` cannot work and is refused even when it is named here.
+    /// The values of `token_endpoint_auth_method` that clients may register (default: `none`, `client_secret_basic`,
+    /// `client_secret_post`). `client_secret_jwt` cannot be named: secrets are stored as digests.
     pub fn auth_methods<T: Into<String>>(mut self, methods: impl IntoIterator<Item = T>) -> Self {
         self.auth_methods = methods.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Members to keep beside those of RFC 7591 §2, unjudged (default: none; what is not understood is
-    /// ignored, RFC 7591 §2). Members that the server itself sets cannot be named.
+    /// Members to store unchecked, besides those that are understood (default: none; others are ignored, RFC 7591 §2).
+    /// Members that only the server sets cannot be named.
     pub fn keep_members<T: Into<String>>(mut self, members: impl IntoIterator<Item = T>) -> Self {
         self.extra_members.extend(members.into_iter().map(Into::into));
         self
     }
 
-    /// Verifies software statements (RFC 7591 §2.3) and gives their claims, which win over the members beside
-    /// the statement (default: a software statement is refused).
-    ///
-    /// The claims are judged like metadata from the client.
+    /// Verifies software statements (RFC 7591 §2.3) and returns their claims, which replace the members beside the
+    /// statement (default: software statements are refused). The claims are checked like metadata from the client.
     pub fn software_statement_hook<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(String) -> Fut + Send + Sync + 'static,
@@ -197,47 +191,43 @@ impl RegistrationPolicy {
         self
     }
 
-    /// How long a registration stays that was never used (default: for ever).
+    /// How long a registration stays if it is never used (default: forever).
     ///
-    /// Enforced by `clean_up` of the service, such as
-    /// [`RegistrationService::clean_up`](super::RegistrationService::clean_up), which also runs by itself at times
-    /// when a client registers. Use is what the token endpoint records with
-    /// [`RegistryStore::touch`](crate::RegistryStore::touch): without that, no client counts as used.
+    /// [`RegistrationService::clean_up`](super::RegistrationService::clean_up) enforces it; registrations do too, once a
+    /// minute. A client counts as used once the token endpoint has called
+    /// [`RegistryStore::touch`](crate::RegistryStore::touch).
     pub fn unused_lifetime(mut self, lifetime: Duration) -> Self {
         self.unused_lifetime = Some(lifetime);
         self
     }
 
-    /// How many registrations there may be (default: 10,000). One more takes the place of the oldest one that
-    /// was never used; a hard refusal would let anyone lock all others out. A client that was used, or that an
-    /// operator disabled, is never taken away: when all were, the answer is 503 `temporarily_unavailable`.
+    /// How many registrations there may be (default: 10,000). One more replaces the oldest one that was never used:
+    /// refusing it would let anyone lock others out. Clients that were used or that an operator disabled stay; if there
+    /// are no others, the answer is 503 `temporarily_unavailable`.
     ///
-    /// Each server that shares the store may count just before another one registers, so the bound is this number
-    /// and one for each further server.
-    pub fn max_registrations(mut self, most: impl Into<Option<u64>>) -> Self {
-        self.max_registrations = most.into();
+    /// Servers that share a store may each exceed the number by one, since each counts before it inserts.
+    pub fn max_registrations(mut self, max: impl Into<Option<u64>>) -> Self {
+        self.max_registrations = max.into();
         self
     }
 
-    /// Whether a public client whose metadata is the same as that of an earlier one gets the id of that
-    /// (default: no).
+    /// Whether a public client with the same metadata as an earlier one gets the earlier one's id (default: no).
     ///
-    /// Such a client is shared by strangers. So it cannot be changed: a `PUT` with other metadata is answered
-    /// with 403, and a `DELETE` takes back the access token only. Each registration gives a new access token,
-    /// and the one before stops working.
+    /// Strangers share such a client, so it cannot be changed: a `PUT` with other metadata is answered with 403, and a
+    /// `DELETE` only withdraws the access token. Each registration issues a new access token and invalidates the one
+    /// before.
     pub fn reuse_identical(mut self, reuse: bool) -> Self {
         self.reuse_identical = reuse;
         self
     }
 
-    /// How many bytes of a request are read (default: 64 KiB).
+    /// The largest request body (default: 64 KiB). A larger one is answered with 413.
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.max_body_bytes = bytes;
         self
     }
 
-    /// The scopes that a client can register, the default ones included, for the server's metadata; `None` is
-    /// any.
+    /// The scopes that a client can register, including the default ones, for the server's metadata. `None`: any.
     #[must_use]
     pub fn registrable_scopes(&self) -> Option<Scope> {
         let default = self.default_scopes.iter().flat_map(Scope::iter);
@@ -246,6 +236,38 @@ impl RegistrationPolicy {
             Some(AllowedScopes::Listed(allowed)) => Some(Scope::from_valid_tokens(allowed.iter().chain(default))),
             None => Some(Scope::from_valid_tokens(default)),
         }
+    }
+
+    /// Finds settings that cannot work.
+    pub(super) fn check(&self) -> Result<(), RegistrationConfigError> {
+        let wrong = |setting, problem: String| Err(RegistrationConfigError::new(setting, problem));
+        let is_scheme = |scheme: &String| {
+            let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+            scheme.starts_with(|c: char| c.is_ascii_lowercase()) && scheme.bytes().all(tail)
+        };
+        let is_host = |host: &String| url::Host::parse(host).is_ok_and(|parsed| parsed.to_string() == *host);
+        if let Some(scheme) = self.redirect_schemes.iter().flatten().find(|scheme| !is_scheme(scheme)) {
+            return wrong("redirect_schemes", format!("{scheme:?} is not a scheme in lower case"));
+        }
+        if let Some(host) = self.redirect_hosts.iter().flatten().find(|host| !is_host(host)) {
+            return wrong("redirect_hosts", format!("{host:?} is not a host as URLs write it"));
+        }
+        if self.grant_all_scopes && self.allowed_scopes.is_none() {
+            return wrong("grant_all_scopes", "needs allowed_scopes".to_owned());
+        }
+        if self.grant_types == GrantTypes::EMPTY {
+            return wrong("grant_types", "must not be empty".to_owned());
+        }
+        if self.auth_methods.is_empty() || self.auth_methods.iter().any(|method| method == "client_secret_jwt") {
+            return wrong("auth_methods", "must not be empty or name client_secret_jwt".to_owned());
+        }
+        if let Some(member) = self.extra_members.iter().find(|member| is_reserved(member)) {
+            return wrong("keep_members", format!("only the server sets {member}"));
+        }
+        if self.max_registrations == Some(0) {
+            return wrong("max_registrations", "must not be 0".to_owned());
+        }
+        Ok(())
     }
 
     /// The values of `token_endpoint_auth_method` that a client can register, for the server's metadata.
@@ -293,7 +315,7 @@ impl InitialAccess {
         match (self, presented) {
             (Self::Open, _) => true,
             (Self::Tokens(_) | Self::Hook(_), None) => false,
-            // Without a short cut, which would tell how far the search went.
+            // Compares with all: the time must not depend on which one matches.
             (Self::Tokens(digests), Some(token)) => {
                 digests.iter().fold(false, |found, digest| is_digest_of(Some(digest), token) | found)
             }
@@ -302,13 +324,13 @@ impl InitialAccess {
     }
 }
 
-/// A software statement that is not taken (RFC 7591 §3.2.2).
+/// A software statement that is refused (RFC 7591 §3.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SoftwareStatementError {
     /// It is malformed, or its signature is wrong: `invalid_software_statement`.
     Invalid,
-    /// It is not approved of here: `unapproved_software_statement`.
+    /// It is not approved here: `unapproved_software_statement`.
     Unapproved,
 }
 
@@ -316,7 +338,7 @@ impl fmt::Display for SoftwareStatementError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Invalid => "the software statement is not valid",
-            Self::Unapproved => "the software statement is not approved of",
+            Self::Unapproved => "the software statement is not approved",
         })
     }
 }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::{MemoryRegistry, RegistryError, RegistrySource};
-use crate::client::{Client, MetadataError};
+use crate::client::{Client, ClientError};
 use tower::BoxError;
 
 /// Editors write in several steps: a file is read when nothing happened to it for so long…
@@ -333,8 +333,7 @@ impl Entries {
     }
 
     fn add(&mut self, metadata: Value) -> Result<(), Problem> {
-        let named = metadata.get("client_id").and_then(Value::as_str).map(str::to_owned);
-        let client = Client::from_metadata(metadata).map_err(|source| Problem::Client { client_id: named, source })?;
+        let client = Client::from_metadata(metadata).map_err(Problem::Client)?;
         if !self.ids.insert(client.id().to_owned()) {
             return Err(Problem::Repeated(client.id().to_owned()));
         }
@@ -436,7 +435,7 @@ enum Problem {
     Syntax(BoxError),
     Watch(notify::Error),
     NoClients,
-    Client { client_id: Option<String>, source: MetadataError },
+    Client(ClientError),
     Repeated(String),
 }
 
@@ -465,8 +464,7 @@ impl fmt::Display for FileError {
             Problem::Syntax(error) => write!(f, ": {error}"),
             Problem::Watch(error) => write!(f, ": its folder cannot be watched: {error}"),
             Problem::NoClients => f.write_str(": must be an array of clients, or an object with an array `clients`"),
-            Problem::Client { client_id: Some(id), source } => write!(f, ": client {id:?}: {source}"),
-            Problem::Client { client_id: None, source } => write!(f, ": {source}"),
+            Problem::Client(error) => write!(f, ": {error}"),
             Problem::Repeated(id) => write!(f, ": client {id:?}: client_id is repeated"),
         }
     }
@@ -478,7 +476,7 @@ impl std::error::Error for FileError {
             Problem::Read(error) => Some(error),
             Problem::Syntax(error) => Some(&**error),
             Problem::Watch(error) => Some(error),
-            Problem::Client { source, .. } => Some(source),
+            Problem::Client(error) => Some(error),
             Problem::NoClients | Problem::Repeated(_) => None,
         }
     }

@@ -3,10 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::rule::Rule;
-use crate::client::{
-    AllowedScopes, Client, ClientError, MetadataError, RedirectUri, Scope, holds_private_key, is_operator_member,
-    is_web_uri,
-};
+use crate::client::member::{holds_private_key, is_key_set, is_operator_member, is_web_uri};
+use crate::client::{AllowedScopes, Client, ClientErrorKind, RedirectUri, Scope};
 
 /// What the operator adds to the rules.
 #[derive(Clone, Debug, Default)]
@@ -41,13 +39,11 @@ pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) ->
     members
         .retain(|name, value| !is_operator_member(name) && (!is_link(name) || is_web_uri(value, &["https", "http"])));
     scopes(&mut members, policy)?;
-    Client::from_metadata(members).map_err(|error| match error {
-        MetadataError::Client(ClientError::RedirectUri { .. }) => Rule::RedirectUri,
-        MetadataError::Client(ClientError::Scope(_) | ClientError::DefaultScope) => Rule::Scope,
-        MetadataError::Client(ClientError::Id)
-        | MetadataError::NotAnObject
-        | MetadataError::Missing(_)
-        | MetadataError::Type { .. } => Rule::Metadata,
+    members.insert("dynamic".into(), true.into());
+    Client::from_metadata(members).map_err(|error| match error.kind() {
+        ClientErrorKind::RedirectUri { .. } => Rule::RedirectUri,
+        ClientErrorKind::Scope { .. } | ClientErrorKind::DefaultScope => Rule::Scope,
+        _ => Rule::Metadata,
     })
 }
 
@@ -58,7 +54,7 @@ fn auth_method(members: &mut Map<String, Value>) -> Result<(), Rule> {
     let has_keys = match (members.get("jwks"), members.get("jwks_uri")) {
         (None, None) => false,
         (Some(keys), None) if holds_private_key(keys) => return Err(Rule::PrivateKey),
-        (Some(keys), None) if keys.get("keys").is_some_and(Value::is_array) => true,
+        (Some(keys), None) if is_key_set(keys) => true,
         (None, Some(uri)) if is_web_uri(uri, &["https"]) => true,
         _ => return Err(Rule::Keys),
     };

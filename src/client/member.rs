@@ -1,0 +1,45 @@
+//! Checks on single metadata members that come from outside.
+#![cfg_attr(
+    not(all(feature = "http-registry", feature = "metadata-document", feature = "registration")),
+    allow(dead_code)
+)]
+
+use serde_json::Value;
+use url::Url;
+
+/// Whether only an operator or the server sets this member. Such members give privileges, so they are not accepted
+/// from outside, and not shown.
+pub(crate) fn is_operator_member(name: &str) -> bool {
+    matches!(name, "trusted" | "dynamic" | "disabled" | "revoked" | "expires_at" | "default_scope" | "insecure_http")
+        || name.ends_with("_sha256")
+}
+
+/// Whether a JSON Web Key Set holds a private or symmetric key (RFC 7517, RFC 7518 §6), which must not be published.
+pub(crate) fn holds_private_key(jwks: &Value) -> bool {
+    const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+    let keys = jwks.get("keys").and_then(Value::as_array).into_iter().flatten();
+    keys.chain([jwks]).any(|key| PRIVATE_MEMBERS.iter().any(|member| key.get(member).is_some()))
+}
+
+/// Whether this is a JSON Web Key Set.
+pub(crate) fn is_key_set(jwks: &Value) -> bool {
+    jwks.get("keys").is_some_and(Value::is_array)
+}
+
+/// Whether this is a URI that is safe to show as a link: an allowed scheme, and nothing that a browser reads in
+/// another way than a person does (userinfo, white space, backslash).
+pub(crate) fn is_web_uri(value: &Value, schemes: &[&str]) -> bool {
+    let Some(uri) = value.as_str() else {
+        return false;
+    };
+    let is_plain = !uri.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
+    let scheme = uri.split_once("://").map(|(scheme, _)| scheme);
+    let has_scheme = scheme.is_some_and(|scheme| schemes.iter().any(|name| scheme.eq_ignore_ascii_case(name)));
+    let is_plain_url = |url: Url| url.has_host() && url.username().is_empty() && url.password().is_none();
+    is_plain && has_scheme && Url::parse(uri).is_ok_and(is_plain_url)
+}
+
+/// The strings of an array of strings.
+pub(crate) fn strings(value: &Value) -> Option<Vec<&str>> {
+    value.as_array()?.iter().map(Value::as_str).collect()
+}
