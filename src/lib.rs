@@ -3,8 +3,12 @@
 #![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![doc = include_str!("../docs/crate.md")]
 
+#[cfg(feature = "client-authentication")]
+mod authentication;
 mod authorization;
 mod client;
+#[cfg(any(feature = "cache", feature = "http-registry", feature = "metadata-document"))]
+mod fetch;
 mod http;
 mod layer;
 #[cfg(feature = "registration")]
@@ -48,9 +52,15 @@ pub use crate::client::{
 };
 
 // Where clients come from.
+#[cfg(feature = "metadata-document")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
+pub use crate::fetch::AddressFilter;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
+#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
+pub use crate::registry::RegistryConfigError;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::registry::SqlRegistry;
@@ -64,18 +74,16 @@ pub use crate::registry::{
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use crate::registry::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
+pub use crate::registry::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
-pub use crate::registry::{FileError, FileRegistry, FileWatch};
+pub use crate::registry::{FileError, FileRegistry, FileWatch, FileWatchConfig};
 #[cfg(feature = "http-registry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
 pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use crate::registry::{
-    MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
-};
+pub use crate::registry::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::sql::SqlConfig;
@@ -96,6 +104,19 @@ pub use crate::state::SqliteStateStore;
 #[cfg(feature = "state")]
 #[cfg_attr(docsrs, doc(cfg(feature = "state")))]
 pub use crate::state::{MemoryStateStore, PrefixedStateStore, StateBounds, StateError, StateErrorKind, StateStore};
+
+// The gate at endpoints that clients call themselves.
+#[cfg(all(feature = "axum", feature = "client-authentication"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "axum", feature = "client-authentication"))))]
+pub use crate::authentication::MissingAuthentication;
+#[cfg(feature = "client-authentication")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
+pub use crate::authentication::{
+    AuthenticatedClient, AuthenticationError, AuthenticationFailure, AuthenticationFuture, AuthenticationMethod,
+    AuthenticationPolicy, AuthenticationPolicyBuilder, AuthenticationPolicyError, Claim, ClientAuthentication,
+    ClientAuthenticationLayer, ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource,
+    SigningAlgorithm,
+};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

@@ -7,7 +7,7 @@ use http_body_util::Full;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
-    CacheOptions, CachedRegistry, ClientValidationLayer, Policy, RegistryError, RegistrySource, UnknownClients,
+    CacheConfig, CachedRegistry, ClientValidationLayer, Policy, RegistryError, RegistrySource, UnknownClients,
     registry_fn,
 };
 
@@ -98,7 +98,7 @@ fn what_a_cache_does_is_counted() {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         let source = registry_fn(|id: String| async move { Ok((id == "app").then(|| client().into())) });
-        let cache = CachedRegistry::with_options(source, CacheOptions::default());
+        let cache = CachedRegistry::with_config(source, CacheConfig::new());
         for id in ["app", "app", "app", "nobody"] {
             block_on(cache.find_client(id)).unwrap();
         }
@@ -113,7 +113,7 @@ fn what_a_cache_does_is_counted() {
 #[test]
 fn the_dashboard_asks_for_metrics_that_there_are() {
     let dashboard: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string("examples/grafana-dashboard.json").unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string("../examples/grafana-dashboard.json").unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let queries: Vec<&str> = panels
         .iter()
