@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::ready;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -62,6 +62,7 @@ fn main() {
     let count = if quick { 20_000 } else { 1_000_000 };
     measure::describe_machine();
     lookups();
+    contention(quick);
     weights(count);
     load(count);
     swap(count, quick);
@@ -72,10 +73,12 @@ fn lookups() {
     let memory: MemoryRegistry = (0..10_000).map(client).collect();
     let cached = CachedRegistry::new(memory.clone());
     let boxed = memory.clone().boxed();
+    let locked = Locked::new(10_000);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(cached.find_client(ID)).expect("found").expect("known");
     let subjects = vec![
         Subject::new("memory", || memory.find_client(black_box(ID)).now_or_never()),
+        Subject::new("a lock around a map", || locked.get(black_box(ID))),
         Subject::new("cached, a hit", || cached.find_client(black_box(ID)).now_or_never()),
         Subject::new("memory, boxed", || boxed.find_client(black_box(ID)).now_or_never()),
         Subject::new("memory, unknown", || memory.find_client(black_box("client-x")).now_or_never()),
@@ -87,6 +90,71 @@ fn lookups() {
         Subject::new("memory, boxed", request(boxed)),
     ];
     measure::print_table("an accepted request, with the layer and a service that does nothing", subjects);
+}
+
+/// What one would write without the memory registry's maps.
+struct Locked(RwLock<HashMap<Box<str>, Arc<Client>>>);
+
+impl Locked {
+    fn new(count: usize) -> Self {
+        let clients = (0..count).map(client).map(|client| (client.id().into(), Arc::new(client)));
+        Self(RwLock::new(clients.collect()))
+    }
+
+    fn get(&self, id: &str) -> Option<Arc<Client>> {
+        self.0.read().expect("no panic").get(id).cloned()
+    }
+}
+
+/// Lookups on every core, alone and while one client after the other is replaced: a lock makes readers write to one
+/// place, and wait for the writer.
+fn contention(quick: bool) {
+    let spell = Duration::from_millis(if quick { 100 } else { 5_000 });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("\nlookups among 10,000 clients, in millions a second\n");
+    println!("| | one thread | {cores} threads | {cores} threads, and a writer |\n|---|---:|---:|---:|");
+    let memory: MemoryRegistry = (0..10_000).map(client).collect();
+    let locked = Locked::new(10_000);
+    let row = |name, get: &(dyn Fn(&str) -> Option<Arc<Client>> + Sync), write: &(dyn Fn(Client) + Sync)| {
+        let rates = [(1, false), (cores, false), (cores, true)].map(|(threads, writes)| {
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let readers: Vec<_> = (0..threads)
+                    .map(|thread| {
+                        scope.spawn({
+                            let stop = &stop;
+                            move || {
+                                let ids: Vec<_> =
+                                    (0..1_000).map(|number| client(number * 10 + thread).id().to_owned()).collect();
+                                let mut lookups = 0;
+                                while !stop.load(Ordering::Relaxed) {
+                                    ids.iter()
+                                        .for_each(|id| assert!(black_box(get(id)).is_some(), "no client is missing"));
+                                    lookups += ids.len();
+                                }
+                                lookups
+                            }
+                        })
+                    })
+                    .collect();
+                let end = Instant::now() + spell;
+                while Instant::now() < end {
+                    if writes {
+                        (0..100).for_each(|number| write(client(number)));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                stop.store(true, Ordering::Relaxed);
+                let lookups: usize = readers.into_iter().map(|reader| reader.join().expect("no panic")).sum();
+                lookups as f64 / spell.as_secs_f64() / 1e6
+            })
+        });
+        println!("| {name} | {:.1} | {:.1} | {:.1} |", rates[0], rates[1], rates[2]);
+    };
+    row("memory", &|id| memory.get(id), &|client| drop(memory.replace(client)));
+    row("a lock around a map", &|id| locked.get(id), &|client| {
+        locked.0.write().expect("no panic").insert(client.id().into(), Arc::new(client));
+    });
 }
 
 const ID: &str = "client-0000005";

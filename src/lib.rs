@@ -10,8 +10,11 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+mod server_metadata;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
+#[cfg(feature = "state")]
+mod state;
 
 // The gate at the authorization endpoint.
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
@@ -19,27 +22,29 @@ pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodi
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use crate::layer::MissingLayer;
 pub use crate::layer::{
-    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture, ServerMetadata,
-    UnregisteredClient, server_metadata,
+    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture,
+    UnregisteredClient,
 };
+pub use crate::server_metadata::{ServerMetadata, server_metadata};
 
 // What is asked of requests.
 pub use crate::authorization::{
-    Pkce, Policy, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients,
+    Pkce, Policy, PolicyBuilder, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher,
+    UnknownClients,
 };
 
 // Requests, decisions and answers.
 pub use crate::authorization::{
-    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, DirectError,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, RedirectError, Rejection, ResponseMode,
-    SerializeParametersError, ValidatedRequest, Validator,
+    AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
+    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
+    ValidatedRequest, Validator,
 };
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientStatus,
-    ClosestMatch, GrantTypes, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
-    ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientOrigin,
+    ClientStatus, ClosestMatch, DynamicClientError, DynamicClientRules, GrantTypes, LoopbackPorts, RedirectUri,
+    RedirectUriError, RedirectUriMismatch, RedirectUriRule, ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 
 // Where clients come from.
@@ -53,10 +58,9 @@ pub use crate::registry::SqlRegistry;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment,
-    EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
-    RegistryService, RegistrySource, RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient,
-    registry_fn,
+    BoxRegistry, BoxStore, Change, CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, MemoryRegistry,
+    Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource, RegistryStore,
+    ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
@@ -75,6 +79,23 @@ pub use crate::registry::{
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::sql::SqlConfig;
+
+// Short-lived facts that nodes share.
+#[cfg(all(feature = "state", feature = "postgres"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", feature = "postgres"))))]
+pub use crate::state::PostgresStateStore;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use crate::state::RedisStateStore;
+#[cfg(all(feature = "state", any(feature = "postgres", feature = "sqlite")))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", any(feature = "postgres", feature = "sqlite")))))]
+pub use crate::state::SqlStateStore;
+#[cfg(all(feature = "state", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "state", feature = "sqlite"))))]
+pub use crate::state::SqliteStateStore;
+#[cfg(feature = "state")]
+#[cfg_attr(docsrs, doc(cfg(feature = "state")))]
+pub use crate::state::{MemoryStateStore, PrefixedStateStore, StateBounds, StateError, StateErrorKind, StateStore};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

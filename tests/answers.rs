@@ -7,8 +7,8 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
-    AuthorizationError, ClientValidationLayer, ErrorCode, MemoryRegistry, Policy, RedirectErrors, RegistryError,
-    RegistrySource, Rejection, ValidatedRequest, registry_fn,
+    AuthorizationError, ClientValidationLayer, Delivery, ErrorCode, MemoryRegistry, Policy, RedirectErrors,
+    RegistryError, RegistrySource, Rejection, ValidatedRequest, registry_fn,
 };
 
 use crate::fixture::{self, ACCEPTED, UNKNOWN, WRONG_SCOPE, layer, location, text};
@@ -150,7 +150,9 @@ fn the_html_hook_changes_the_page_and_keeps_the_security_headers() {
 #[test]
 fn hooks_see_errors_that_are_not_redirected() {
     let hooked = layer()
-        .policy(Policy::oauth2().redirect_errors(RedirectErrors::Never).error_uri("https://docs.example/").unwrap())
+        .policy(
+            Policy::oauth2().redirect_errors(RedirectErrors::Never).error_uri("https://docs.example/").build().unwrap(),
+        )
         .json_answer(|error, response| {
             *response.body_mut() = format!("{} {:?}", error.error(), error.error_uri()).into()
         });
@@ -164,7 +166,8 @@ fn hooks_see_errors_that_are_not_redirected() {
 fn a_page_shows_nothing_that_the_request_said() {
     let hostile =
         "client_id=%3Cscript%3Ealert(1)%3C/script%3E&redirect_uri=https://evil.example/&state=%3Cimg%3E&scope=%22%3E";
-    for policy in [Policy::oauth2(), Policy::oauth2().insecure_detailed_errors(true)] {
+    for detailed in [false, true] {
+        let policy = Policy::oauth2().insecure_detailed_errors(detailed).build().unwrap();
         let response = ask(layer().policy(policy), page(hostile));
         assert_eq!(response.status(), 400);
         let page = body(response);
@@ -173,7 +176,7 @@ fn a_page_shows_nothing_that_the_request_said() {
         }
         assert!(page.contains("not your fault"));
     }
-    let with_uri = layer().policy(Policy::oauth2().error_uri("https://docs.example/?a=1&b='").unwrap());
+    let with_uri = layer().policy(Policy::oauth2().error_uri("https://docs.example/?a=1&b='").build().unwrap());
     let page = body(ask(with_uri, page(UNKNOWN)));
     assert!(page.contains("https://docs.example/?a=1&amp;b=&#39;") && !page.contains("href"), "{page}");
 }
@@ -186,17 +189,17 @@ fn a_check_of_the_users_is_told_in_its_own_words() {
         let refused = refused.clone();
         let policy = Policy::oauth2().redirect_errors(redirect_errors);
         let policy = policy.check(move |_: &ValidatedRequest| Err(refused.clone()));
-        ask(layer().policy(policy), fixture::get(ACCEPTED))
+        ask(layer().policy(policy.build().unwrap()), fixture::get(ACCEPTED))
     };
     let redirected = answer(RedirectErrors::Always);
-    let Some(Rejection::Redirect(error)) = redirected.extensions().get() else { panic!("{redirected:?}") };
-    assert_eq!(error.description(), "not at night");
+    let rejection: &Rejection = redirected.extensions().get().unwrap();
+    assert_eq!((rejection.delivery(), rejection.description()), (Delivery::Redirect, "not at night"));
     let told = "https://app.example/cb?error=login_required&error_description=not+at+night&state=xyz";
     assert_eq!(location(&redirected), told);
 
     let direct = answer(RedirectErrors::Never);
-    let Some(Rejection::Direct(error)) = direct.extensions().get() else { panic!("{direct:?}") };
-    assert_eq!(error.description(), "not at night");
+    let rejection: &Rejection = direct.extensions().get().unwrap();
+    assert_eq!((rejection.delivery(), rejection.description()), (Delivery::Direct, "not at night"));
     assert_eq!(body(direct), r#"{"error":"login_required","error_description":"not at night"}"#);
 }
 
@@ -208,7 +211,8 @@ fn an_inner_service_answers_as_the_layer_does() {
         let response: Response<Body> = validated.error(&own).into_http(request.method());
         async { Ok::<_, BoxError>(response) }
     });
-    let policy = || Policy::oauth2().issuer("https://login.example").error_uri("https://docs.example/").unwrap();
+    let policy =
+        || Policy::oauth2().issuer("https://login.example").error_uri("https://docs.example/").build().unwrap();
     for mode in ["", "&response_mode=query", "&response_mode=fragment", "&response_mode=form_post"] {
         for method in [Method::GET, Method::HEAD, Method::POST] {
             let request = |query: &str| {
@@ -309,7 +313,7 @@ fn only_a_405_says_what_is_allowed() {
 
 #[test]
 fn the_issuer_goes_along_with_every_redirect() {
-    let layer = || layer().policy(Policy::oauth2().issuer("https://login.example"));
+    let layer = || layer().policy(Policy::oauth2().issuer("https://login.example").build().unwrap());
     let iss = "&iss=https%3A%2F%2Flogin.example";
     assert_eq!(
         location(&ask(layer(), fixture::get(ACCEPTED))),

@@ -260,7 +260,7 @@ async fn a_body_that_breaks_off_is_refused() {
         });
         let response = layer().wrap_bodies().layer(inner).oneshot(form(body)).await.unwrap();
         assert_eq!(response.status(), 400);
-        assert_eq!(*response.extensions().get::<Rejection>().unwrap().reason(), Reason::BodyUnreadable);
+        assert_eq!(response.extensions().get::<Rejection>().unwrap().reason(), Reason::BODY_UNREADABLE);
         let told = text(response).await;
         assert!(told.contains("invalid_request") && !told.contains("reset"), "{told}");
     }

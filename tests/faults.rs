@@ -32,7 +32,7 @@ async fn fine(_: Request<Body>) -> Result<Response<Body>, BoxError> {
     Ok(Response::new(Body::from("fine")))
 }
 
-fn reason<B>(response: &Response<B>) -> &Reason {
+fn reason<B>(response: &Response<B>) -> Reason {
     response.extensions().get::<Rejection>().expect("a rejection").reason()
 }
 
@@ -229,7 +229,7 @@ mod body {
                 Ok::<_, BoxError>(Response::new(axum::body::Body::empty()))
             });
             let response = layer().layer(inner).oneshot(form(broken)).await.unwrap();
-            assert_eq!((response.status().as_u16(), reason(&response)), (400, &Reason::BodyUnreadable));
+            assert_eq!((response.status().as_u16(), reason(&response)), (400, Reason::BODY_UNREADABLE));
         }
     }
 
@@ -252,7 +252,7 @@ mod body {
         let (frames, body) = held_body();
         frames.unbounded_send(Err(Outer(Box::new(Outer(limit))).into())).unwrap();
         let response = wrapped(body).now_or_never().unwrap().unwrap();
-        assert_eq!((response.status().as_u16(), reason(&response)), (413, &Reason::BodyTooLarge));
+        assert_eq!((response.status().as_u16(), reason(&response)), (413, Reason::BODY_TOO_LARGE));
     }
 }
 
@@ -286,7 +286,7 @@ mod input {
             ("state=", 303, Some("parameter_repeated")),
             ("resource=x", 303, Some("resource_malformed")),
         ] {
-            let response = ask(fixture::registry(), Policy::oauth2(), many(pair));
+            let response = ask(fixture::registry(), Policy::default(), many(pair));
             let rejection = response.extensions().get::<Rejection>();
             let because = rejection.map(|rejection| rejection.reason().as_str());
             assert_eq!((response.status().as_u16(), because), (status, why), "{pair}");
@@ -316,7 +316,7 @@ mod input {
         assert_eq!(granted(all.clone(), &different).unwrap(), MANY);
         assert_eq!(granted(all, &same).unwrap(), 1);
         assert_eq!(granted(client(), &same).unwrap(), 1);
-        assert_eq!(*granted(client(), &different).unwrap_err().reason(), Reason::ScopeNotAllowed);
+        assert_eq!(granted(client(), &different).unwrap_err().reason(), Reason::SCOPE_NOT_ALLOWED);
         let many = Client::builder("app")
             .redirect_uri(CALLBACK)
             .scope(scope(|index| format!("s{index}")).replace('+', " "))
@@ -336,6 +336,7 @@ mod input {
                 counted.fetch_add(1, Ordering::Relaxed);
                 true
             });
+            let policy = policy.build().unwrap();
             let client = Client::builder("app").redirect_uri(CALLBACK).scope(list(allowed).join(" ")).build().unwrap();
             let body = format!("client_id=app&response_type=code&scope={}", list(tokens).join("+"));
             let response = ask(MemoryRegistry::from_clients([client]), policy, body);
@@ -359,10 +360,10 @@ mod input {
             (format!("{ACCEPTED}&response_mode={long}"), 303),
         ] {
             let what = body[..body.len().min(60)].to_owned();
-            assert_eq!(ask(fixture::registry(), Policy::oauth2(), body).status(), status, "{what}");
+            assert_eq!(ask(fixture::registry(), Policy::default(), body).status(), status, "{what}");
         }
         // `state` comes back whole.
-        let response = ask(fixture::registry(), Policy::oauth2(), format!("client_id=app&state={long}"));
+        let response = ask(fixture::registry(), Policy::default(), format!("client_id=app&state={long}"));
         assert!(fixture::location(&response).ends_with(&format!("&state={long}")));
     }
 
@@ -458,7 +459,7 @@ mod clock {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use tower_oauth_client_validation::{AuthorizationRequest, Policy, Reason, RegistryStore, Validator};
+    use tower_oauth_client_validation::{AuthorizationRequest, Reason, RegistryStore, Validator};
 
     use crate::fixture::{ACCEPTED, client, registry};
 
@@ -467,10 +468,10 @@ mod clock {
     fn that_jumps_back_and_forth_decides_each_time_anew() {
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let expiring = Arc::new(client().to_builder().expires_at(end).build().unwrap());
-        let validator = Validator::new(Policy::oauth2());
+        let validator = Validator::default();
         let judge = |now| {
             let request = AuthorizationRequest::parse(ACCEPTED.as_bytes(), b"");
-            validator.validate_at(request, Some(Arc::clone(&expiring)), now).map_err(|refused| *refused.reason())
+            validator.validate_at(request, Some(Arc::clone(&expiring)), now).map_err(|refused| refused.reason())
         };
         let second = Duration::from_secs(1);
         for (now, is_accepted) in [
@@ -484,7 +485,7 @@ mod clock {
         ] {
             match judge(now) {
                 Ok(_) => assert!(is_accepted, "{now:?}"),
-                Err(reason) => assert!(!is_accepted && matches!(reason, Reason::ClientExpired), "{now:?}"),
+                Err(reason) => assert!(!is_accepted && matches!(reason, Reason::CLIENT_EXPIRED), "{now:?}"),
             }
         }
     }

@@ -10,7 +10,9 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::{mpsc, oneshot};
 use tower::BoxError;
-use tower_oauth_client_validation::{Client, ClientValidationLayer, MemoryRegistry, RegistryError, RegistrySource};
+use tower_oauth_client_validation::{
+    Client, ClientStatus, ClientValidationLayer, LoopbackPorts, MemoryRegistry, RegistryError, RegistrySource,
+};
 
 pub(crate) const CALLBACK: &str = "https://app.example/cb";
 pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
@@ -43,6 +45,18 @@ pub(crate) fn post<B>(body: impl Into<B>) -> Request<B> {
 /// Like [`post`], of just this body.
 pub(crate) fn form<B>(body: B) -> Request<B> {
     Request::post("/authorize").header(header::CONTENT_TYPE, FORM).body(body).unwrap()
+}
+
+/// Whether an active client may use this redirect URI and, where one is given, this scope.
+pub(crate) fn may_use(store: &MemoryRegistry, id: &str, uri: Option<&str>, scope: Option<&str>) -> bool {
+    store.get(id).is_some_and(|client| {
+        let allows = |scope: &str| {
+            client.allowed_scopes().is_some_and(|allowed| scope.split(' ').all(|token| allowed.contains(token)))
+        };
+        client.status() == ClientStatus::Active
+            && uri.is_none_or(|uri| client.check_redirect_uri(uri, LoopbackPorts::Any).is_ok())
+            && scope.is_none_or(allows)
+    })
 }
 
 pub(crate) async fn text<B>(response: Response<B>) -> String

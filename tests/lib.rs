@@ -10,6 +10,7 @@ mod composition;
 #[cfg(feature = "full")]
 mod contract;
 mod documents;
+mod dynamic;
 mod faults;
 mod fixture;
 mod log;
@@ -21,6 +22,8 @@ mod mock;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
+#[cfg(feature = "full")]
+mod redis_server;
 mod reference;
 #[cfg(feature = "registration")]
 mod registration;
@@ -36,6 +39,8 @@ mod server_metadata;
 #[cfg(feature = "axum")]
 mod socket;
 mod sources;
+#[cfg(feature = "full")]
+mod state;
 #[cfg(feature = "full")]
 mod upstream_registration;
 mod values;

@@ -204,7 +204,7 @@ fn report_only_says_so() {
 
 #[test]
 fn a_forwarded_request_is_one_event() {
-    let policy = Policy::oauth2().unknown_clients(UnknownClients::Forward);
+    let policy = Policy::oauth2().unknown_clients(UnknownClients::Forward).build().unwrap();
     let event = event(fixture::layer().policy(policy), fixture::get(UNKNOWN));
     assert_eq!(event.level, Level::INFO);
     assert_eq!(event.of(FIELDS), [Some("forwarded"), None, Some("client_unknown"), Some("nobody")]);
@@ -235,7 +235,8 @@ fn a_client_id_is_escaped_and_cut() {
 fn secrets_are_never_logged() {
     let secret = "state=S3CRET-state&nonce=S3CRET-nonce&code_challenge=S3CRET-challenge-S3CRET-challenge-S3CRET-challenge\
                   &code_challenge_method=S256&request_secret=S3CRET&client_secret=S3CRET";
-    let forward = || fixture::layer().policy(Policy::oauth2().unknown_clients(UnknownClients::Forward));
+    let forward =
+        || fixture::layer().policy(Policy::oauth2().unknown_clients(UnknownClients::Forward).build().unwrap());
     for query in [ACCEPTED, UNKNOWN, WRONG_SCOPE, "client_id=app", "client_id=app&redirect_uri=https://x.example/"] {
         let query = format!("{}&{secret}", query.replace("&state=xyz", ""));
         for layer in [fixture::layer(), fixture::layer().report_only(true), forward()] {
@@ -276,14 +277,14 @@ fn a_redirect_uri_mismatch_tells_the_nearest_difference_to_the_log_only() {
     ] {
         let query = format!("client_id=app&response_type=code&redirect_uri={}", encoded(uri));
         let (events, response) = ask(layer(), fixture::get(&query));
-        let expected = format!("the nearest registered one differs in {difference}");
+        let expected = format!("the closest registered URI differs in {difference}");
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].get("detail"), Some(&*expected), "{uri}");
         assert_eq!(events[0].get("reason"), Some("redirect_uri_not_registered"));
         let body = block_on(text(response));
         assert!(!body.contains("differs") && !body.contains("app.example"), "{body}");
 
-        let detailed = layer().policy(Policy::oauth2().insecure_detailed_errors(true));
+        let detailed = layer().policy(Policy::oauth2().insecure_detailed_errors(true).build().unwrap());
         let (_, response) = ask(detailed, fixture::get(&query));
         assert!(block_on(text(response)).contains(&expected));
     }

@@ -65,7 +65,7 @@ fn reports_and_forwarded_requests_are_told_apart() {
     let metrics = scrape(layer, [fixture::get(WRONG_SCOPE)]);
     assert!(has(&metrics, DECISIONS, &[("outcome", "rejected"), ("report_only", "true")], 1), "{metrics}");
 
-    let layer = fixture::layer().policy(Policy::oauth2().unknown_clients(UnknownClients::Forward));
+    let layer = fixture::layer().policy(Policy::oauth2().unknown_clients(UnknownClients::Forward).build().unwrap());
     let metrics = scrape(layer, [fixture::get(UNKNOWN)]);
     assert!(has(&metrics, DECISIONS, &[("outcome", "forwarded"), ("report_only", "false")], 1), "{metrics}");
 }

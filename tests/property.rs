@@ -12,12 +12,13 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Client, ClientValidationLayer, MemoryRegistry, Parameter, ParameterFault, Policy,
-    RedirectUri, ResponseType, ResponseTypes, Scope, ValidatedRequest, Validator,
+    AuthorizationRequest, Client, ClientOrigin, ClientValidationLayer, DynamicClientRules, MemoryRegistry, Parameter,
+    ParameterFault, Policy, RedirectUri, ResponseType, ResponseTypes, Scope, ValidatedRequest, Validator,
 };
 use url::{Url, form_urlencoded};
 
-use crate::reference::redirect_uri::{admits, is_registrable};
+use crate::dynamic::SCHEMES;
+use crate::reference::redirect_uri::{admits, is_registrable, is_registrable_by_strangers};
 
 /// Legal and near-legal URIs.
 fn uri() -> impl Strategy<Value = String> {
@@ -302,9 +303,12 @@ fn case() -> impl Strategy<Value = Case> {
                     .collect::<ResponseTypes>(),
             );
             if issuer {
-                policy = policy.issuer("https://login.example/?a=b&c");
+                policy = policy.issuer("https://login.example/a=b&c");
             }
-            if error_uri { policy.error_uri("https://docs.example/?a&b").unwrap() } else { policy }
+            if error_uri {
+                policy = policy.error_uri("https://docs.example/?a&b");
+            }
+            policy.build().unwrap()
         });
         let bytes = prop_oneof![12 => pairs(registered), 1 => vec(any::<u8>(), 0..200)];
         let split = any::<prop::sample::Index>();
@@ -440,6 +444,9 @@ proptest! {
     fn what_is_registered_is_harmless(uri in uri()) {
         let parsed = RedirectUri::parse(&uri);
         prop_assert_eq!(parsed.is_ok(), is_registrable(&uri, false), "{}", uri);
+        let metadata = serde_json::Map::from_iter([("redirect_uris".to_owned(), vec![uri.clone()].into())]);
+        let judged = DynamicClientRules::new().judge(ClientOrigin::Registered, &metadata);
+        prop_assert_eq!(judged.is_ok(), is_registrable_by_strangers(&uri, &SCHEMES), "{}", uri);
         let Ok(registered) = parsed else { return Ok(()) };
         let concrete = uri.replacen(":*", ":1", 1);
         prop_assert!(!concrete.contains('*'), "{uri}");
@@ -526,7 +533,7 @@ proptest! {
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs([("client_id", "app"), ("response_type", "code"), ("response_mode", mode), ("state", &state)])
             .finish();
-        let validator = Validator::new(Policy::oauth2().issuer("https://login.example/a b&c"));
+        let validator = Validator::new(Policy::oauth2().issuer("https://login.example/a=b&c").build().unwrap());
         let request = AuthorizationRequest::parse(query.as_bytes(), b"");
         let validated = validator.validate(request, Some(Arc::new(client))).unwrap();
         let response = validated.success(parameters.iter().map(|(name, value)| (&**name, &**value)));
@@ -539,7 +546,7 @@ proptest! {
         if !state.is_empty() {
             expected.push(("state".to_owned(), state));
         }
-        expected.push(("iss".to_owned(), "https://login.example/a b&c".to_owned()));
+        expected.push(("iss".to_owned(), "https://login.example/a=b&c".to_owned()));
         // A pair without name and value leaves nothing but its `=`, which is how forms are.
         prop_assert_eq!(read, expected);
     }

@@ -14,6 +14,8 @@ use tower_oauth_client_validation::{
     RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
 };
 
+use crate::fixture;
+
 const ENDPOINT: &str = "https://as.example/register";
 
 type Service = RegistrationService<MemoryRegistry>;
@@ -147,7 +149,7 @@ async fn a_public_client_gets_no_secret() {
     assert!(answer.body.get("client_secret").is_none() && answer.body.get("client_secret_expires_at").is_none());
     let client = store.get(answer.text("client_id")).unwrap();
     assert_eq!(client.kind(), ClientKind::Public);
-    assert!(store.check(client.id(), Some("http://127.0.0.1:50000/callback"), None).is_ok());
+    assert!(fixture::may_use(&store, client.id(), Some("http://127.0.0.1:50000/callback"), None));
     let other = register(&service, public()).await;
     assert_ne!(other.text("client_id"), answer.text("client_id"));
 }
@@ -176,8 +178,8 @@ async fn the_registration_can_be_read_changed_and_deleted() {
     let new_token = changed.text("registration_access_token");
     assert_ne!(new_token, token);
     assert!(verify_client_secret(&store.get(id).unwrap(), secret));
-    assert!(store.check(id, Some("https://app.example/new"), None).is_ok());
-    assert!(store.check(id, Some("https://app.example/cb"), None).is_err());
+    assert!(fixture::may_use(&store, id, Some("https://app.example/new"), None));
+    assert!(!fixture::may_use(&store, id, Some("https://app.example/cb"), None));
     send(&service, "GET", &uri, Some(token), None).await.assert_error(401, "invalid_token");
 
     let deleted = send(&service, "DELETE", &uri, Some(new_token), None).await;
@@ -221,7 +223,7 @@ async fn a_client_that_was_switched_off_cannot_be_managed() {
     let (store, service) = open();
     let answer = register(&service, public()).await;
     let (id, token) = (answer.text("client_id"), answer.text("registration_access_token"));
-    store.replace(store.get(id).unwrap().to_builder().disabled(true).build().unwrap());
+    store.replace(store.get(id).unwrap().to_builder().disabled(true).build().unwrap()).unwrap();
     let change = with(public(), json!({ "client_id": id }));
     send(&service, "PUT", &path(&answer), Some(token), Some(change)).await.assert_error(401, "invalid_token");
     store.revoke(id);
@@ -252,7 +254,7 @@ async fn a_change_must_name_the_client_and_nothing_that_the_server_decides() {
     let refused = send(&service, "PUT", &path(&answer), Some(token), Some(refused)).await;
     refused.assert_error(400, "invalid_redirect_uri");
     // Nothing of that had an effect, on the token neither.
-    assert!(store.check(id, Some("https://app.example/cb"), None).is_ok());
+    assert!(fixture::may_use(&store, id, Some("https://app.example/cb"), None));
     let changed = send(&service, "PUT", &path(&answer), Some(token), Some(body)).await;
     assert_eq!(changed.status, 200);
     // The secret was not presented, so it cannot be told; it still works.
@@ -284,7 +286,7 @@ async fn what_the_operator_decided_survives_a_change() {
     let answer = register(&service, public()).await;
     let (id, uri) = (answer.text("client_id"), path(&answer));
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-    store.replace(store.get(id).unwrap().to_builder().trusted(true).expires_at(end).build().unwrap());
+    store.replace(store.get(id).unwrap().to_builder().trusted(true).expires_at(end).build().unwrap()).unwrap();
     let body = with(public(), json!({ "client_id": id, "client_name": "New" }));
     let token = answer.text("registration_access_token");
     let changed = send(&service, "PUT", &uri, Some(token), Some(body)).await;
@@ -1041,8 +1043,8 @@ async fn no_route_leads_over_an_id_that_is_taken() {
             for status in [ClientStatus::Active, ClientStatus::Disabled, ClientStatus::Revoked] {
                 let taken = Client::builder(id).name("Ours").redirect_uri("https://ours.example/").status(status);
                 let taken = taken.metadata("registration_access_token_sha256", digest.clone()).build().unwrap();
-                let store = MemoryRegistry::new().dynamic_registration(true);
-                RegistryStore::insert(&store, taken.clone(), origin).await.unwrap();
+                let store = MemoryRegistry::new();
+                let taken = RegistryStore::insert(&store, taken, origin).await.unwrap();
                 for reuse in [false, true] {
                     let claimed = id.to_owned();
                     let policy = RegistrationPolicy::new().reuse_identical(reuse).software_statement_hook(move |_| {
@@ -1073,12 +1075,8 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                         }
                     }
                 }
-                assert!(store.register(Client::builder(id).build().unwrap()).is_err());
                 assert!(store.insert(Client::builder(id).build().unwrap()).is_err());
-                if (origin, status) != (ClientOrigin::Upstream, ClientStatus::Active) {
-                    assert!(store.register_for_upstream(id, ["https://evil.example/"], None).is_err());
-                }
-                assert_eq!(*store.get(id).unwrap(), taken);
+                assert_eq!(store.get(id).unwrap(), taken);
                 assert_eq!(store.origin(id), Some(origin));
             }
         }
@@ -1117,7 +1115,7 @@ async fn identical_public_clients_can_share_an_id() {
     assert_eq!(send(&service, "DELETE", &path(&second), Some(token), None).await.status, 204);
     send(&service, "GET", &path(&second), Some(token), None).await.assert_error(401, "invalid_token");
     send(&service, "GET", &path(&second), Some(""), None).await.assert_error(401, "invalid_token");
-    assert!(store.check(id, Some("http://127.0.0.1:1234/callback"), None).is_ok());
+    assert!(fixture::may_use(&store, id, Some("http://127.0.0.1:1234/callback"), None));
 }
 
 #[tokio::test]

@@ -39,15 +39,15 @@ fn announces(document: &Map<String, Value>, member: &str, value: &str) -> bool {
 
 fn policies() -> Vec<Policy> {
     let types = |names: &[&str]| names.iter().filter_map(|name| ResponseType::parse(name)).collect::<ResponseTypes>();
-    let scopes = || Scope::parse("openid read").unwrap();
-    vec![
-        Policy::oauth2().supported_scopes(scopes()),
-        Policy::oauth21().supported_scopes(scopes()).issuer("https://as.example"),
-        Policy::mcp().supported_scopes(scopes()),
-        Policy::oauth2().supported_scopes(scopes()).plain_pkce(true).response_types(types(&ALL_TYPES)),
-        Policy::oauth2().supported_scopes(scopes()).response_types(types(&["id_token", "id_token token"])),
-        Policy::oauth2().supported_scopes(scopes()).request_objects(RequestObjects::Forward),
-    ]
+    let policies = [
+        Policy::oauth2().supported_scopes("openid read"),
+        Policy::oauth21().supported_scopes("openid read").issuer("https://as.example"),
+        Policy::mcp().supported_scopes("openid read"),
+        Policy::oauth2().supported_scopes("openid read").plain_pkce(true).response_types(types(&ALL_TYPES)),
+        Policy::oauth2().supported_scopes("openid read").response_types(types(&["id_token", "id_token token"])),
+        Policy::oauth2().supported_scopes("openid read").request_objects(RequestObjects::Forward),
+    ];
+    policies.map(|policy| policy.build().unwrap()).to_vec()
 }
 
 #[tokio::test]
@@ -92,6 +92,7 @@ async fn what_is_announced_is_what_is_enforced() {
 #[tokio::test]
 async fn iss_is_announced_when_it_is_sent() {
     for policy in [Policy::oauth2(), Policy::oauth2().issuer("https://as.example")] {
+        let policy = policy.build().unwrap();
         let document = server_metadata(&policy).build();
         let service = ClientValidationLayer::new(MemoryRegistry::from_clients([Client::builder("app")
             .redirect_uri("https://app.example/cb")
@@ -117,20 +118,21 @@ async fn iss_is_announced_when_it_is_sent() {
 #[test]
 fn scopes_are_those_that_every_source_grants() {
     let scope = |text: &str| Scope::parse(text).unwrap();
-    let any = server_metadata(&Policy::oauth2());
+    let supporting = |scopes: &str| Policy::oauth2().supported_scopes(scopes).build().unwrap();
+    let any = server_metadata(&Policy::default());
     assert!(!any.clone().build().contains_key("scopes_supported"));
     assert_eq!(any.grantable_scopes(&scope("read write")).build()["scopes_supported"], json!(["read", "write"]));
-    let listed = server_metadata(&Policy::oauth2().supported_scopes(scope("openid read admin")));
+    let listed = server_metadata(&supporting("openid read admin"));
     let listed = listed.grantable_scopes(&scope("read openid write"));
     assert_eq!(listed.clone().build()["scopes_supported"], json!(["openid", "read"]));
     assert_eq!(listed.grantable_scopes(&scope("read")).build()["scopes_supported"], json!(["read"]));
-    let all = server_metadata(&Policy::oauth2().supported_scopes(scope("*")));
+    let all = server_metadata(&supporting("*"));
     assert!(!all.build().contains_key("scopes_supported"));
 }
 
 #[test]
 fn endpoints_and_sources() {
-    let document = server_metadata(&Policy::oauth2())
+    let document = server_metadata(&Policy::default())
         .authorization_endpoint("https://as.example/authorize")
         .token_endpoint("https://as.example/token")
         .registration_endpoint("https://as.example/register")

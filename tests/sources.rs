@@ -10,9 +10,9 @@ use http::{Request, Response, header};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
-    AllowedScopes, CheckError, Client, ClientOrigin, ClientStatus, ClientValidationLayer, DEFAULT_REDIRECT_URIS,
-    Environment, MemoryRegistry, Reason, RedirectUriMismatch, RegisterError, RegistryError, RegistrySource, Rejection,
-    ServiceRegistry, WellKnownClient, registry_fn,
+    AllowedScopes, CheckError, Client, ClientOrigin, ClientStatus, ClientValidationLayer, Environment,
+    EnvironmentRegistry, MemoryRegistry, Reason, RedirectUriMismatch, RegisterError, RegistryError, RegistrySource,
+    Rejection, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 
 use crate::fixture::{self, ACCEPTED, CALLBACK, Found, text};
@@ -62,7 +62,7 @@ mod memory {
     fn an_id_is_inserted_once() {
         let registry = MemoryRegistry::new();
         assert_eq!(registry.insert(named("a", "first")).unwrap().name(), Some("first"));
-        assert_eq!(registry.insert(named("a", "second")), Err(RegisterError::AlreadyExists));
+        assert!(matches!(registry.insert(named("a", "second")), Err(StoreError::AlreadyExists)));
         assert_eq!(registry.get("a").unwrap().name(), Some("first"));
     }
 
@@ -70,10 +70,10 @@ mod memory {
     async fn replacing_really_replaces() {
         let registry = MemoryRegistry::from_clients([client("app")]);
         assert_eq!(answer(registry.clone()).await.status(), 200);
-        assert_eq!(registry.replace(client("other")), None);
+        assert!(matches!(registry.replace(client("other")), Err(StoreError::Missing)));
         assert_eq!(registry.len(), 1);
         let narrower = client("app").to_builder().scope("write").build().unwrap();
-        assert_eq!(registry.replace(narrower.clone()).as_deref(), Some(&client("app")));
+        assert_eq!(*registry.replace(narrower.clone()).unwrap(), client("app"));
         assert_eq!(registry.get("app").as_deref(), Some(&narrower));
         assert_eq!(*registry.list()[0], narrower);
         assert_eq!(answer(registry).await.status(), 302);
@@ -81,14 +81,13 @@ mod memory {
 
     #[tokio::test]
     async fn revoking_is_for_good() {
-        let registry = MemoryRegistry::from_clients([client("app")]).dynamic_registration(true);
+        let registry = MemoryRegistry::from_clients([client("app")]);
         assert_eq!(registry.revoke("nobody"), None);
         assert_eq!(registry.revoke("app").unwrap().status(), ClientStatus::Active);
         assert_eq!(registry.get("app").unwrap().status(), ClientStatus::Revoked);
         assert_eq!(answer(registry.clone()).await.status(), 400);
-        assert_eq!(registry.insert(client("app")), Err(RegisterError::AlreadyExists));
-        assert_eq!(registry.register(client("app")), Err(RegisterError::AlreadyExists));
-        assert_eq!(registry.replace(client("app")), None);
+        assert!(matches!(registry.insert(client("app")), Err(StoreError::AlreadyExists)));
+        assert!(matches!(registry.replace(client("app")), Err(StoreError::Missing)));
         assert_eq!(registry.get("app").unwrap().status(), ClientStatus::Revoked);
     }
 
@@ -135,77 +134,106 @@ mod memory {
     fn clones_share_the_clients() {
         let one = MemoryRegistry::new();
         let two = one.clone();
-        let open = one.clone().dynamic_registration(true);
         one.insert(client("a")).unwrap();
-        open.register(client("b")).unwrap();
+        two.insert(client("b")).unwrap();
         assert_eq!(two.len(), 2);
         two.replace_all([client("c")]);
-        assert!(one.get("c").is_some() && open.get("c").is_some());
-        assert_eq!(open.len(), 1);
-        assert_eq!(one.register(client("d")), Err(RegisterError::RegistrationDisabled));
+        assert!(one.get("c").is_some());
+        assert_eq!(one.len(), 1);
+    }
+}
+
+mod environment {
+    use super::*;
+
+    fn parse(clients: &str) -> Environment {
+        Environment::parse(Some(clients), None)
     }
 
-    #[test]
-    fn clients_register_themselves_only_where_that_is_on() {
-        let closed = MemoryRegistry::from_clients([named("old", "ours")]);
+    fn only(clients: &str) -> Client {
+        let environment = parse(clients);
+        assert!(environment.warnings().is_empty(), "{:?}", environment.warnings());
+        let [client] = environment.clients() else { panic!("{:?}", environment.clients()) };
+        client.clone()
+    }
+
+    fn uris(client: &Client) -> Vec<&str> {
+        client.redirect_uris().iter().map(tower_oauth_client_validation::RedirectUri::as_str).collect()
+    }
+
+    fn registry(clients: &str, enable_dcr: bool) -> EnvironmentRegistry {
+        Environment::parse(Some(clients), enable_dcr.then_some("true")).into()
+    }
+
+    #[tokio::test]
+    async fn clients_register_themselves_only_where_that_is_on() {
+        let closed = registry("old", false);
         assert_eq!(closed.register(client("new")), Err(RegisterError::RegistrationDisabled));
         assert_eq!(closed.register(client("old")), Err(RegisterError::RegistrationDisabled));
-        assert!(closed.get("new").is_none());
+        assert!(closed.clients().get("new").is_none());
 
-        let open = closed.dynamic_registration(true);
-        assert_eq!(*open.register(client("new")).unwrap(), client("new"));
-        assert_eq!(open.origin("new"), Some(ClientOrigin::Registered));
+        let open = registry("old", true);
+        assert!(open.register(client("new")).unwrap().is_dynamic());
+        assert_eq!(open.clients().origin("new"), Some(ClientOrigin::Registered));
         assert_eq!(open.register(client("new")), Err(RegisterError::AlreadyExists));
         assert_eq!(open.register(client("old")), Err(RegisterError::AlreadyExists));
-        assert_eq!(open.get("old").unwrap().name(), Some("ours"));
+        assert_eq!(open.clients().get("old").unwrap().name(), Some("Old"));
+        assert!(open.find_client("new").await.unwrap().is_some());
+        open.clients().revoke("new").unwrap();
+        assert_eq!(open.register(client("new")), Err(RegisterError::AlreadyExists));
+        let full = registry("old", true);
+        let _ = full.clients().clone().max_bytes(1);
+        assert_eq!(full.register(client("new")), Err(RegisterError::Full));
         assert_eq!(RegisterError::AlreadyExists.to_string(), "a client with this id exists");
         assert_eq!(RegisterError::RegistrationDisabled.to_string(), "dynamic registration is disabled");
     }
 
     #[test]
     fn an_upstream_registers_with_defaults() {
-        let registry = MemoryRegistry::new();
+        let registry = registry("", false);
         let none: [&str; 0] = [];
         let defaulted = registry.register_for_upstream("0123456789abcdef", none, None).unwrap();
         assert_eq!(defaulted.name(), Some("DCR-01234567"));
         assert_eq!(defaulted.allowed_scopes(), Some(&AllowedScopes::All));
-        let uris: Vec<_> = defaulted.redirect_uris().iter().map(ToString::to_string).collect();
-        assert_eq!(uris, DEFAULT_REDIRECT_URIS);
-        assert_eq!(uris, ["http://localhost:*", "http://127.0.0.1:*"]);
-        assert_eq!(registry.origin("0123456789abcdef"), Some(ClientOrigin::Upstream));
+        assert_eq!(uris(&defaulted), Environment::DEFAULT_REDIRECT_URIS);
+        assert_eq!(uris(&defaulted), ["http://localhost:*", "http://127.0.0.1:*"]);
+        assert_eq!(registry.clients().origin("0123456789abcdef"), Some(ClientOrigin::Upstream));
         assert_eq!(registry.register_for_upstream("short", none, None).unwrap().name(), Some("DCR-short"));
 
         let given = registry.register_for_upstream("given", [CALLBACK], Some("Given")).unwrap();
-        assert_eq!((given.name(), given.redirect_uris().len()), (Some("Given"), 1));
-        assert_eq!(given.redirect_uris()[0].as_str(), CALLBACK);
+        assert_eq!((given.name(), uris(&given)), (Some("Given"), vec![CALLBACK]));
     }
 
-    #[test]
-    fn an_upstream_replaces_its_own_clients_only() {
-        let registry = MemoryRegistry::from_clients([named("ours", "ours")]).dynamic_registration(true);
-        registry.register(named("self", "self")).unwrap();
-        for id in ["ours", "self"] {
-            let refused = registry.register_for_upstream(id, ["https://evil.example/cb"], None);
-            assert_eq!(refused, Err(RegisterError::AlreadyExists));
-            assert_eq!(*registry.get(id).unwrap(), named(id, id));
+    #[tokio::test]
+    async fn an_upstream_replaces_its_own_clients_only() {
+        for origin in [ClientOrigin::Configured, ClientOrigin::Upstream, ClientOrigin::Registered] {
+            for status in [ClientStatus::Active, ClientStatus::Disabled, ClientStatus::Revoked] {
+                let registry = registry("", true);
+                let known = client("app").to_builder().trusted(true).status(status).build().unwrap();
+                let known = tower_oauth_client_validation::RegistryStore::insert(registry.clients(), known, origin)
+                    .await
+                    .unwrap();
+                let answer = registry.register_for_upstream("app", ["https://b.example/cb"], Some("two"));
+                if (origin, status) == (ClientOrigin::Upstream, ClientStatus::Active) {
+                    let replaced = answer.unwrap();
+                    assert_eq!((replaced.name(), uris(&replaced)), (Some("two"), vec!["https://b.example/cb"]));
+                    assert!(!replaced.is_trusted(), "the trust was in the old redirect URIs");
+                } else {
+                    assert_eq!(answer, Err(RegisterError::AlreadyExists));
+                    assert_eq!(registry.clients().get("app").unwrap(), known);
+                }
+            }
         }
-        registry.register_for_upstream("theirs", [CALLBACK], Some("one")).unwrap();
-        registry.register_for_upstream("theirs", ["https://b.example/cb"], Some("two")).unwrap();
-        let theirs = registry.get("theirs").unwrap();
-        assert_eq!((theirs.name(), theirs.redirect_uris()[0].as_str()), (Some("two"), "https://b.example/cb"));
+        let registry = registry("", false);
         let refused = registry.register_for_upstream("theirs", ["https://b.example/#"], None).unwrap_err();
         assert!(matches!(refused, RegisterError::Client(_)), "{refused}");
-        assert_eq!(registry.get("theirs").unwrap(), theirs);
-
-        registry.revoke("theirs").unwrap();
-        let refused = registry.register_for_upstream("theirs", [CALLBACK], None);
-        assert_eq!(refused, Err(RegisterError::AlreadyExists), "revoked is revoked");
-        assert_eq!(registry.get("theirs").unwrap().status(), ClientStatus::Revoked);
+        assert!(registry.clients().is_empty());
     }
 
     #[test]
     fn checks_without_http() {
-        let registry = MemoryRegistry::from_clients([
+        let registry = registry("", false);
+        registry.clients().replace_all([
             client("a"),
             client("off").to_builder().disabled(true).build().unwrap(),
             client("old")
@@ -238,25 +266,6 @@ mod memory {
         assert!(check("all", Some("http://localhost:9/x?y"), Some("anything at all")).is_ok());
         assert_eq!(check("all", None, Some("*")), Err(CheckError::Scope));
         assert_eq!(check("bare", None, Some("read")), Err(CheckError::Scope));
-    }
-}
-
-mod environment {
-    use super::*;
-
-    fn parse(clients: &str) -> Environment {
-        Environment::parse(Some(clients), None)
-    }
-
-    fn only(clients: &str) -> Client {
-        let environment = parse(clients);
-        assert!(environment.warnings().is_empty(), "{:?}", environment.warnings());
-        let [client] = environment.clients() else { panic!("{:?}", environment.clients()) };
-        client.clone()
-    }
-
-    fn uris(client: &Client) -> Vec<&str> {
-        client.redirect_uris().iter().map(tower_oauth_client_validation::RedirectUri::as_str).collect()
     }
 
     #[test]
@@ -360,7 +369,7 @@ mod environment {
         ] {
             let environment = Environment::parse(Some("a"), value);
             assert_eq!(environment.dynamic_registration(), on, "{value:?}");
-            assert_eq!(environment.into_registry().register(client("new")).is_ok(), on, "{value:?}");
+            assert_eq!(EnvironmentRegistry::from(environment).register(client("new")).is_ok(), on, "{value:?}");
         }
     }
 
@@ -615,7 +624,7 @@ mod answers {
     }
 
     fn reason<B>(response: &Response<B>) -> Reason {
-        *response.extensions().get::<Rejection>().unwrap().reason()
+        response.extensions().get::<Rejection>().unwrap().reason()
     }
 
     #[tokio::test]
@@ -624,7 +633,7 @@ mod answers {
             let response = answer(source(move |_| Err(error.clone()))).await;
             assert_eq!(
                 (response.status(), reason(&response)),
-                (http::StatusCode::SERVICE_UNAVAILABLE, Reason::RegistryUnavailable)
+                (http::StatusCode::SERVICE_UNAVAILABLE, Reason::REGISTRY_UNAVAILABLE)
             );
             assert_eq!(response.headers()[header::RETRY_AFTER], "5");
             assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
@@ -638,7 +647,7 @@ mod answers {
         let response = answer(source(|_| Err(RegistryError::permanent("secret password wrong")))).await;
         assert_eq!(
             (response.status(), reason(&response)),
-            (http::StatusCode::INTERNAL_SERVER_ERROR, Reason::RegistryFault)
+            (http::StatusCode::INTERNAL_SERVER_ERROR, Reason::REGISTRY_FAULT)
         );
         assert!(!response.headers().contains_key(header::RETRY_AFTER));
         let body = text(response).await;
@@ -651,7 +660,7 @@ mod answers {
             let response = answer(source(|_| Ok(Some(client(wrong).into())))).await;
             assert_eq!(
                 (response.status(), reason(&response)),
-                (http::StatusCode::INTERNAL_SERVER_ERROR, Reason::ClientIdMismatch)
+                (http::StatusCode::INTERNAL_SERVER_ERROR, Reason::CLIENT_ID_MISMATCH)
             );
             assert!(text(response).await.contains(r#""error":"server_error""#));
         }

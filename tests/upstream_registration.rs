@@ -18,6 +18,8 @@ use tower_oauth_client_validation::{
     Upstream, UpstreamRegistration, verify_client_secret,
 };
 
+use crate::fixture;
+
 const ENDPOINT: &str = "https://as.example/register";
 
 /// An identity provider: what it was asked, and what it answers next.
@@ -164,7 +166,7 @@ async fn what_the_upstream_answers_is_stored_and_told() {
     assert_eq!(store.origin("up/1"), Some(ClientOrigin::Upstream));
     assert!(!client.is_trusted());
     assert!(verify_client_secret(&client, "upstream-secret"));
-    assert!(store.check("up/1", Some("http://127.0.0.1:6000/cb"), Some("profile")).is_ok());
+    assert!(fixture::may_use(&store, "up/1", Some("http://127.0.0.1:6000/cb"), Some("profile")));
     let kept = serde_json::to_string(&client.to_metadata()).unwrap();
     assert!(!kept.contains("upstream-secret") && !kept.contains("token-of"));
 }
@@ -204,7 +206,7 @@ async fn neither_what_is_forwarded_nor_what_is_stored_goes_past_the_policy() {
     assert_eq!(forwarded["grant_types"], json!(["authorization_code"]));
     assert!(forwarded.get("skip_consent").is_none() && forwarded.get("client_secret").is_none());
 
-    let check = |uri: &str, scope| store.check("x", Some(uri), scope).is_ok();
+    let check = |uri: &str, scope| fixture::may_use(&store, "x", Some(uri), scope);
     let is_bounded = || {
         let client = store.get("x").unwrap();
         assert_eq!(client.grant_types(), GrantTypes::AUTHORIZATION_CODE);
@@ -349,7 +351,7 @@ async fn what_was_begun_at_the_upstream_is_written_down_when_the_client_is_gone(
     provider.will_answer(200, changed);
     let change = json!({ "client_id": "x", "redirect_uris": ["https://new.example/"] });
     abandon("PUT", "/register/x", "PUT /clients/x", change).await;
-    until(|| store.check("x", Some("https://new.example/"), None).is_ok()).await;
+    until(|| fixture::may_use(&store, "x", Some("https://new.example/"), None)).await;
 
     provider.will_answer(204, Value::Null);
     abandon("DELETE", "/register/x", "DELETE /clients/x", Value::Null).await;
@@ -413,7 +415,7 @@ async fn configured_clients_are_looked_for_anew_after_a_while() {
     // Another one that admits it takes a while to be seen; that this one is switched off does not.
     store.insert(client("second")).unwrap();
     assert_eq!(send(&service, "POST", "/register", None, asked()).await.body["client_id"], "first");
-    store.replace(client("first").to_builder().disabled(true).build().unwrap());
+    store.replace(client("first").to_builder().disabled(true).build().unwrap()).unwrap();
     send(&service, "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(send(&service, "POST", "/register", None, asked()).await.body["client_id"], "second");
@@ -427,8 +429,8 @@ async fn an_upstream_that_answers_little_is_enough() {
     assert_eq!(answer.status, 201);
     // Managed here alone, with a token of this server.
     let token = answer.body["registration_access_token"].as_str().unwrap();
-    assert!(store.check("bare", Some("http://127.0.0.1:1/cb"), Some("openid")).is_ok());
-    assert!(store.check("bare", None, Some("admin")).is_err());
+    assert!(fixture::may_use(&store, "bare", Some("http://127.0.0.1:1/cb"), Some("openid")));
+    assert!(!fixture::may_use(&store, "bare", Some("http://127.0.0.1:1/cb"), Some("admin")));
     let read = send(&service, "GET", "/register/bare", Some(token), Value::Null).await;
     assert_eq!((read.status, &read.body["registration_access_token"]), (200, &json!(token)));
     let change = json!({ "client_id": "bare", "redirect_uris": ["https://app.example/"] });
@@ -550,8 +552,8 @@ async fn a_registration_is_managed_at_both() {
     }
     let updated = send(&service, "PUT", "/register/x", Some("token-of-x"), change).await;
     assert_eq!((updated.status, &updated.body["registration_access_token"]), (200, &json!("rotated")));
-    assert!(store.check("x", Some("https://new.example/"), None).is_ok());
-    assert!(store.check("x", Some("http://127.0.0.1:5000/cb"), None).is_err());
+    assert!(fixture::may_use(&store, "x", Some("https://new.example/"), None));
+    assert!(!fixture::may_use(&store, "x", Some("http://127.0.0.1:5000/cb"), None));
     let (request, authorization, body) = provider.take_asked().remove(0);
     assert_eq!((&*request, authorization.as_deref()), ("PUT /clients/x", Some("Bearer token-of-x")));
     assert_eq!(body["client_id"], "x");
@@ -651,7 +653,7 @@ async fn a_configured_client_can_answer_for_ephemeral_ports() {
     provider.will_answer(201, registered(&base, "up-2"));
     assert_eq!(send(&fresh(), "POST", "/register", None, asked()).await.body["client_id"], "up-2");
     store.remove("second");
-    store.replace(store.get("native").unwrap().to_builder().confidential().build().unwrap());
+    store.replace(store.get("native").unwrap().to_builder().confidential().build().unwrap()).unwrap();
     provider.will_answer(201, registered(&base, "up-3"));
     assert_eq!(send(&fresh(), "POST", "/register", None, asked()).await.body["client_id"], "up-3");
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tower_oauth_client_validation::{
     AllowedScopes, ApplicationType, AuthorizationRequest, Client, ClientErrorKind, ClientKind, ClientStatus, ErrorCode,
-    GrantTypes, Parameter, Policy, Reason, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
-    Rejection, ResponseType, ResponseTypes, Scope, ScopeError, UriPart, Validator,
+    GrantTypes, Parameter, Policy, PolicyBuilder, PolicyError, Reason, RedirectUri, RedirectUriError, RedirectUriRule,
+    ResponseType, ResponseTypes, Scope, ScopeError, UriPart, Validator,
 };
+use url::form_urlencoded;
 
 use crate::fixture::{ACCEPTED, CALLBACK, client};
 
@@ -84,6 +85,7 @@ fn other_metadata_cannot_set_what_a_method_of_the_builder_sets() {
         "client_name",
         "default_scope",
         "disabled",
+        "dynamic",
         "expires_at",
         "grant_types",
         "insecure_http",
@@ -204,8 +206,14 @@ fn a_refused_redirect_uri_names_rule_and_section() {
         let error = RedirectUri::parse(uri).unwrap_err();
         assert_eq!(error.to_string(), format!("{} (at byte {})", error.rule().message(), error.at()));
         assert_is_citation(error.rule().section());
-        let reason = Reason::RedirectUri(RedirectUriMismatch::Malformed(error));
-        assert_eq!((reason.rule(), reason.detail()), (error.rule().section(), Some(error.to_string())));
+        let query = form_urlencoded::Serializer::new("client_id=app&response_type=code".to_owned())
+            .append_pair("redirect_uri", uri)
+            .finish();
+        // In a request, `*` is an ordinary character, and plain `http` is a matter of what is registered.
+        if !matches!(error.rule(), RedirectUriRule::PlainHttp | RedirectUriRule::Wildcard) {
+            let rejection = Validator::default().validate(request(&query), Some(client().into())).unwrap_err();
+            assert_eq!((rejection.rule(), rejection.detail()), (error.rule().section(), Some(error.to_string())));
+        }
         rules.insert(error.rule().as_str());
         messages.insert(error.rule().message());
     }
@@ -262,7 +270,7 @@ fn scopes_are_compared_whole_by_default() {
     let client = Client::builder("app").redirect_uri(CALLBACK).scope("read").build().unwrap();
     let decide = |scope: &str| {
         let request = request(&format!("client_id=app&response_type=code&scope={scope}"));
-        Validator::new(Policy::oauth2()).validate(request, Some(client.clone().into())).is_ok()
+        Validator::default().validate(request, Some(client.clone().into())).is_ok()
     };
     assert!(decide("read") && !decide("Read") && !decide("rea"));
 }
@@ -273,7 +281,7 @@ fn a_success_is_a_flat_set_of_parameters() {
     let flat = validated.success_from(&[("code", Some("c&d")), ("session_state", None)]).unwrap();
     assert_eq!(flat.location(), Some("https://app.example/cb?code=c%26d&state=xyz"));
     let error = validated.success_from(&json!({ "code": ["c", "d"] })).unwrap_err();
-    assert_eq!(error.to_string(), "the response parameters are no flat set of names and values");
+    assert_eq!(error.to_string(), "the response parameters are not a flat set of names and values");
     assert!(error.source().is_some());
 }
 
@@ -289,24 +297,22 @@ fn an_explanation_tells_decision_rule_and_difference() {
 
     let refused = explain("client_id=app&response_type=code&redirect_uri=https://b.example:1/c");
     assert!(!refused.is_accepted() && refused.decision().is_err());
-    assert_eq!(refused.reason().map(Reason::as_str), Some("redirect_uri_not_registered"));
-    assert_eq!(refused.rule(), refused.reason().map(Reason::rule));
+    assert_eq!(refused.reason().map(|reason| reason.as_str()), Some("redirect_uri_not_registered"));
+    assert_eq!(refused.rule(), refused.reason().map(|reason| reason.rule()));
     assert_eq!(refused.closest_redirect_uri().map(RedirectUri::as_str), Some("https://b.example/b"));
     assert_eq!(refused.differences().collect::<Vec<_>>(), [UriPart::Port, UriPart::Path]);
 
     let unknown = Validator::default().explain(&request("client_id=app"), None);
-    assert_eq!((unknown.reason(), unknown.closest_redirect_uri()), (Some(&Reason::ClientUnknown), None));
+    assert_eq!((unknown.reason(), unknown.closest_redirect_uri()), (Some(Reason::CLIENT_UNKNOWN), None));
 }
 
 #[test]
 fn errors_say_what_is_wrong() {
-    let rejection = Rejection::direct(Reason::ClientIdMissing);
+    let rejection = Validator::default().direct(Reason::CLIENT_ID_MISSING, None);
     assert_eq!(rejection.to_string(), "invalid_request: client_id is missing");
-    assert_eq!(Reason::ClientIdMissing.to_string(), "client_id is missing");
+    assert_eq!(Reason::CLIENT_ID_MISSING.to_string(), "client_id is missing");
     assert_eq!(ErrorCode::InvalidScope.to_string(), "invalid_scope");
     assert_eq!(Parameter::CodeChallengeMethod.to_string(), "code_challenge_method");
-    let Err(error) = Policy::oauth2().error_uri("no uri") else { panic!("it was taken") };
-    assert_eq!(error.to_string(), "error_uri: must be an absolute URI");
     let client = |builder: tower_oauth_client_validation::ClientBuilder| builder.build().unwrap_err().to_string();
     assert_eq!(client(Client::builder("")), "client_id: must be printable ASCII and not empty");
     let uris = Client::builder("a").redirect_uri(CALLBACK).redirect_uri("cb");
@@ -314,4 +320,47 @@ fn errors_say_what_is_wrong() {
     assert!(client(Client::builder("a").scope("é")).starts_with(r#"client "a": scope: not a scope"#));
     let default = Client::builder("a").scope("read").default_scope("write");
     assert_eq!(client(default), r#"client "a": default_scope: must be among the allowed scopes"#);
+}
+
+#[test]
+fn a_wrong_setting_of_a_policy_is_named_when_it_is_built() {
+    let built = |policy: PolicyBuilder| policy.build().map(drop).map_err(|error| error.to_string());
+    let issuer = "issuer: must be an https URL without query and fragment";
+    for wrong in [
+        "",
+        "login.example",
+        "com.example:/as",
+        "http://login.example",
+        "https://login.example?a",
+        "https://login.example/?",
+        "https://login.example/#a",
+        "https://me@login.example",
+        "https://login.example/ a",
+        "http://localhost:*",
+    ] {
+        assert_eq!(built(Policy::oauth2().issuer(wrong)), Err(issuer.to_owned()), "{wrong}");
+        let is_http = wrong == "http://login.example";
+        assert_eq!(built(Policy::oauth2().insecure_http_issuer(wrong)).is_ok(), is_http, "{wrong}");
+    }
+    for right in ["https://login.example", "https://login.example/tenant/1", "http://localhost:8080", "http://[::1]"] {
+        assert_eq!(built(Policy::oauth2().issuer(right)), Ok(()), "{right}");
+        assert_eq!(built(Policy::oauth2().insecure_http_issuer(right)), Ok(()), "{right}");
+    }
+    // RFC 6749 §4.1.2.1: %x21 / %x23-5B / %x5D-7E.
+    for wrong in ["no uri", "/errors", "https://docs.example/\"", "https://docs.example/\\", "https://docs.example/é"]
+    {
+        let error = "error_uri: must be an absolute URI".to_owned();
+        assert_eq!(built(Policy::oauth2().error_uri(wrong)), Err(error), "{wrong}");
+    }
+    let resources = ["https://api.example/", "https://api.example/#x"];
+    let error = "resources[1]: must be an absolute URI without fragment".to_owned();
+    assert_eq!(built(Policy::oauth2().resources(resources)), Err(error));
+    let error = |setting: &str| Err(format!("{setting}: must be scopes separated by spaces"));
+    assert_eq!(built(Policy::oauth2().supported_scopes("é")), error("supported_scopes"));
+    assert_eq!(built(Policy::oauth2().unlisted_scopes("é")), error("unlisted_scopes"));
+
+    let first = Policy::oauth2().supported_scopes("é").issuer("").build().unwrap_err();
+    assert!(matches!(first, PolicyError::SupportedScopes(_)) && first.source().is_some());
+    assert!(Policy::oauth2().issuer("http://login.example").build().unwrap_err().source().is_some());
+    assert!(Policy::oauth2().error_uri("").build().unwrap_err().source().is_none());
 }

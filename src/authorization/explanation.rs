@@ -1,14 +1,18 @@
-//! A decision, told as data.
+//! A decision as data.
 
 use std::sync::Arc;
 
-use crate::client::{Client, RedirectUri, RedirectUriMismatch, UriPart};
+use crate::client::{Client, RedirectUri, UriPart};
 
-use super::{AuthorizationRequest, Reason, Rejection, ValidatedRequest, Validator};
+use super::reason::Reason;
+use super::rejection::Rejection;
+use super::request::AuthorizationRequest;
+use super::validated::ValidatedRequest;
+use super::validator::Validator;
 
 impl Validator {
-    /// Decides as [`Validator::validate`] does, and tells why as data: for an operator's tool, a support page, a
-    /// test. It says more than an answer may: keep it from strangers.
+    /// Decides like [`Validator::validate`] and gives the reasons as data, for an operator's tool, a support page or a
+    /// test. It tells more than an answer may: keep it from strangers.
     ///
     /// ```
     /// use tower_oauth_client_validation::{AuthorizationRequest, Client, UriPart, Validator};
@@ -24,70 +28,61 @@ impl Validator {
     /// assert!(!explanation.is_accepted());
     /// assert_eq!(explanation.reason().map(|reason| reason.as_str()), Some("redirect_uri_not_registered"));
     /// assert_eq!(explanation.rule(), Some("RFC 6749 §3.1.2.3, RFC 9700 §4.1.3"));
-    /// let nearest = explanation.closest_redirect_uri().unwrap();
-    /// assert_eq!(nearest.as_str(), "https://app.example/callback");
+    /// let closest = explanation.closest_redirect_uri().unwrap();
+    /// assert_eq!(closest.as_str(), "https://app.example/callback");
     /// assert_eq!(explanation.differences().collect::<Vec<_>>(), [UriPart::LetterCase]);
     /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
     /// ```
     #[must_use]
     pub fn explain(&self, request: &AuthorizationRequest, client: Option<&Client>) -> Explanation {
-        let client = client.cloned().map(Arc::new);
-        Explanation { decision: self.validate(request.clone(), client.clone()), client }
+        Explanation(self.validate(request.clone(), client.cloned().map(Arc::new)))
     }
 }
 
-/// A decision and why it was made, from [`Validator::explain`].
+/// A decision and the reasons for it, from [`Validator::explain`].
 #[derive(Clone, Debug)]
-pub struct Explanation {
-    decision: Result<ValidatedRequest, Rejection>,
-    client: Option<Arc<Client>>,
-}
+pub struct Explanation(Result<ValidatedRequest, Rejection>);
 
 impl Explanation {
     /// Whether the request reaches the handler.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
-        self.decision.is_ok()
+        self.0.is_ok()
     }
 
     /// What the handler gets, or what the answer is made from.
     ///
     /// # Errors
     ///
-    /// The rejection, where the request is refused.
+    /// The rejection, if the request is refused.
     pub fn decision(&self) -> Result<&ValidatedRequest, &Rejection> {
-        self.decision.as_ref()
+        self.0.as_ref()
     }
 
-    /// Why it is refused.
+    /// Why the request is refused.
     #[must_use]
-    pub fn reason(&self) -> Option<&Reason> {
-        self.decision.as_ref().err().map(Rejection::reason)
+    pub fn reason(&self) -> Option<Reason> {
+        self.rejection().map(Rejection::reason)
     }
 
-    /// The section that it is refused by, see [`Reason::rule`].
+    /// The section that the request breaks, see [`Rejection::rule`].
     #[must_use]
     pub fn rule(&self) -> Option<&'static str> {
-        self.reason().map(Reason::rule)
+        self.rejection().map(Rejection::rule)
     }
 
-    /// Of the client's redirect URIs the one that comes nearest, where none matches.
+    /// The client's redirect URI that is closest to the requested one, where none matches.
     #[must_use]
     pub fn closest_redirect_uri(&self) -> Option<&RedirectUri> {
-        match self.reason()? {
-            Reason::RedirectUri(RedirectUriMismatch::NotRegistered(nearest)) => {
-                self.client.as_ref()?.redirect_uris().get(nearest.index()?)
-            }
-            _ => None,
-        }
+        self.rejection()?.closest_redirect_uri()
     }
 
-    /// In what the nearest redirect URI differs from the requested one.
+    /// How the closest redirect URI differs from the requested one.
     pub fn differences(&self) -> impl Iterator<Item = UriPart> + use<> {
-        let nearest = match self.reason() {
-            Some(Reason::RedirectUri(RedirectUriMismatch::NotRegistered(nearest))) => Some(*nearest),
-            _ => None,
-        };
-        nearest.into_iter().flat_map(|nearest| nearest.parts())
+        self.rejection().into_iter().flat_map(Rejection::differences).collect::<Vec<_>>().into_iter()
+    }
+
+    fn rejection(&self) -> Option<&Rejection> {
+        self.0.as_ref().err()
     }
 }

@@ -1,20 +1,27 @@
 //! Judging one request: pure, without I/O, and without knowledge of registries.
 
+pub(crate) mod error;
 mod explanation;
 mod policy;
 mod proven;
+pub(crate) mod reason;
 mod rejection;
 mod request;
 pub(crate) mod response;
+mod response_mode;
+mod rules;
+mod scope;
 mod validated;
 mod validator;
 
+pub use self::error::{AuthorizationError, ErrorCode};
 pub use self::explanation::Explanation;
-pub use self::policy::{
-    Pkce, Policy, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients,
-};
-pub use self::rejection::{AuthorizationError, DirectError, ErrorCode, Reason, RedirectError, Rejection};
+pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
+pub use self::reason::Reason;
+pub use self::rejection::{Delivery, Rejection};
 pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};
-pub use self::response::{AuthorizationResponse, ResponseMode, SerializeParametersError};
+pub use self::response::redirect::{AuthorizationResponse, SerializeParametersError};
+pub use self::response_mode::ResponseMode;
+pub use self::rules::{Pkce, RedirectErrors, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients};
 pub use self::validated::{CodeChallenge, CodeChallengeMethod, ValidatedRequest};
 pub use self::validator::Validator;

@@ -1,274 +1,76 @@
-//! What the authorization server asks of requests.
+//! What the authorization server requires of requests.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::client::{AllowedScopes, LoopbackPorts, ResponseTypes, Scope};
+use crate::client::{
+    AllowedScopes, LoopbackPorts, RedirectUri, RedirectUriError, ResponseTypes, Scope, ScopeError, tokens,
+};
 
-use super::{AuthorizationError, ValidatedRequest};
+use super::error::AuthorizationError;
+use super::rules::{Pkce, RedirectErrors, RequestObjects, Rules, ScopeExcess, ScopeMatcher, UnknownClients};
+use super::validated::ValidatedRequest;
 
-/// What the authorization server asks of requests, beyond the rules that no server may relax.
+/// What the authorization server requires of requests, beyond the rules that no server may relax. Cheap to clone.
 ///
-/// Begins with a preset, and every method changes one thing:
+/// Start with a preset, change what differs, and build it:
 ///
-/// | preset | is |
+/// | preset | requires |
 /// |---|---|
-/// | [`Policy::oauth2`] (default) | the defaults that the methods name |
-/// | [`Policy::oauth21`] | PKCE required, `S256` only, response type `code` only |
-/// | [`Policy::mcp`] | `oauth21` for MCP servers: `resource` is taken from everyone and checked where a set is given |
+/// | [`Policy::oauth2`] (default) | what the methods of [`PolicyBuilder`] name as their defaults |
+/// | [`Policy::oauth21`] | PKCE with `S256`, response type `code` |
+/// | [`Policy::mcp`] | the same, for MCP servers: `resource` is accepted from everyone and checked where a set is given |
 ///
 /// ```
 /// use tower_oauth_client_validation::{Pkce, Policy};
 ///
-/// let policy = Policy::oauth2().pkce(Pkce::RequiredForPublicClients).issuer("https://login.example");
+/// let policy = Policy::oauth2()
+///     .pkce(Pkce::RequiredForPublicClients)
+///     .issuer("https://login.example")
+///     .build()?;
+/// # Ok::<(), tower_oauth_client_validation::PolicyError>(())
 /// ```
-#[derive(Clone)]
-#[must_use]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
-    pub(super) redirect_uri_required: bool,
-    pub(super) loopback_ports: LoopbackPorts,
-    pub(super) request_objects: RequestObjects,
-    pub(super) response_types: ResponseTypes,
-    pub(super) scope_required: bool,
-    pub(super) scope_excess: ScopeExcess,
-    pub(super) unlisted_scopes: Option<AllowedScopes>,
-    pub(super) supported_scopes: Option<AllowedScopes>,
-    pub(super) scope_matcher: Option<Arc<dyn ScopeMatcher>>,
-    pub(super) pkce: Pkce,
-    pub(super) plain_pkce: bool,
-    pub(super) resources: Option<Arc<[String]>>,
-    pub(super) resource_required: bool,
-    pub(super) checks: Vec<Arc<dyn RequestCheck>>,
-    pub(super) redirect_errors: RedirectErrors,
-    pub(super) issuer: Option<Arc<str>>,
-    pub(super) error_uri: Option<Arc<str>>,
-    pub(super) detailed_errors: bool,
-    pub(super) unknown_clients: UnknownClients,
+    pub(super) rules: Arc<Rules>,
+    pub(super) checks: Arc<[Arc<dyn RequestCheck>]>,
 }
 
 impl Policy {
-    /// The defaults: response type `code`, PKCE checked where it is used (`S256` only), scopes bounded by
-    /// the client, redirect errors always redirected, unknown clients refused.
-    pub fn oauth2() -> Self {
-        Self {
-            redirect_uri_required: false,
-            loopback_ports: LoopbackPorts::default(),
-            request_objects: RequestObjects::default(),
-            response_types: ResponseTypes::CODE,
-            scope_required: false,
-            scope_excess: ScopeExcess::default(),
-            unlisted_scopes: None,
-            supported_scopes: None,
-            scope_matcher: None,
-            pkce: Pkce::default(),
-            plain_pkce: false,
-            resources: None,
-            resource_required: false,
-            checks: Vec::new(),
-            redirect_errors: RedirectErrors::default(),
-            issuer: None,
-            error_uri: None,
-            detailed_errors: false,
-            unknown_clients: UnknownClients::default(),
-        }
+    /// RFC 6749 as it stands: response type `code`, PKCE checked where it is used (`S256` only), scopes bounded by
+    /// the client, errors redirected, unknown clients refused.
+    pub fn oauth2() -> PolicyBuilder {
+        PolicyBuilder { rules: Rules::default(), checks: Vec::new(), wrong: None }
     }
 
     /// OAuth 2.1: PKCE required, `S256` only, response type `code` only.
-    pub fn oauth21() -> Self {
-        Self { pkce: Pkce::Required, ..Self::oauth2() }
+    pub fn oauth21() -> PolicyBuilder {
+        Self::oauth2().pkce(Pkce::Required)
     }
 
-    /// OAuth 2.1 as the authorization specification of the Model Context Protocol asks for it. Client ID Metadata
+    /// OAuth 2.1 as the authorization specification of the Model Context Protocol requires it. Client ID Metadata
     /// Documents must then have a `client_name`, which is a setting of their source.
-    pub fn mcp() -> Self {
+    pub fn mcp() -> PolicyBuilder {
         Self::oauth21()
     }
 
-    /// Whether `redirect_uri` must be there even when the client registered just one (default: no;
-    /// RFC 6749 §3.1.2.3).
-    pub fn redirect_uri_required(mut self, required: bool) -> Self {
-        self.redirect_uri_required = required;
-        self
-    }
-
-    /// Which loopback redirect URIs match with any port (default: [`LoopbackPorts::Any`]).
-    pub fn loopback_ports(mut self, loopback_ports: LoopbackPorts) -> Self {
-        self.loopback_ports = loopback_ports;
-        self
-    }
-
-    /// What becomes of `request` and `request_uri` (default: [`RequestObjects::Refuse`]).
-    pub fn request_objects(mut self, request_objects: RequestObjects) -> Self {
-        self.request_objects = request_objects;
-        self
-    }
-
-    /// The response types that the server supports (default: `code`).
-    pub fn response_types(mut self, response_types: ResponseTypes) -> Self {
-        self.response_types = response_types;
-        self
-    }
-
-    /// Whether a request without `scope` is refused (default: no; it gets the client's default scopes).
-    pub fn scope_required(mut self, required: bool) -> Self {
-        self.scope_required = required;
-        self
-    }
-
-    /// What becomes of a request that asks for more scopes than allowed (default: [`ScopeExcess::Reject`]).
-    pub fn scope_excess(mut self, scope_excess: ScopeExcess) -> Self {
-        self.scope_excess = scope_excess;
-        self
-    }
-
-    /// What a client that was registered without a scope list may ask for (default: nothing; its requests
-    /// must leave `scope` out).
-    pub fn unlisted_scopes(mut self, scopes: AllowedScopes) -> Self {
-        self.unlisted_scopes = Some(match scopes {
-            AllowedScopes::All => AllowedScopes::All,
-            // A list that holds `*` is none.
-            AllowedScopes::Listed(scopes) => AllowedScopes::new(scopes),
-        });
-        self
-    }
-
-    /// The scopes that the server supports (default: any). A scope must be among these and among the
-    /// client's.
-    pub fn supported_scopes(mut self, scopes: Scope) -> Self {
-        self.supported_scopes = Some(AllowedScopes::new(scopes));
-        self
-    }
-
-    /// How a requested scope is held against an allowed one (default: the same string).
-    pub fn scope_matcher(mut self, matcher: impl ScopeMatcher + 'static) -> Self {
-        self.scope_matcher = Some(Arc::new(matcher));
-        self
-    }
-
-    /// Who must use PKCE (default: [`Pkce::Optional`]).
-    pub fn pkce(mut self, pkce: Pkce) -> Self {
-        self.pkce = pkce;
-        self
-    }
-
-    /// Whether the challenge method `plain` is taken, also where the method is left out (default: no;
-    /// RFC 9700 §2.1.1).
-    pub fn plain_pkce(mut self, allowed: bool) -> Self {
-        self.plain_pkce = allowed;
-        self
-    }
-
-    /// The resources that may be named (RFC 8707), compared as strings (default: any).
-    pub fn resources<T: Into<String>>(mut self, resources: impl IntoIterator<Item = T>) -> Self {
-        self.resources = Some(resources.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Whether a request must name a resource (default: no).
-    pub fn resource_required(mut self, required: bool) -> Self {
-        self.resource_required = required;
-        self
-    }
-
-    /// Adds a check of your own. It runs after all others, in the order of adding.
-    ///
-    /// ```
-    /// use tower_oauth_client_validation::{AuthorizationError, ErrorCode, Policy, ValidatedRequest};
-    ///
-    /// let policy = Policy::oauth2().check(|request: &ValidatedRequest| match request.nonce() {
-    ///     Some(_) => Ok(()),
-    ///     None => Err(AuthorizationError::new(ErrorCode::InvalidRequest, "nonce is required")),
-    /// });
-    /// ```
-    pub fn check(mut self, check: impl RequestCheck + 'static) -> Self {
-        self.checks.push(Arc::new(check));
-        self
-    }
-
-    /// When errors go to the redirect URI (default: [`RedirectErrors::Always`]).
-    pub fn redirect_errors(mut self, redirect_errors: RedirectErrors) -> Self {
-        self.redirect_errors = redirect_errors;
-        self
-    }
-
-    /// The issuer identifier, sent as `iss` in every authorization response (default: none is sent;
-    /// RFC 9207). Must be the very string that the server's metadata announces.
-    pub fn issuer(mut self, issuer: impl AsRef<str>) -> Self {
-        self.issuer = Some(issuer.as_ref().into());
-        self
-    }
-
-    /// A page with more about errors, sent as `error_uri` (default: none).
-    ///
-    /// # Errors
-    ///
-    /// When it is no absolute RFC 3986 URI.
-    pub fn error_uri(mut self, uri: impl AsRef<str>) -> Result<Self, PolicyError> {
-        fluent_uri::Uri::parse(uri.as_ref()).map_err(|_| PolicyError::ErrorUri)?;
-        self.error_uri = Some(uri.as_ref().into());
-        Ok(self)
-    }
-
-    /// Whether answers tell what exactly is wrong, such as in what the nearest registered redirect URI
-    /// differs (default: no). For development: it tells strangers how clients are registered.
-    pub fn insecure_detailed_errors(mut self, detailed: bool) -> Self {
-        self.detailed_errors = detailed;
-        self
-    }
-
-    /// What becomes of requests of unknown clients (default: [`UnknownClients::Refuse`]).
-    pub fn unknown_clients(mut self, unknown_clients: UnknownClients) -> Self {
-        self.unknown_clients = unknown_clients;
-        self
-    }
-
     pub(crate) fn forwards_unknown_clients(&self) -> bool {
-        self.unknown_clients == UnknownClients::Forward
+        self.rules.unknown_clients == UnknownClients::Forward
     }
 
     /// What the server's metadata tells clients about this policy.
     pub(crate) fn announced(&self) -> Announced<'_> {
+        let rules = &*self.rules;
         Announced {
-            issuer: self.issuer.as_deref(),
-            response_types: self.response_types,
-            scopes: match &self.supported_scopes {
+            issuer: rules.issuer.as_deref(),
+            response_types: rules.response_types,
+            scopes: match &rules.supported_scopes {
                 Some(AllowedScopes::Listed(scopes)) => Some(scopes),
                 Some(AllowedScopes::All) | None => None,
             },
-            plain_pkce: self.plain_pkce,
-            refuses_request_objects: self.request_objects == RequestObjects::Refuse,
+            plain_pkce: rules.plain_pkce,
+            refuses_request_objects: rules.request_objects == RequestObjects::Refuse,
         }
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self::oauth2()
-    }
-}
-
-impl fmt::Debug for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy")
-            .field("redirect_uri_required", &self.redirect_uri_required)
-            .field("loopback_ports", &self.loopback_ports)
-            .field("request_objects", &self.request_objects)
-            .field("response_types", &self.response_types)
-            .field("scope_required", &self.scope_required)
-            .field("scope_excess", &self.scope_excess)
-            .field("unlisted_scopes", &self.unlisted_scopes)
-            .field("supported_scopes", &self.supported_scopes)
-            .field("pkce", &self.pkce)
-            .field("plain_pkce", &self.plain_pkce)
-            .field("resources", &self.resources)
-            .field("resource_required", &self.resource_required)
-            .field("checks", &self.checks.len())
-            .field("redirect_errors", &self.redirect_errors)
-            .field("issuer", &self.issuer)
-            .field("error_uri", &self.error_uri)
-            .field("detailed_errors", &self.detailed_errors)
-            .field("unknown_clients", &self.unknown_clients)
-            .finish_non_exhaustive()
     }
 }
 
@@ -281,98 +83,258 @@ pub(crate) struct Announced<'a> {
     pub(crate) refuses_request_objects: bool,
 }
 
-/// A policy that cannot be.
+/// Builds a [`Policy`]. Nothing fails before [`PolicyBuilder::build`].
+#[derive(Clone, Debug)]
+#[must_use = "a policy must be built"]
+pub struct PolicyBuilder {
+    rules: Rules,
+    checks: Vec<Arc<dyn RequestCheck>>,
+    /// The first setting that is wrong.
+    wrong: Option<PolicyError>,
+}
+
+impl PolicyBuilder {
+    /// Whether `redirect_uri` is required even of clients that registered only one (default: no;
+    /// RFC 6749 §3.1.2.3).
+    pub fn redirect_uri_required(mut self, required: bool) -> Self {
+        self.rules.redirect_uri_required = required;
+        self
+    }
+
+    /// Which loopback redirect URIs match with any port (default: [`LoopbackPorts::Any`]).
+    pub fn loopback_ports(mut self, loopback_ports: LoopbackPorts) -> Self {
+        self.rules.loopback_ports = loopback_ports;
+        self
+    }
+
+    /// What happens to `request` and `request_uri` (default: [`RequestObjects::Refuse`]).
+    pub fn request_objects(mut self, request_objects: RequestObjects) -> Self {
+        self.rules.request_objects = request_objects;
+        self
+    }
+
+    /// The response types that the server supports (default: `code`).
+    pub fn response_types(mut self, response_types: ResponseTypes) -> Self {
+        self.rules.response_types = response_types;
+        self
+    }
+
+    /// Whether a request without `scope` is refused (default: no; it is granted the client's default scopes).
+    pub fn scope_required(mut self, required: bool) -> Self {
+        self.rules.scope_required = required;
+        self
+    }
+
+    /// What happens to a request for more scopes than are allowed (default: [`ScopeExcess::Reject`]).
+    pub fn scope_excess(mut self, scope_excess: ScopeExcess) -> Self {
+        self.rules.scope_excess = scope_excess;
+        self
+    }
+
+    /// What a client registered without a scope list may ask for, separated by spaces; `*` allows every scope
+    /// (default: nothing, so its requests must leave `scope` out).
+    pub fn unlisted_scopes(mut self, scopes: impl AsRef<str>) -> Self {
+        self.rules.unlisted_scopes = self.scopes(scopes.as_ref(), PolicyError::UnlistedScopes);
+        self
+    }
+
+    /// The scopes that the server supports, separated by spaces (default: any). A scope must be among these and
+    /// among the client's.
+    pub fn supported_scopes(mut self, scopes: impl AsRef<str>) -> Self {
+        self.rules.supported_scopes = self.scopes(scopes.as_ref(), PolicyError::SupportedScopes);
+        self
+    }
+
+    /// How a requested scope is compared with an allowed one (default: as strings).
+    pub fn scope_matcher(mut self, matcher: impl ScopeMatcher + 'static) -> Self {
+        self.rules.scope_matcher = Some(Arc::new(matcher));
+        self
+    }
+
+    /// Who must use PKCE (default: [`Pkce::Optional`]).
+    pub fn pkce(mut self, pkce: Pkce) -> Self {
+        self.rules.pkce = pkce;
+        self
+    }
+
+    /// Whether the challenge method `plain` is accepted, also as the meaning of a missing method (default: no;
+    /// RFC 9700 §2.1.1).
+    pub fn plain_pkce(mut self, allowed: bool) -> Self {
+        self.rules.plain_pkce = allowed;
+        self
+    }
+
+    /// The resources that may be named (RFC 8707), absolute URIs without fragment, compared as strings
+    /// (default: any).
+    pub fn resources<T: AsRef<str>>(mut self, resources: impl IntoIterator<Item = T>) -> Self {
+        let resources: Box<[Box<str>]> = resources.into_iter().map(|resource| resource.as_ref().into()).collect();
+        if let Some(index) = resources.iter().position(|resource| !is_resource(resource)) {
+            self.wrong.get_or_insert(PolicyError::Resource { index });
+        }
+        self.rules.resources = Some(resources);
+        self
+    }
+
+    /// Whether a request must name a resource (default: no).
+    pub fn resource_required(mut self, required: bool) -> Self {
+        self.rules.resource_required = required;
+        self
+    }
+
+    /// Adds a check of your own. Checks run in the order in which they were added, after all rules.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{AuthorizationError, ErrorCode, Policy, ValidatedRequest};
+    ///
+    /// let policy = Policy::oauth2().check(|request: &ValidatedRequest| match request.nonce() {
+    ///     Some(_) => Ok(()),
+    ///     None => Err(AuthorizationError::new(ErrorCode::InvalidRequest, "nonce is required")),
+    /// });
+    /// # policy.build().unwrap();
+    /// ```
+    pub fn check(mut self, check: impl RequestCheck + 'static) -> Self {
+        self.checks.push(Arc::new(check));
+        self
+    }
+
+    /// When errors go to the redirect URI (default: [`RedirectErrors::Always`]).
+    pub fn redirect_errors(mut self, redirect_errors: RedirectErrors) -> Self {
+        self.rules.redirect_errors = redirect_errors;
+        self
+    }
+
+    /// The issuer identifier, sent as `iss` in every authorization response (default: none is sent; RFC 9207).
+    ///
+    /// It must be the string that the server's metadata announces: an `https` URL without query and fragment
+    /// (RFC 8414 §2). `http` is accepted on `localhost`, `127.0.0.1` and `[::1]`.
+    pub fn issuer(self, issuer: impl AsRef<str>) -> Self {
+        self.issuer_by(RedirectUri::parse, issuer.as_ref())
+    }
+
+    /// Like [`issuer`](Self::issuer), but accepts `http` on any host.
+    ///
+    /// Anyone on the network can then read and change what clients fetch from the server. For development only.
+    pub fn insecure_http_issuer(self, issuer: impl AsRef<str>) -> Self {
+        self.issuer_by(RedirectUri::insecure_http, issuer.as_ref())
+    }
+
+    /// A page about errors, sent as `error_uri` (default: none). It must be an absolute URI (RFC 3986).
+    pub fn error_uri(mut self, uri: impl AsRef<str>) -> Self {
+        // The grammar leaves only characters that RFC 6749 §4.1.2.1 allows.
+        if fluent_uri::Uri::parse(uri.as_ref()).is_err() {
+            self.wrong.get_or_insert(PolicyError::ErrorUri);
+        }
+        self.rules.error_uri = Some(uri.as_ref().into());
+        self
+    }
+
+    /// Whether answers say exactly what is wrong, such as how the closest registered redirect URI differs
+    /// (default: no). For development: it tells strangers how clients are registered.
+    pub fn insecure_detailed_errors(mut self, detailed: bool) -> Self {
+        self.rules.detailed_errors = detailed;
+        self
+    }
+
+    /// What happens to requests of unknown clients (default: [`UnknownClients::Refuse`]).
+    pub fn unknown_clients(mut self, unknown_clients: UnknownClients) -> Self {
+        self.rules.unknown_clients = unknown_clients;
+        self
+    }
+
+    /// Builds the policy.
+    ///
+    /// # Errors
+    ///
+    /// Names the first setting that is wrong.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::Policy;
+    ///
+    /// let error = Policy::oauth2().issuer("http://login.example").build().unwrap_err();
+    /// assert_eq!(error.to_string(), "issuer: must be an https URL without query and fragment");
+    /// ```
+    pub fn build(self) -> Result<Policy, PolicyError> {
+        match self.wrong {
+            None => Ok(Policy { rules: Arc::new(self.rules), checks: self.checks.into() }),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn scopes(&mut self, scopes: &str, error: fn(ScopeError) -> PolicyError) -> Option<AllowedScopes> {
+        match Scope::from_tokens(tokens(scopes)) {
+            Ok(scope) => Some(AllowedScopes::new(scope)),
+            Err(source) => {
+                self.wrong.get_or_insert(error(source));
+                None
+            }
+        }
+    }
+
+    /// An issuer obeys the rules for redirect URIs, and has no query.
+    fn issuer_by(mut self, parse: fn(&str) -> Result<RedirectUri, RedirectUriError>, issuer: &str) -> Self {
+        let is_url = issuer.starts_with("https://") || issuer.starts_with("http://");
+        let is_plain = is_url && !issuer.contains(['?', '*']);
+        match parse(issuer) {
+            Ok(_) if is_plain => {}
+            parsed => {
+                self.wrong.get_or_insert(PolicyError::Issuer(parsed.err()));
+            }
+        }
+        self.rules.issuer = Some(issuer.into());
+        self
+    }
+}
+
+/// RFC 8707 §2
+pub(super) fn is_resource(resource: &str) -> bool {
+    fluent_uri::Uri::parse(resource).is_ok_and(|uri| !uri.has_fragment())
+}
+
+/// A setting of a [`Policy`] that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// The `error_uri` is no absolute URI.
+    /// [`PolicyBuilder::issuer`], and the rule for URIs that it breaks, where it breaks one.
+    Issuer(Option<RedirectUriError>),
+    /// [`PolicyBuilder::error_uri`]
     ErrorUri,
+    /// [`PolicyBuilder::resources`]
+    Resource {
+        /// The position of the resource.
+        index: usize,
+    },
+    /// [`PolicyBuilder::supported_scopes`]
+    SupportedScopes(ScopeError),
+    /// [`PolicyBuilder::unlisted_scopes`]
+    UnlistedScopes(ScopeError),
 }
 
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Issuer(_) => f.write_str("issuer: must be an https URL without query and fragment"),
             Self::ErrorUri => f.write_str("error_uri: must be an absolute URI"),
+            Self::Resource { index } => write!(f, "resources[{index}]: must be an absolute URI without fragment"),
+            Self::SupportedScopes(_) => f.write_str("supported_scopes: must be scopes separated by spaces"),
+            Self::UnlistedScopes(_) => f.write_str("unlisted_scopes: must be scopes separated by spaces"),
         }
     }
 }
 
-impl std::error::Error for PolicyError {}
-
-/// What becomes of `request` and `request_uri` (RFC 9101).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RequestObjects {
-    /// Refused with `request_not_supported` or `request_uri_not_supported` (the default).
-    #[default]
-    Refuse,
-    /// Left to the inner service. The parameters beside it are still checked by every other rule, so a request
-    /// must repeat them outside, as OpenID Connect Core §6 has it; one that leaves them out, as after a pushed
-    /// authorization request (RFC 9126 §4), is refused. Those inside are not seen, and the inner service must
-    /// check them itself. A request that has both is refused all the same.
-    Forward,
+impl std::error::Error for PolicyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Issuer(source) => source.as_ref().map(|source| source as _),
+            Self::SupportedScopes(source) | Self::UnlistedScopes(source) => Some(source),
+            Self::ErrorUri | Self::Resource { .. } => None,
+        }
+    }
 }
 
-/// What becomes of a request that asks for more scopes than allowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ScopeExcess {
-    /// `invalid_scope` (the default).
-    #[default]
-    Reject,
-    /// It gets those that are allowed (RFC 6749 §3.3); `invalid_scope` when none is left.
-    Narrow,
-}
-
-/// Who must use PKCE (RFC 7636).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Pkce {
-    /// Nobody (the default); a challenge that is there must be right all the same.
-    #[default]
-    Optional,
-    /// Public clients (RFC 9700 §2.1.1).
-    RequiredForPublicClients,
-    /// Everybody.
-    Required,
-}
-
-/// When errors go to a proven redirect URI, rather than to the user (RFC 9700 §4.11.2).
+/// A check of your own on requests that passed every rule. Closures implement it.
 ///
-/// Redirecting an error at once, without the user doing anything, lets whoever can register a client use
-/// the server as a redirector to the URI of that client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RedirectErrors {
-    /// Always (the default).
-    #[default]
-    Always,
-    /// Only to clients that are [trusted](crate::Client::is_trusted).
-    TrustedClients,
-    /// Never.
-    Never,
-}
-
-/// What becomes of requests of unknown clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum UnknownClients {
-    /// 400 `invalid_client` (the default).
-    #[default]
-    Refuse,
-    /// **Insecure** unless the inner service does the whole work: the request reaches it unchecked, with an
-    /// `UnregisteredClient` extension instead of a [`ValidatedRequest`].
-    ///
-    /// Nothing but the form of `client_id` was looked at. The inner service must find out whether the client
-    /// exists, whether the redirect URI is its own **before it redirects anything to it**, and whether
-    /// repeated parameters, response type, scope, PKCE and resource are in order; for instance by registering
-    /// the client and then asking [`Validator::validate`](crate::Validator::validate).
-    Forward,
-}
-
-/// A check of your own, run on requests that passed all others.
-///
-/// It can only accept, or answer with an error that goes to the proven redirect URI. Closures implement it.
+/// It can only accept the request, or refuse it with an error for the client. That error goes to the proven redirect
+/// URI or to the user agent, as [`RedirectErrors`] says.
 pub trait RequestCheck: Send + Sync {
     /// Judges the request.
     ///
@@ -391,28 +353,8 @@ where
     }
 }
 
-/// How a requested scope is held against an allowed one. Closures implement it.
-///
-/// It is asked for each pair until one matches, so its cost grows with both lists.
-///
-/// ```
-/// use tower_oauth_client_validation::Policy;
-///
-/// // `files` allows `files:read` and `files:write`.
-/// let policy = Policy::oauth2().scope_matcher(|allowed: &str, requested: &str| {
-///     requested.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-/// });
-/// ```
-pub trait ScopeMatcher: Send + Sync {
-    /// Whether `allowed` covers `requested`. Neither is `*`.
-    fn matches(&self, allowed: &str, requested: &str) -> bool;
-}
-
-impl<F> ScopeMatcher for F
-where
-    F: Fn(&str, &str) -> bool + Send + Sync,
-{
-    fn matches(&self, allowed: &str, requested: &str) -> bool {
-        self(allowed, requested)
+impl fmt::Debug for dyn RequestCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestCheck")
     }
 }

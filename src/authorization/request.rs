@@ -4,102 +4,65 @@ use std::fmt;
 
 use triomphe::{Arc, HeaderSlice};
 
-/// A parameter that the crate reads (RFC 6749 §4.1.1, RFC 7636, RFC 8707, RFC 9101, OpenID Connect Core).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Parameter {
-    /// `client_id`
-    ClientId,
-    /// `redirect_uri`
-    RedirectUri,
-    /// `response_type`
-    ResponseType,
-    /// `response_mode`
-    ResponseMode,
-    /// `scope`
-    Scope,
-    /// `state`
-    State,
-    /// `nonce`
-    Nonce,
-    /// `code_challenge`
-    CodeChallenge,
-    /// `code_challenge_method`
-    CodeChallengeMethod,
-    /// `resource`, the only one that may repeat
-    Resource,
-    /// `request`
-    Request,
-    /// `request_uri`
-    RequestUri,
+macro_rules! parameters {
+    ($($variant:ident = $name:literal,)+) => {
+        /// A parameter that the crate reads (RFC 6749 §4.1.1, RFC 7636, RFC 8707, RFC 9101, OpenID Connect Core).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Parameter {
+            $(#[doc = concat!("`", $name, "`")] $variant,)+
+        }
+
+        impl Parameter {
+            /// Every parameter.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name in a request.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            #[expect(non_upper_case_globals, reason = "named like the variants")]
+            fn from_name(name: &[u8]) -> Option<Self> {
+                $(const $variant: &[u8] = $name.as_bytes();)+
+                Some(match name {
+                    $($variant => Self::$variant,)+
+                    _ => return None,
+                })
+            }
+
+            fn bit(self) -> u16 {
+                1 << self as u16
+            }
+        }
+    };
 }
 
-const COUNT: usize = Parameter::RequestUri as usize + 1;
+parameters! {
+    ClientId = "client_id",
+    RedirectUri = "redirect_uri",
+    ResponseType = "response_type",
+    ResponseMode = "response_mode",
+    Scope = "scope",
+    State = "state",
+    Nonce = "nonce",
+    CodeChallenge = "code_challenge",
+    CodeChallengeMethod = "code_challenge_method",
+    Resource = "resource",
+    Request = "request",
+    RequestUri = "request_uri",
+}
 
-/// `code_challenge_method`; a longer name is not one of ours.
+const COUNT: usize = Parameter::ALL.len();
+
+/// The length of `code_challenge_method`.
 const LONGEST_NAME: usize = 21;
 
-/// Up to here, a request is decoded on the stack.
+/// The longest request that is decoded on the stack.
 const SHORT: usize = 1024;
-
-impl Parameter {
-    /// Every parameter.
-    pub const ALL: &'static [Self] = &[
-        Self::ClientId,
-        Self::RedirectUri,
-        Self::ResponseType,
-        Self::ResponseMode,
-        Self::Scope,
-        Self::State,
-        Self::Nonce,
-        Self::CodeChallenge,
-        Self::CodeChallengeMethod,
-        Self::Resource,
-        Self::Request,
-        Self::RequestUri,
-    ];
-
-    /// The name in a request.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientId => "client_id",
-            Self::RedirectUri => "redirect_uri",
-            Self::ResponseType => "response_type",
-            Self::ResponseMode => "response_mode",
-            Self::Scope => "scope",
-            Self::State => "state",
-            Self::Nonce => "nonce",
-            Self::CodeChallenge => "code_challenge",
-            Self::CodeChallengeMethod => "code_challenge_method",
-            Self::Resource => "resource",
-            Self::Request => "request",
-            Self::RequestUri => "request_uri",
-        }
-    }
-
-    fn bit(self) -> u16 {
-        1 << self as u16
-    }
-
-    fn from_name(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"client_id" => Self::ClientId,
-            b"redirect_uri" => Self::RedirectUri,
-            b"response_type" => Self::ResponseType,
-            b"response_mode" => Self::ResponseMode,
-            b"scope" => Self::Scope,
-            b"state" => Self::State,
-            b"nonce" => Self::Nonce,
-            b"code_challenge" => Self::CodeChallenge,
-            b"code_challenge_method" => Self::CodeChallengeMethod,
-            b"resource" => Self::Resource,
-            b"request" => Self::Request,
-            b"request_uri" => Self::RequestUri,
-            _ => return None,
-        })
-    }
-}
 
 impl fmt::Display for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,20 +74,20 @@ impl fmt::Display for Parameter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ParameterFault {
-    /// It came more than once (RFC 6749 §3.1), be it empty.
+    /// It came more than once, even if empty (RFC 6749 §3.1).
     Repeated,
     /// It has a broken `%` escape or is not UTF-8.
     Undecodable,
-    /// It holds a control character (`state` and `nonce` only; the others have narrower rules of their own).
+    /// It contains a control character. Only `state` and `nonce` have this fault; the others have stricter rules.
     ControlCharacter,
 }
 
 /// The parameters of an authorization request, decoded from query and body.
 ///
-/// Parsing never fails: what is wrong with a parameter is remembered with it, since the answer depends on
-/// what is known by then about the client and its redirect URI.
+/// Parsing never fails: faults are kept with their parameter, because who gets the error depends on the client and its
+/// redirect URI.
 ///
-/// - A parameter without a value counts as left out (RFC 6749 §3.1), but two copies are two.
+/// - A parameter without a value counts as absent (RFC 6749 §3.1), but two copies are two.
 /// - Names are decoded before they are compared. Unrecognised parameters are ignored and may repeat.
 /// - `resource` may repeat (RFC 8707 §2).
 ///
@@ -142,13 +105,16 @@ pub enum ParameterFault {
 #[derive(Clone)]
 pub struct AuthorizationRequest(Arc<HeaderSlice<Index, str>>);
 
-/// Where each value is in the text, which has the decoded values end to end.
+/// Where each value is in the text, which holds the decoded values one after another.
 #[derive(Default)]
 struct Index {
     spans: [Span; COUNT],
     faults: [Option<ParameterFault>; COUNT],
     resources: Vec<Span>,
+    /// The parameters that were there, a bit each.
     seen: u16,
+    /// The parameters with a fault, a bit each.
+    faulty: u16,
 }
 
 /// Where in the text a value is.
@@ -165,9 +131,9 @@ impl Span {
 }
 
 impl AuthorizationRequest {
-    /// Reads `application/x-www-form-urlencoded` parameters of the query and of the body, both without `?`.
+    /// Reads `application/x-www-form-urlencoded` parameters from the query (without `?`) and the body.
     ///
-    /// Of 4 GiB or more nothing is read.
+    /// Input of 4 GiB or more is read as empty.
     #[must_use]
     pub fn parse(query: &[u8], body: &[u8]) -> Self {
         let length = query.len().saturating_add(body.len());
@@ -184,27 +150,27 @@ impl AuthorizationRequest {
         parser.read(0, query.len());
         parser.read(query.len(), length);
         let Parser { buffer, kept, index } = parser;
-        let text = std::str::from_utf8(&buffer[..kept]).expect("each value was kept only when it is UTF-8");
+        let text = std::str::from_utf8(&buffer[..kept]).expect("only UTF-8 values are kept");
         Self(Arc::from_header_and_str(index, text))
     }
 
-    /// The value, where there is a usable one. For `resource` the first one, see
-    /// [`AuthorizationRequest::resources`].
+    /// The value, if it is usable. For `resource` the first one, see [`AuthorizationRequest::resources`].
     #[must_use]
     pub fn get(&self, parameter: Parameter) -> Option<&str> {
         self.span(parameter).map(|span| self.value(span))
     }
 
-    /// What is wrong with it.
+    /// What is wrong with a parameter.
     #[must_use]
     pub fn fault(&self, parameter: Parameter) -> Option<ParameterFault> {
         self.0.header.faults[parameter as usize]
     }
 
-    /// The first parameter that something is wrong with.
+    /// The first parameter with a fault, in the order of [`Parameter::ALL`].
     #[must_use]
     pub fn first_fault(&self) -> Option<(Parameter, ParameterFault)> {
-        Parameter::ALL.iter().find_map(|parameter| Some((*parameter, self.fault(*parameter)?)))
+        let parameter = *Parameter::ALL.get(self.0.header.faulty.trailing_zeros() as usize)?;
+        Some((parameter, self.fault(parameter)?))
     }
 
     /// All values of `resource`.
@@ -214,7 +180,8 @@ impl AuthorizationRequest {
 
     pub(super) fn span(&self, parameter: Parameter) -> Option<Span> {
         let span = self.0.header.spans[parameter as usize];
-        (self.fault(parameter).is_none() && !span.is_empty()).then_some(span)
+        let is_usable = self.0.header.faulty & parameter.bit() == 0 && !span.is_empty();
+        is_usable.then_some(span)
     }
 
     pub(super) fn value(&self, span: Span) -> &str {
@@ -222,7 +189,7 @@ impl AuthorizationRequest {
     }
 }
 
-/// The same parameters; what is ignored makes no difference.
+/// Compares the recognised parameters.
 impl PartialEq for AuthorizationRequest {
     fn eq(&self, other: &Self) -> bool {
         let same = |parameter: &Parameter| self.get(*parameter) == other.get(*parameter);
@@ -233,7 +200,7 @@ impl PartialEq for AuthorizationRequest {
 
 impl Eq for AuthorizationRequest {}
 
-/// Names only: values are not for logs.
+/// Names only: values must not be logged.
 impl fmt::Debug for AuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let present = Parameter::ALL.iter().filter(|parameter| self.0.header.seen & parameter.bit() != 0);
@@ -242,7 +209,7 @@ impl fmt::Debug for AuthorizationRequest {
 }
 
 struct Parser<'b> {
-    /// What is read, and in front of it, as far as it was read, what is kept of it.
+    /// The input. The decoded values overwrite what was already read.
     buffer: &'b mut [u8],
     kept: usize,
     index: Index,
@@ -253,48 +220,42 @@ impl Parser<'_> {
         while at < end {
             let (parameter, name_length) = read_name(&self.buffer[at..end]);
             at += name_length;
-            // What follows a `=` is the value; a name without one has an empty value.
             if at < end && self.buffer[at] == b'=' {
                 at += 1;
             }
             at = match parameter {
                 Some(parameter) => self.take(parameter, at, end),
-                None => at + position(b'&', &self.buffer[at..end]),
+                None => at + self.buffer[at..end].iter().position(|byte| *byte == b'&').unwrap_or(end - at),
             };
-            // The `&`.
-            at += 1;
+            at += "&".len();
         }
     }
 
-    /// Takes the value from here up to `&`, and returns where that is.
+    /// Takes the value that starts here, and returns where it ends.
     fn take(&mut self, parameter: Parameter, at: usize, end: usize) -> usize {
         let start = self.kept;
         let (at, decoded) = self.decode(at, end);
         let fault = decoded.and_then(|()| check_text(parameter, &self.buffer[start..self.kept])).err();
-        if fault.is_some() {
+        let Index { spans, faults, resources, seen, faulty } = &mut self.index;
+        let is_repeated = *seen & parameter.bit() != 0 && parameter != Parameter::Resource;
+        *seen |= parameter.bit();
+        if let Some(fault) = if is_repeated { Some(ParameterFault::Repeated) } else { fault } {
+            *faulty |= parameter.bit();
+            faults[parameter as usize] = Some(fault);
             self.kept = start;
+            return at;
         }
         let span = Span { start: offset(start), end: offset(self.kept) };
-        let Index { spans, faults, resources, seen } = &mut self.index;
-        let (span_of, fault_of) = (&mut spans[parameter as usize], &mut faults[parameter as usize]);
-        if parameter == Parameter::Resource {
-            if !span.is_empty() {
-                resources.push(span);
-            }
-            *fault_of = fault_of.or(fault);
-        } else if *seen & parameter.bit() != 0 {
-            *fault_of = Some(ParameterFault::Repeated);
-        } else {
-            *fault_of = fault;
+        if spans[parameter as usize].is_empty() {
+            spans[parameter as usize] = span;
         }
-        if span_of.is_empty() {
-            *span_of = span;
+        if parameter == Parameter::Resource && !span.is_empty() {
+            resources.push(span);
         }
-        *seen |= parameter.bit();
         at
     }
 
-    /// Decodes a value, which never makes it longer. Where it ends is returned even where decoding fails.
+    /// Decodes a value, which never makes it longer. Returns where it ends, even if decoding fails.
     fn decode(&mut self, mut at: usize, end: usize) -> (usize, Result<(), ParameterFault>) {
         let mut result = Ok(());
         loop {
@@ -324,9 +285,9 @@ impl Parser<'_> {
     }
 }
 
-/// The parameter that is named here, and the length of the name as it stands.
+/// The parameter that is named here, and the length of the encoded name.
 fn read_name(input: &[u8]) -> (Option<Parameter>, usize) {
-    // No byte of our names is below `>`, so that the first one below is mostly the `=`.
+    // No byte of our names is below `>`, so the first one below it is usually the `=`.
     let plain = first_below(b'>', input);
     match input.get(plain) {
         None | Some(b'=' | b'&') => (Parameter::from_name(&input[..plain]), plain),
@@ -337,13 +298,9 @@ fn read_name(input: &[u8]) -> (Option<Parameter>, usize) {
     }
 }
 
-fn position(needle: u8, input: &[u8]) -> usize {
-    memchr::memchr(needle, input).unwrap_or(input.len())
-}
-
-/// Where the first byte below an ASCII character is, or the length where there is none.
+/// The position of the first byte below an ASCII character, or the length if there is none.
 ///
-/// Eight bytes at a time and inlined: most values are twenty bytes long, where a call costs more than a search.
+/// Eight bytes at a time and inlined: most values are short, and a call would cost more than the search.
 #[inline]
 fn first_below(limit: u8, input: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
@@ -351,7 +308,7 @@ fn first_below(limit: u8, input: &[u8]) -> usize {
     let mut rest = input;
     while let Some((bytes, after)) = rest.split_first_chunk() {
         let word = u64::from_le_bytes(*bytes);
-        // The high bit of each byte below the limit; only the lowest bit that is set is sure to be right.
+        // The high bit of each byte below the limit. Only the lowest bit that is set is reliable.
         let below = word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH_BITS;
         if below != 0 {
             return input.len() - rest.len() + below.trailing_zeros() as usize / 8;
@@ -362,7 +319,7 @@ fn first_below(limit: u8, input: &[u8]) -> usize {
     input.len() - rest.len() + in_rest
 }
 
-/// The byte of the two hexadecimal digits that the input begins with.
+/// The byte that the first two hexadecimal digits stand for.
 fn unescape(input: &[u8]) -> Option<u8> {
     let &[high, low] = input.first_chunk()?;
     let digit = |byte: u8| match byte {
@@ -378,9 +335,9 @@ fn check_text(parameter: Parameter, decoded: &[u8]) -> Result<&[u8], ParameterFa
     if !decoded.is_ascii() && std::str::from_utf8(decoded).is_err() {
         return Err(ParameterFault::Undecodable);
     }
-    // RFC 6749 appendix A.5 allows less; any text but control characters is what clients send.
+    // Clients send any text without control characters, although RFC 6749 appendix A.5 allows less.
     let is_opaque = matches!(parameter, Parameter::State | Parameter::Nonce);
-    // Without a way out in the middle, which is faster for so few bytes.
+    // Branch-free: faster than returning early on so few bytes.
     if is_opaque && decoded.iter().fold(false, |any, byte| any | byte.is_ascii_control()) {
         return Err(ParameterFault::ControlCharacter);
     }
@@ -388,12 +345,12 @@ fn check_text(parameter: Parameter, decoded: &[u8]) -> Result<&[u8], ParameterFa
 }
 
 fn offset(length: usize) -> u32 {
-    u32::try_from(length).expect("decoding never lengthens, and longer input is not read")
+    u32::try_from(length).expect("decoding never lengthens the input, which is below 4 GiB")
 }
 
-/// `None` too for a name without escapes.
+/// The parameter whose name is percent-encoded here.
 fn recognise_encoded(name: &[u8]) -> Option<Parameter> {
-    // A broken escape stays as it is, and no recognised name holds a `%`.
+    // A broken escape stays as it is, and no recognised name contains `%`.
     let mut decoded = [0; LONGEST_NAME];
     let mut length = 0;
     let mut bytes = percent_encoding::percent_decode(name);

@@ -1,28 +1,32 @@
-//! What the inner service gets.
+//! The request that the inner service gets.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::client::{Client, ResponseType, Scope, tokens};
+use crate::client::{Client, ResponseType, tokens};
 
-use super::proven::ProvenRequest;
-use super::request::{AuthorizationRequest, Parameter, Span};
-use super::response::{AuthorizationResponse, RedirectTarget, ResponseMode, SerializeParametersError};
-use super::{AuthorizationError, Reason, Rejection};
+use super::error::AuthorizationError;
+use super::proven::{ProvenRequest, RedirectTarget};
+use super::reason::Reason;
+use super::rejection::Rejection;
+use super::request::{AuthorizationRequest, Parameter};
+use super::response::redirect::{AuthorizationResponse, SerializeParametersError};
+use super::response_mode::ResponseMode;
+use super::scope::GrantedScope;
 
 /// An authorization request that passed every check. Cheap to clone.
 ///
-/// The layer puts it into the extensions of the request. It builds the answer for its redirect URI, with
-/// `state`, `iss`, mode and headers as the layer itself would:
+/// The layer puts it into the extensions of the request. It builds the response for its redirect URI, with `state`,
+/// `iss`, mode and headers as in the answers of the layer:
 ///
 /// ```
 /// use std::sync::Arc;
 /// use http::Method;
-/// use tower_oauth_client_validation::{AuthorizationRequest, Client, Policy, Validator};
+/// use tower_oauth_client_validation::{AuthorizationRequest, Client, Validator};
 ///
 /// let client = Client::builder("app").redirect_uri("https://app.example/cb").build()?;
 /// let request = AuthorizationRequest::parse(b"client_id=app&response_type=code&state=xyz", b"");
-/// let validated = Validator::new(Policy::oauth2()).validate(request, Some(Arc::new(client))).unwrap();
+/// let validated = Validator::default().validate(request, Some(Arc::new(client))).unwrap();
 ///
 /// let response = validated.success([("code", "SplxlOBeZQQYbYS6WxSbIA")]);
 /// let response: http::Response<bytes::Bytes> = response.into_http(&Method::GET);
@@ -39,15 +43,6 @@ pub struct ValidatedRequest {
     response_type: ResponseType,
     response_mode: ResponseMode,
     scope: GrantedScope,
-}
-
-/// The scopes that were granted.
-#[derive(Clone)]
-pub(super) enum GrantedScope {
-    /// Just as they were asked for.
-    Requested(Span),
-    /// The default ones, or what narrowing left.
-    Other(Scope),
 }
 
 impl ValidatedRequest {
@@ -72,8 +67,7 @@ impl ValidatedRequest {
         self.client().id()
     }
 
-    /// The redirect URI, byte for byte as it was requested, or the only registered one. It was proven to be
-    /// the client's.
+    /// The redirect URI, byte for byte as requested, or the only registered one. It was proven to belong to the client.
     #[must_use]
     pub fn redirect_uri(&self) -> &str {
         self.proven.redirect_uri()
@@ -105,13 +99,13 @@ impl ValidatedRequest {
         self.response_type
     }
 
-    /// How the response goes back: as asked for, or as the response type has it.
+    /// How the response goes back: as requested, or the default of the response type.
     #[must_use]
     pub fn response_mode(&self) -> ResponseMode {
         self.response_mode
     }
 
-    /// `state`. The answers that this value builds carry it by themselves.
+    /// `state`. The responses that this value builds already carry it.
     #[must_use]
     pub fn state(&self) -> Option<&str> {
         self.parameter(Parameter::State)
@@ -123,7 +117,7 @@ impl ValidatedRequest {
         self.parameter(Parameter::Nonce)
     }
 
-    /// The PKCE challenge, which the token endpoint holds against the verifier.
+    /// The PKCE challenge, for the token endpoint to check the verifier against.
     #[must_use]
     pub fn code_challenge(&self) -> Option<CodeChallenge<'_>> {
         let challenge = self.parameter(Parameter::CodeChallenge)?;
@@ -140,14 +134,13 @@ impl ValidatedRequest {
         self.request().resources()
     }
 
-    /// The request as it was read: for judging it again after a consent page, since a client may be disabled
-    /// meanwhile.
+    /// The request as it was read. Judge it again after a consent page: the client may have been disabled meanwhile.
     ///
     /// ```
     /// # use std::sync::Arc;
-    /// # use tower_oauth_client_validation::{AuthorizationRequest, Client, Policy, Validator};
+    /// # use tower_oauth_client_validation::{AuthorizationRequest, Client, Validator};
     /// # let client = Client::builder("app").redirect_uri("https://app.example/cb").build()?;
-    /// # let validator = Validator::new(Policy::oauth2());
+    /// # let validator = Validator::default();
     /// # let request = AuthorizationRequest::parse(b"client_id=app&response_type=code", b"");
     /// let validated = validator.validate(request, Some(Arc::new(client.clone()))).unwrap();
     ///
@@ -166,7 +159,7 @@ impl ValidatedRequest {
         self.request().get(parameter)
     }
 
-    /// A success response: the parameters given, and `state` and `iss`.
+    /// A success response with these parameters, `state` and `iss`.
     pub fn success<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> AuthorizationResponse {
         AuthorizationResponse::new(self.target(), parameters)
     }
@@ -175,7 +168,7 @@ impl ValidatedRequest {
     ///
     /// # Errors
     ///
-    /// When it is no flat set of names and values.
+    /// If they are not a flat set of names and values.
     ///
     /// ```
     /// use tower_oauth_client_validation::{AuthorizationResponse, SerializeParametersError, ValidatedRequest};
@@ -197,7 +190,7 @@ impl ValidatedRequest {
         AuthorizationResponse::serialized(self.target(), parameters)
     }
 
-    /// An error response, such as `access_denied`: the error, and `state` and `iss`.
+    /// An error response, such as `access_denied`, with `state` and `iss`.
     pub fn error(&self, error: &AuthorizationError) -> AuthorizationResponse {
         AuthorizationResponse::error(self.target(), error)
     }
@@ -206,13 +199,13 @@ impl ValidatedRequest {
         self.proven.target(self.response_mode)
     }
 
-    /// What a validator of the user's says.
+    /// Refuses the request by a check of the user's.
     pub(super) fn refuse(self, error: AuthorizationError) -> Rejection {
-        self.proven.refuse(Reason::Validator, error, self.response_mode)
+        Rejection::of_proven(Reason::CHECK, error, self.proven, self.response_mode)
     }
 }
 
-/// Without `state`, `nonce` and `code_challenge`, which are not for logs.
+/// Without `state`, `nonce` and `code_challenge`, which must not be logged.
 impl fmt::Debug for ValidatedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ValidatedRequest")
@@ -243,7 +236,7 @@ impl fmt::Debug for CodeChallenge<'_> {
     }
 }
 
-/// How the verifier becomes the challenge (RFC 7636 §4.2).
+/// How the challenge is derived from the verifier (RFC 7636 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CodeChallengeMethod {
     /// BASE64URL(SHA256(verifier))

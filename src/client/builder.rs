@@ -17,12 +17,13 @@ use super::{ApplicationType, Client, ClientKind, ClientScopes, ClientStatus, Det
 pub(super) const AUTH_METHOD: &str = "token_endpoint_auth_method";
 
 /// The metadata members that methods of the builder set.
-const BUILDER_MEMBERS: [&str; 14] = [
+const BUILDER_MEMBERS: [&str; 15] = [
     "application_type",
     "client_id",
     "client_name",
     "default_scope",
     "disabled",
+    "dynamic",
     "expires_at",
     "grant_types",
     "insecure_http",
@@ -61,6 +62,7 @@ impl Client {
                 application_type: None,
                 status: ClientStatus::Active,
                 trusted: false,
+                dynamic: false,
             },
             redirect_uris: Vec::new(),
             allowed_scopes: None,
@@ -176,6 +178,13 @@ impl ClientBuilder {
     /// Marks the client as trusted by the operator.
     pub fn trusted(mut self, trusted: bool) -> Self {
         self.client.trusted = trusted;
+        self
+    }
+
+    /// Marks the client as one that nobody configured, see [`Client::is_dynamic`] (default: no). Sources that accept
+    /// such clients do it themselves.
+    pub fn dynamic(mut self, dynamic: bool) -> Self {
+        self.client.dynamic = dynamic;
         self
     }
 

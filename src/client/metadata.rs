@@ -17,6 +17,7 @@ impl Client {
     /// | member | meaning |
     /// |---|---|
     /// | `default_scope` | scopes granted to a request without `scope` |
+    /// | `dynamic` | `true`: see [`Client::is_dynamic`] |
     /// | `disabled`, `revoked` | `true`: requests are refused |
     /// | `expires_at` | seconds since the epoch; 0 means never |
     /// | `insecure_http` | `true`: redirect URIs may be `http` on any host, see [`RedirectUri::insecure_http`] |
@@ -98,6 +99,9 @@ impl Client {
         if self.trusted {
             set("trusted", true.into());
         }
+        if self.dynamic {
+            set("dynamic", true.into());
+        }
         if let Some(seconds) = self.details.as_ref().and_then(|details| details.expires_at) {
             set("expires_at", seconds.get().into());
         }
@@ -142,7 +146,7 @@ impl Members {
             (true, _) => builder.status(ClientStatus::Revoked),
             (false, disabled) => builder.disabled(disabled),
         };
-        builder = builder.trusted(self.take_bool("trusted")?);
+        builder = builder.trusted(self.take_bool("trusted")?).dynamic(self.take_bool("dynamic")?);
         if let Some(end) = self.take_time("expires_at")? {
             builder = builder.expires_at(end);
         }

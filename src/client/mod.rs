@@ -1,13 +1,18 @@
 //! Clients as they are registered: who may ask, where answers may go, what may be asked for.
 
 mod builder;
+mod dynamic;
 mod error;
 pub(crate) mod member;
 mod metadata;
+mod origin;
 mod redirect_uri;
 mod response_type;
 mod scope;
+mod text;
+mod time;
 pub(crate) mod uri;
+mod weight;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -17,7 +22,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 pub use self::builder::ClientBuilder;
+pub use self::dynamic::{DynamicClientError, DynamicClientRules};
 pub use self::error::{ClientError, ClientErrorKind};
+pub use self::origin::ClientOrigin;
 use self::redirect_uri::LoopbackRule;
 pub use self::redirect_uri::{
     ClosestMatch, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
@@ -25,6 +32,8 @@ pub use self::redirect_uri::{
 pub use self::response_type::{GrantTypes, ResponseType, ResponseTypes};
 pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
+pub(crate) use self::text::{Causes, Untrusted};
+pub(crate) use self::time::{from_unix_seconds, unix_seconds};
 
 /// A registered OAuth client.
 ///
@@ -61,6 +70,7 @@ pub struct Client {
     application_type: Option<ApplicationType>,
     status: ClientStatus,
     trusted: bool,
+    dynamic: bool,
 }
 
 /// What many clients lack, boxed so that they need no space for it. `None` instead of an empty value, so that equal
@@ -144,6 +154,13 @@ impl Client {
     #[must_use]
     pub fn is_trusted(&self) -> bool {
         self.trusted
+    }
+
+    /// Whether the client registered itself or came with a metadata document, instead of being configured by the
+    /// operator. The sources that accept such clients set it.
+    #[must_use]
+    pub fn is_dynamic(&self) -> bool {
+        self.dynamic
     }
 
     /// Whether the client is active, disabled or revoked.
@@ -232,6 +249,11 @@ impl Client {
     pub(crate) fn set_status(&mut self, status: ClientStatus) {
         self.status = status;
     }
+
+    /// Marks a client that nobody configured. One that is configured keeps what its configuration says.
+    pub(crate) fn set_origin(&mut self, origin: ClientOrigin) {
+        self.dynamic |= origin.is_dynamic();
+    }
 }
 
 /// Without metadata, which may hold secrets.
@@ -249,6 +271,7 @@ impl fmt::Debug for Client {
             .field("application_type", &self.application_type)
             .field("status", &self.status)
             .field("trusted", &self.trusted)
+            .field("dynamic", &self.dynamic)
             .field("expires_at", &self.expires_at())
             .finish_non_exhaustive()
     }

@@ -2,8 +2,8 @@
 
 use http::header::{self, HeaderMap};
 
-/// `Accept` gives `text/html` a higher quality than `application/json` (RFC 9110 §12.5.1). A tie, no header
-/// or one that cannot be read: no.
+/// Whether `Accept` gives `text/html` a higher quality than `application/json` (RFC 9110 §12.5.1). False for a tie and
+/// for a missing or unreadable header.
 pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
     let mut html = Quality::default();
     let mut json = Quality::default();
@@ -26,7 +26,7 @@ pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
     html.value > json.value
 }
 
-/// The quality of one media type; the most specific range decides.
+/// The quality of one media type, as the most specific range gives it.
 #[derive(Default)]
 struct Quality {
     specificity: u8,
@@ -52,7 +52,7 @@ impl Quality {
     }
 }
 
-/// The media range without parameters, and its quality in thousandths.
+/// A media range without parameters, and its quality in thousandths.
 fn parse_range(range: &str) -> Option<(&str, u16)> {
     let mut parts = split_outside_quotes(range, ';').map(str::trim);
     let media_range = parts.next()?;

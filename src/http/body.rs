@@ -1,4 +1,4 @@
-//! Bodies: as they are, or wrapped.
+//! Request bodies that are read and handed on, and response bodies that may be ours.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,53 +9,53 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, LengthLimitError};
 use pin_project_lite::pin_project;
+use tower::BoxError;
 
 use self::sealed::Sealed;
-use tower::BoxError;
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// Body types stay as they are; they must be [`From<Bytes>`].
+/// Keeps the body types, which must implement [`From<Bytes>`].
 #[derive(Clone, Copy, Debug)]
 pub struct KeepBodies(());
 
-/// Bodies are wrapped in [`RequestBody`] and [`ResponseBody`].
+/// Wraps bodies of any type in [`RequestBody`] and [`ResponseBody`].
 #[derive(Clone, Copy, Debug)]
 pub struct WrapBodies(());
 
 impl Sealed for KeepBodies {}
 impl Sealed for WrapBodies {}
 
-/// What the inner service gets for a body of type `B`. Implemented by [`KeepBodies`] and [`WrapBodies`].
+/// The body that the inner service gets in place of a `B`. Implemented by [`KeepBodies`] and [`WrapBodies`].
 pub trait RequestBodies<B>: Sealed {
-    /// The body of the inner service.
+    /// The body type of the inner service.
     type Inner;
 
-    /// Whether a body that was read in part can be handed on.
+    /// Whether a body that was read in part can still be handed on.
     #[doc(hidden)]
     const RESUMES: bool;
 
-    /// A body that was not read.
+    /// Hands on a body that was not read.
     #[doc(hidden)]
     fn untouched(body: B) -> Self::Inner;
 
-    /// A body that was read.
+    /// Hands on a body that was read, where that is possible.
     #[doc(hidden)]
     fn replayed(body: ReadBody<B>) -> Option<Self::Inner>;
 }
 
-/// What the outer service gives for a body of type `B`. Implemented by [`KeepBodies`] and [`WrapBodies`].
+/// The body of the response in place of a `B`. Implemented by [`KeepBodies`] and [`WrapBodies`].
 pub trait ResponseBodies<B>: Sealed {
-    /// The body of the outer response.
+    /// The body type of the response.
     type Outer;
 
-    /// The body of an inner response.
+    /// Passes on a body of the inner service.
     #[doc(hidden)]
     fn inner(body: B) -> Self::Outer;
 
-    /// The body of an answer of the layer.
+    /// Makes a body of a refusal.
     #[doc(hidden)]
     fn answer(body: Bytes) -> Self::Outer;
 }
@@ -114,7 +114,7 @@ impl<B> ResponseBodies<B> for WrapBodies {
     }
 }
 
-/// A body that was read, wholly or in part.
+/// A body of which the beginning or all was read.
 #[doc(hidden)]
 pub struct ReadBody<B> {
     data: Bytes,
@@ -142,15 +142,15 @@ enum Rest<B> {
 /// Why a body was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyError {
-    /// It is over the limit, or over that of an outer layer.
+    /// The body exceeds the limit, or that of an outer layer.
     TooLarge,
-    /// It broke off.
+    /// The body broke off.
     Unreadable,
 }
 
 /// Reads a body up to a limit.
 pub(crate) struct Reading<B> {
-    /// Boxed, so that what is left of a body can be handed on; `None` once it is read.
+    /// Boxed, so that the unread rest can be handed on. `None` once the body was read.
     body: Option<Pin<Box<B>>>,
     chunks: Chunks,
     limit: usize,
@@ -165,11 +165,11 @@ where
         Self { body: Some(Box::pin(body)), chunks: Chunks::default(), limit }
     }
 
-    /// The whole body; or what there is of it, and why it is not whole.
+    /// Resolves to the whole body, or to its beginning and the reason why there is no more.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReadBody<B>, (ReadBody<B>, BodyError)>> {
         loop {
             let Some(body) = &mut self.body else {
-                // Polled after it was ready, which the contract of futures leaves open.
+                // Polled again after it was ready.
                 return Poll::Pending;
             };
             let frame = match ready!(body.as_mut().poll_frame(cx)) {
@@ -204,7 +204,7 @@ where
     }
 }
 
-/// What was read so far: mostly one chunk, which is then not copied.
+/// What was read so far. A single chunk, which is the common case, is not copied.
 #[derive(Default)]
 struct Chunks {
     first: Bytes,
@@ -232,14 +232,14 @@ impl Chunks {
     }
 }
 
-/// Whether a limit further out stopped the body, as `tower_http::limit` and `axum::extract::DefaultBodyLimit` do.
+/// Whether the limit of an outer layer, such as `tower_http::limit` or `axum::extract::DefaultBodyLimit`, stopped a body.
 pub(crate) fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
 }
 
 pin_project! {
-    /// The body that the inner service gets with [`wrap_bodies`](crate::ClientValidationLayer::wrap_bodies):
-    /// the original one, or its bytes and trailers once more.
+    /// The body that the inner service gets with [`wrap_bodies`](crate::ClientValidationLayer::wrap_bodies). It yields
+    /// the bytes and trailers of the original one.
     pub struct RequestBody<B> {
         #[pin]
         state: RequestState<B>,
@@ -317,8 +317,8 @@ impl<B> fmt::Debug for RequestBody<B> {
 }
 
 pin_project! {
-    /// The body that the outer service gives with [`wrap_bodies`](crate::ClientValidationLayer::wrap_bodies):
-    /// that of the inner service, or that of an answer of the layer.
+    /// The response body with [`wrap_bodies`](crate::ClientValidationLayer::wrap_bodies): that of the inner service, or
+    /// that of a refusal.
     pub struct ResponseBody<B> {
         #[pin]
         state: ResponseState<B>,

@@ -24,7 +24,7 @@ use tower::BoxError;
 
 use super::answer::finish;
 use super::body::{BodyError, Reading};
-use super::head::{content_length, has_media_type};
+use super::head::{announced_length, has_media_type};
 
 /// An answer without the headers that all answers carry.
 pub(crate) type Answer = Response<Bytes>;
@@ -68,7 +68,7 @@ impl EndpointRequest {
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, description));
         }
         let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error, "the request is too large");
-        if content_length(&parts.headers).max(body.size_hint().lower()) > max_bytes as u64 {
+        if announced_length(&parts.headers, &body) > max_bytes as u64 {
             return Err(too_large());
         }
         let mut reading = Reading::new(body, max_bytes);

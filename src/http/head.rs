@@ -1,28 +1,35 @@
 //! What the head of a request says about its body.
 
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http_body::Body;
 
 /// Whether the body is `application/x-www-form-urlencoded`.
 pub(crate) fn is_form(headers: &HeaderMap) -> bool {
     has_media_type(headers, "application/x-www-form-urlencoded")
 }
 
-/// Whether the body has this media type, with any parameters. Two `Content-Type` headers or a content coding make it
-/// none: another reader might go by the other header, or decode what this one did not.
-pub(crate) fn has_media_type(headers: &HeaderMap, media_type: &str) -> bool {
-    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return false;
-    }
-    let mut values = headers.get_all(CONTENT_TYPE).into_iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes())
+/// Whether the body has this media type, with any parameters. False where it has a content coding: another reader might
+/// decode what this one did not.
+pub(crate) fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
+    let is_identity = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    headers.get_all(CONTENT_ENCODING).iter().all(is_identity)
+        && media_type(headers).is_some_and(|media_type| media_type.eq_ignore_ascii_case(expected))
 }
 
-/// The announced length of the body; 0 where it is not known.
-pub(crate) fn content_length(headers: &HeaderMap) -> u64 {
-    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+/// The media type of the body, without parameters. `None` where `Content-Type` is missing, repeated or unreadable:
+/// another reader might go by the other header.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(CONTENT_TYPE).into_iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let value = value.to_str().ok()?;
+    Some(value.split_once(';').map_or(value, |(media_type, _)| media_type).trim())
+}
+
+/// The length that `Content-Length` or the body itself announces; 0 where neither does.
+pub(crate) fn announced_length(headers: &HeaderMap, body: &impl Body) -> u64 {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+    body.size_hint().lower().max(announced)
 }

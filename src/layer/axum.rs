@@ -10,7 +10,7 @@ use http::request::Parts;
 
 use crate::authorization::ValidatedRequest;
 
-/// What the layer found. `Option<ValidatedRequest>` is `None` where it was let through without.
+/// Extracts what the layer put there. `Option<ValidatedRequest>` is `None` where the request was let through without.
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 impl<S: Sync> FromRequestParts<S> for ValidatedRequest {
     type Rejection = MissingLayer;
@@ -29,15 +29,15 @@ impl<S: Sync> OptionalFromRequestParts<S> for ValidatedRequest {
     }
 }
 
-/// A handler asks for a [`ValidatedRequest`] on a route that is not validated: a fault of the server, answered
-/// with 500.
+/// A handler extracts a [`ValidatedRequest`] on a route that is not validated. The fault is the server's, so the answer is
+/// 500.
 #[derive(Debug)]
 pub struct MissingLayer(());
 
 impl fmt::Display for MissingLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "no validated request: is `ClientValidationLayer` on this route, and neither filtered nor report-only?",
+            "no validated request: is `ClientValidationLayer` on this route, and neither bypassed nor report-only?",
         )
     }
 }

@@ -1,4 +1,4 @@
-//! The future: body, lookup, decision, and then the inner service or an answer.
+//! The future: reads the body, looks up the client, decides, and calls the inner service or answers.
 
 use std::fmt;
 use std::future::Future;
@@ -30,7 +30,7 @@ pin_project! {
         R: RegistrySource,
         M: RequestBodies<ReqBody>,
     {
-        // Beside the stages, so that it stays where it is while they change.
+        // Not in the stages, so that it is not moved when they change.
         waiting: Option<Waiting<S, R, M::Inner>>,
         #[pin]
         stage: Stage<S::Future, Lookup<R::Future>, ReqBody>,
@@ -47,14 +47,14 @@ pin_project! {
     }
 }
 
-/// A request that waits for the decision. Holds the inner service that was polled ready, and thereby its permits.
+/// A request that waits for the decision, and the inner service that was polled ready, with its permits.
 pub(super) struct Waiting<S, R, B> {
     pub(super) inner: S,
     pub(super) shared: Arc<Shared<R>>,
     pub(super) parts: Parts,
-    /// `None` while it is read, and where it cannot be handed on.
+    /// `None` while it is read, and where it cannot be passed on.
     pub(super) body: Option<B>,
-    /// `None` until it is read.
+    /// `None` until the body was read.
     pub(super) asked: Option<AuthorizationRequest>,
 }
 
@@ -82,7 +82,7 @@ where
         Self { stage: waiting.forward(), waiting: None }
     }
 
-    /// Answers the request, or passes it on where rejections are only reported.
+    /// Answers the request, or passes it on where refusals are only reported.
     pub(super) fn refuse(waiting: Waiting<S, R, M::Inner>, reason: Reason) -> Self {
         let rejection = waiting.shared.settings.validator.direct(reason, None);
         Self { stage: waiting.refuse(rejection), waiting: None }
@@ -95,11 +95,11 @@ where
     R: RegistrySource,
 {
     fn forward<ReqBody>(mut self) -> Stage<S::Future, Lookup<R::Future>, ReqBody> {
-        let body = self.body.expect("only a request whose body can be handed on is forwarded");
+        let body = self.body.expect("only a request whose body can be passed on is forwarded");
         Stage::Inner { future: self.inner.call(Request::from_parts(self.parts, body)) }
     }
 
-    /// Without `forward`, the inner service is dropped here, and its permits with it.
+    /// Unless it forwards, this drops the inner service, and frees its permits.
     fn refuse<ReqBody>(mut self, rejection: Rejection) -> Stage<S::Future, Lookup<R::Future>, ReqBody> {
         let Settings { report_only, answers, .. } = &self.shared.settings;
         log::rejected(&rejection, *report_only);
@@ -121,18 +121,18 @@ where
     {
         let (read, reason) = match read {
             Ok(read) => (read, None),
-            Err((read, BodyError::TooLarge)) => (read, Some(Reason::BodyTooLarge)),
-            Err((read, BodyError::Unreadable)) => (read, Some(Reason::BodyUnreadable)),
+            Err((read, BodyError::TooLarge)) => (read, Some(Reason::BODY_TOO_LARGE)),
+            Err((read, BodyError::Unreadable)) => (read, Some(Reason::BODY_UNREADABLE)),
         };
         let data = read.data();
         self.body = M::replayed(read);
-        match reason.or(self.body.is_none().then_some(Reason::BodyUnreadable)) {
+        match reason.or(self.body.is_none().then_some(Reason::BODY_UNREADABLE)) {
             None => self.lookup(&data),
             Some(reason) => Err(self.shared.settings.validator.direct(reason, None)),
         }
     }
 
-    /// Asks the registry for the client, where there is one to ask for.
+    /// Starts the lookup, where the request names a client.
     fn lookup(&mut self, body: &[u8]) -> Result<Lookup<R::Future>, Rejection> {
         let query = self.parts.uri.query().unwrap_or_default();
         let asked = self.asked.insert(AuthorizationRequest::parse(query.as_bytes(), body));
@@ -149,7 +149,7 @@ where
         let client = match found {
             Ok(client) => client,
             Err(error) => {
-                let reason = if error.is_transient() { Reason::RegistryUnavailable } else { Reason::RegistryFault };
+                let reason = if error.is_transient() { Reason::REGISTRY_UNAVAILABLE } else { Reason::REGISTRY_FAULT };
                 log::registry_failed(&error, &asked, reason, *report_only);
                 let rejection = validator.direct(reason, Some(asked));
                 return self.refuse(rejection);
@@ -180,7 +180,7 @@ where
     }
 }
 
-/// What a layer further out found is not what this one finds.
+/// Removes results that an outer layer left.
 fn clear(extensions: &mut Extensions) -> &mut Extensions {
     if !extensions.is_empty() {
         extensions.remove::<ValidatedRequest>();

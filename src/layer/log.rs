@@ -1,28 +1,23 @@
-//! One event a decision: fields, not prose. Never `state`, `nonce`, `code_challenge` or secrets.
+//! One event for each decision, in fields. Never logs `state`, `nonce`, `code_challenge` or secrets.
 
-use std::error::Error;
-use std::fmt;
-
-use tracing::field::display;
+use tracing::field::{DisplayValue, display};
 
 use crate::authorization::{AuthorizationRequest, Parameter, Reason, Rejection, ValidatedRequest};
+use crate::client::{Causes, Untrusted};
 use crate::registry::RegistryError;
 
-/// Names chosen by strangers are cut here.
-const LONGEST_CLIENT_ID: usize = 256;
-
 pub(super) fn accepted(validated: &ValidatedRequest, report_only: bool) {
-    tracing::debug!(outcome = "accepted", client_id = display(ClientId(validated.client_id())), report_only);
+    tracing::debug!(outcome = "accepted", client_id = display(Untrusted(validated.client_id())), report_only);
 }
 
 pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
     let reason = rejection.reason();
     let error = rejection.error().as_str();
-    let client_id = rejection.client_id().map(|id| display(ClientId(id)));
+    let client_id = rejection.client_id().map(|id| display(Untrusted(id)));
     match reason {
-        // Told by `registry_failed`, with its cause.
-        Reason::RegistryUnavailable | Reason::RegistryFault => {}
-        Reason::ClientIdMismatch => {
+        // `registry_failed` logs these, with their cause.
+        Reason::REGISTRY_UNAVAILABLE | Reason::REGISTRY_FAULT => {}
+        Reason::CLIENT_ID_MISMATCH => {
             tracing::error!(
                 outcome = "rejected",
                 error,
@@ -40,8 +35,8 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
                 "error.type" = reason.as_str(),
                 reason = reason.as_str(),
                 client_id,
-                // Formatted only where somebody listens.
-                detail = reason.detail(),
+                // Formatted only where the event is enabled.
+                detail = rejection.detail(),
                 report_only,
             );
         }
@@ -50,7 +45,7 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
 
 pub(super) fn forwarded(request: &AuthorizationRequest, report_only: bool) {
     let client_id = client_id(request);
-    tracing::info!(outcome = "forwarded", reason = Reason::ClientUnknown.as_str(), client_id, report_only);
+    tracing::info!(outcome = "forwarded", reason = Reason::CLIENT_UNKNOWN.as_str(), client_id, report_only);
 }
 
 pub(super) fn registry_failed(
@@ -72,7 +67,7 @@ pub(super) fn registry_failed(
             )
         };
     }
-    // Strangers cause failures of hosts that they chose: those must not raise an alarm.
+    // Strangers can make the hosts that they chose fail, which must not raise an alarm.
     if error.is_client_hosted() {
         event!(info);
     } else {
@@ -80,39 +75,6 @@ pub(super) fn registry_failed(
     }
 }
 
-fn client_id(request: &AuthorizationRequest) -> Option<tracing::field::DisplayValue<ClientId<'_>>> {
-    request.get(Parameter::ClientId).map(|id| display(ClientId(id)))
-}
-
-/// Escaped and cut.
-struct ClientId<'a>(&'a str);
-
-impl fmt::Display for ClientId<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut left = LONGEST_CLIENT_ID;
-        for c in self.0.chars() {
-            // An escape is cut before it, not within.
-            match left.checked_sub(c.escape_debug().map(char::len_utf8).sum()) {
-                Some(rest) => left = rest,
-                None => return Ok(()),
-            }
-            write!(f, "{}", c.escape_debug())?;
-        }
-        Ok(())
-    }
-}
-
-/// An error and what caused it, in one line.
-struct Causes<'a>(&'a dyn Error);
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
+fn client_id(request: &AuthorizationRequest) -> Option<DisplayValue<Untrusted<'_>>> {
+    request.get(Parameter::ClientId).map(|id| display(Untrusted(id)))
 }

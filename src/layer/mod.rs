@@ -1,4 +1,4 @@
-//! The tower side: the layer, its service and its future.
+//! The gate at the authorization endpoint: the layer, its service and its future.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -6,7 +6,7 @@ mod future;
 mod log;
 mod metrics;
 mod outcome;
-mod server_metadata;
+mod reason;
 mod service;
 
 use std::fmt;
@@ -23,50 +23,50 @@ use tower_layer::Layer;
 pub use self::axum::MissingLayer;
 pub use self::future::ResponseFuture;
 pub use self::outcome::{ReportedOutcome, UnregisteredClient};
-pub use self::server_metadata::{ServerMetadata, server_metadata};
 pub use self::service::ClientValidation;
 use crate::authorization::response::{AnswerHook, DirectAnswers};
-use crate::authorization::{DirectError, Policy, Validator};
+use crate::authorization::{Policy, Rejection, Validator};
 use crate::http::body::{KeepBodies, WrapBodies};
 use crate::registry::RegistrySource;
 
-/// The largest body that is read unless [`ClientValidationLayer::max_body_bytes`] says otherwise: 64 KiB.
+/// The default of [`ClientValidationLayer::max_body_bytes`]: 64 KiB.
 pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Validates authorization requests before the inner service sees them.
 ///
 /// # Which requests
 ///
-/// Every request that reaches it, so put it on the authorize route and nowhere else: in axum with
-/// `Router::route_layer` or `MethodRouter::layer`. (`MethodRouter::route_layer` does not run for methods that
-/// have no handler.)
+/// The layer judges every request that reaches it, so put it on the authorization endpoint and nowhere else: in axum
+/// with `Router::route_layer` or `MethodRouter::layer`. (`MethodRouter::route_layer` does not run for methods without a
+/// handler.)
 ///
 /// | request | what happens |
 /// |---|---|
 /// | `GET`, `HEAD` | the query is validated |
-/// | `POST` with `application/x-www-form-urlencoded` | query and body together are validated; the inner service gets the same body |
+/// | `POST` with `application/x-www-form-urlencoded` | query and body together are validated, and the inner service gets the same body |
 /// | `POST` with another content type, or none | 400 `invalid_request` |
 /// | `POST` over the [body limit](Self::max_body_bytes) | 413 `invalid_request` |
-/// | `OPTIONS` | passed on untouched, for CORS preflight |
+/// | `OPTIONS` | passed on untouched |
 /// | any other method | 405 `invalid_request` |
+///
+/// An authorization endpoint must not support CORS (RFC 9700 §2.6).
 ///
 /// # What the inner service gets
 ///
-/// The request as it came, byte for byte, with a [`ValidatedRequest`](crate::ValidatedRequest) in its
-/// extensions. A refused request never reaches it; the answer carries the [`Rejection`](crate::Rejection) in
-/// its extensions. The error type stays that of the inner service.
+/// It gets the request as it came, byte for byte, with a [`ValidatedRequest`](crate::ValidatedRequest) in its
+/// extensions. A refused request never reaches it, and the answer has the [`Rejection`](crate::Rejection) in its
+/// extensions. The error type stays that of the inner service.
 ///
-/// # Around it
+/// # Order of layers
 ///
-/// - Decompression of request bodies goes further out: a body with a content coding is refused with 400.
-/// - Time limits for slow bodies go further out too. Until the decision a request holds the inner service that was
-///   polled ready, and with it the permit of a concurrency limit further in; it is free as soon as the request is
-///   refused.
+/// - Put decompression of request bodies outside of this layer: a body with a content coding is refused with 400.
+/// - Put time limits for slow bodies outside too. Until the decision, a request holds the inner service that was polled
+///   ready, and with it the permit of a concurrency limit inside. A refusal frees it at once.
 ///
 /// # Bodies
 ///
-/// By default body types stay as they are, which asks of them `From<Bytes>`; axum's body has it. With
-/// [`wrap_bodies`](Self::wrap_bodies) any body works, hyper's `Incoming` for one.
+/// By default the layer keeps the body types, which must implement `From<Bytes>`, as axum's body does. With
+/// [`wrap_bodies`](Self::wrap_bodies) every body type works, such as hyper's `Incoming`.
 ///
 /// # Example
 ///
@@ -104,10 +104,10 @@ pub struct ClientValidationLayer<R, M = KeepBodies> {
     bodies: PhantomData<fn() -> M>,
 }
 
-/// Whether a request skips validation.
+/// Says whether a request skips validation.
 type Bypass = dyn Fn(&Parts) -> bool + Send + Sync;
 
-/// What all clones of a service share, behind one pointer: a service is cloned for each request.
+/// What the clones of a service share. Behind one pointer, because a service is cloned for each request.
 pub(super) struct Shared<R> {
     pub(super) registry: Arc<R>,
     pub(super) settings: Settings,
@@ -123,7 +123,7 @@ pub(crate) struct Settings {
 }
 
 impl<R: RegistrySource> ClientValidationLayer<R> {
-    /// Validates against this registry, by [`Policy::oauth2`].
+    /// Validates requests of the clients in `registry` by [`Policy::oauth2`].
     pub fn new(registry: R) -> Self {
         Self {
             registry: Arc::new(registry),
@@ -138,25 +138,25 @@ impl<R: RegistrySource> ClientValidationLayer<R> {
         }
     }
 
-    /// Takes and gives bodies of types of its own, [`RequestBody`](crate::RequestBody) and [`ResponseBody`](crate::ResponseBody), so that any body
-    /// works. Also keeps the trailers of a request, which a body made of bytes cannot.
+    /// Wraps bodies in [`RequestBody`](crate::RequestBody) and [`ResponseBody`](crate::ResponseBody), so that every body
+    /// type works. Also keeps the trailers of a request, which a body made of bytes loses.
     pub fn wrap_bodies(self) -> ClientValidationLayer<R, WrapBodies> {
         ClientValidationLayer { registry: self.registry, settings: self.settings, bodies: PhantomData }
     }
 }
 
 impl<R, M> ClientValidationLayer<R, M> {
-    /// Validates by this policy (default: [`Policy::oauth2`]).
+    /// Sets the policy to validate by (default: [`Policy::oauth2`]).
     pub fn policy(self, policy: Policy) -> Self {
         self.validator(Validator::new(policy))
     }
 
-    /// Validates with this validator, for sharing one with other endpoints.
+    /// Sets the validator, to share one with other endpoints.
     pub fn validator(self, validator: Validator) -> Self {
         self.set(|settings| settings.validator = validator)
     }
 
-    /// How many bytes of a body are read (default: [`DEFAULT_MAX_BODY_BYTES`]).
+    /// Sets how many bytes of a body are read (default: [`DEFAULT_MAX_BODY_BYTES`]).
     ///
     /// ```
     /// assert_eq!(tower_oauth_client_validation::DEFAULT_MAX_BODY_BYTES, 65_536);
@@ -165,25 +165,25 @@ impl<R, M> ClientValidationLayer<R, M> {
         self.set(|settings| settings.max_body_bytes = bytes)
     }
 
-    /// Lets every request through, and only logs and records what would have happened (default: no). For
-    /// rolling out in front of an existing server.
+    /// Lets every request through, and only logs and records what would have happened (default: off). Use it to roll the
+    /// layer out in front of an existing server.
     ///
-    /// The inner service finds a [`ReportedOutcome`] in the extensions. It must not rely on a
-    /// [`ValidatedRequest`](crate::ValidatedRequest) being there.
+    /// The inner service finds a [`ReportedOutcome`] in the extensions, and a
+    /// [`ValidatedRequest`](crate::ValidatedRequest) only where the request would have been accepted.
     ///
-    /// With the default bodies, a `POST` body of unknown or too large size is passed on unread, and one that
-    /// breaks off is answered with 400, since it cannot be put together again;
-    /// [`wrap_bodies`](ClientValidationLayer::wrap_bodies) reads and passes on these too.
+    /// With the default bodies, a `POST` body of unknown or too large size is passed on unread, and one that breaks off
+    /// is answered with 400, because it cannot be put together again. With
+    /// [`wrap_bodies`](ClientValidationLayer::wrap_bodies) they are read and passed on.
     pub fn report_only(self, report_only: bool) -> Self {
         self.set(|settings| settings.report_only = report_only)
     }
 
-    /// Passes requests that match `predicate` to the inner service without any validation (default: none).
+    /// Passes requests for which `predicate` returns true to the inner service without any validation (default: none).
     ///
-    /// Use it only when the layer must wrap a whole router. **It can fail open**: `Router::nest` strips the prefix
-    /// from the path that a layer inside it sees, and one path has several spellings (`//authorize`,
-    /// `/%61uthorize`, a trailing slash). A bypassed request carries no
-    /// [`ValidatedRequest`](crate::ValidatedRequest), so let the handler insist on one.
+    /// Use it only where the layer must wrap a whole router. **It can fail open**: `Router::nest` strips the prefix from
+    /// the path that a layer inside it sees, and one path has several spellings (`//authorize`, `/%61uthorize`, a
+    /// trailing slash). A bypassed request has no [`ValidatedRequest`](crate::ValidatedRequest), so let the handler
+    /// insist on one.
     ///
     /// ```
     /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry};
@@ -195,8 +195,7 @@ impl<R, M> ClientValidationLayer<R, M> {
         self.set(|settings| settings.bypass = Some(Arc::new(predicate)))
     }
 
-    /// Changes JSON answers before they are sent: body, headers, status. The security headers are set
-    /// afterwards.
+    /// Changes the body, headers or status of JSON answers before they are sent. The security headers are set afterwards.
     ///
     /// ```
     /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry};
@@ -205,15 +204,15 @@ impl<R, M> ClientValidationLayer<R, M> {
     ///     *response.body_mut() = format!(r#"{{"title":"{}"}}"#, error.error()).into();
     /// });
     /// ```
-    pub fn json_answer(self, hook: impl Fn(&DirectError, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
+    pub fn json_answer(self, hook: impl Fn(&Rejection, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
         let hook: Arc<AnswerHook> = Arc::new(hook);
         self.set(|settings| settings.answers.json = Some(hook))
     }
 
-    /// Changes HTML answers before they are sent: body, headers, status. The security headers are set
-    /// afterwards, and a content security policy when there is none. The prepared policy allows neither styles nor
-    /// scripts nor images; set your own to use them.
-    pub fn html_answer(self, hook: impl Fn(&DirectError, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
+    /// Changes the body, headers or status of HTML answers before they are sent. The security headers are set afterwards,
+    /// and a content security policy where there is none. The prepared one allows neither styles nor scripts nor images:
+    /// set your own to use them.
+    pub fn html_answer(self, hook: impl Fn(&Rejection, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
         let hook: Arc<AnswerHook> = Arc::new(hook);
         self.set(|settings| settings.answers.html = Some(hook))
     }

@@ -1,9 +1,9 @@
-//! What else than a validated request the inner service may find.
+//! What the inner service finds where there is no validated request.
 
 use crate::authorization::{AuthorizationRequest, Parameter, Rejection};
 
-/// In the extensions of a request that [`UnknownClients::Forward`](crate::UnknownClients::Forward) let through:
-/// its client is unknown, and **nothing else about it was checked**. See there what is left to do.
+/// The extension of a request that [`UnknownClients::Forward`](crate::UnknownClients::Forward) let through. Its client is
+/// unknown, and **nothing else about it was checked**; see there what the handler must do.
 #[derive(Clone, Debug)]
 pub struct UnregisteredClient {
     request: AuthorizationRequest,
@@ -14,28 +14,28 @@ impl UnregisteredClient {
         Self { request }
     }
 
-    /// The id that nobody registered. Printable ASCII; that is all that is known of it.
+    /// The id of the unknown client. It is printable ASCII; nothing else is known about it.
     #[must_use]
     pub fn client_id(&self) -> &str {
         self.request.get(Parameter::ClientId).unwrap_or_default()
     }
 
-    /// The request, to be judged by a [`Validator`](crate::Validator) once the client is known.
+    /// The request. Pass it to a [`Validator`](crate::Validator) once the client is known.
     #[must_use]
     pub fn request(&self) -> &AuthorizationRequest {
         &self.request
     }
 }
 
-/// What would have become of a request that [`report_only`](super::ClientValidationLayer::report_only) let
-/// through. In the extensions of the request.
+/// The extension of a request that [`report_only`](super::ClientValidationLayer::report_only) let through: what would
+/// have happened otherwise.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReportedOutcome {
-    /// It would have been accepted; a [`ValidatedRequest`](crate::ValidatedRequest) is there too.
+    /// The request would have been accepted. It has a [`ValidatedRequest`](crate::ValidatedRequest) too.
     Accepted,
-    /// It would have been refused.
+    /// The request would have been refused.
     Rejected(Rejection),
-    /// Its client is unknown, and it would have been let through all the same.
+    /// The request would have been forwarded although its client is unknown.
     Forwarded,
 }

@@ -1,4 +1,4 @@
-//! The service: which requests are judged, and where they wait meanwhile.
+//! The service: which requests are judged, and how.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,15 +8,14 @@ use std::task::{Context, Poll};
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body;
-use tower::Service;
+use tower::{BoxError, Service};
 
 use super::future::{ResponseFuture, Waiting};
 use super::{Settings, Shared};
 use crate::authorization::Reason;
 use crate::http::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
-use crate::http::head::{content_length, is_form};
+use crate::http::head::{announced_length, is_form};
 use crate::registry::RegistrySource;
-use tower::BoxError;
 
 /// Validates authorization requests before the inner service sees them, see
 /// [`ClientValidationLayer`](super::ClientValidationLayer).
@@ -64,7 +63,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        // The inner service that was polled ready goes with the request; its clone was not.
+        // The request takes the service that was polled ready; the clone was not.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.shared);
@@ -74,7 +73,7 @@ where
     }
 }
 
-/// What becomes of a request before anything has to wait.
+/// Does everything that needs no waiting.
 fn begin<S, R, M, ReqBody>(
     mut waiting: Waiting<S, R, M::Inner>,
     body: ReqBody,
@@ -106,24 +105,23 @@ where
         _ if !is_judged => ResponseFuture::forward(waiting),
         Method::OPTIONS => ResponseFuture::forward(waiting),
         Method::GET | Method::HEAD => ResponseFuture::judge(waiting),
-        _ => ResponseFuture::refuse(waiting, Reason::Method),
+        _ => ResponseFuture::refuse(waiting, Reason::METHOD),
     }
 }
 
-/// The content type is judged first, then the size that is known beforehand.
+/// The content type is judged first, then the size that is known before the body is read.
 fn refuse_unread<M, ReqBody>(parts: &Parts, body: &ReqBody, settings: &Settings) -> Option<Reason>
 where
     M: RequestBodies<ReqBody>,
     ReqBody: Body,
 {
-    let size = body.size_hint();
     if !is_form(&parts.headers) {
-        Some(Reason::ContentType)
-    } else if content_length(&parts.headers).max(size.lower()) > settings.max_body_bytes as u64 {
-        Some(Reason::BodyTooLarge)
-    } else if settings.report_only && !M::RESUMES && size.exact().is_none() {
-        // Reading it could leave nothing to pass on.
-        Some(Reason::BodyUnreadable)
+        Some(Reason::CONTENT_TYPE)
+    } else if announced_length(&parts.headers, body) > settings.max_body_bytes as u64 {
+        Some(Reason::BODY_TOO_LARGE)
+    } else if settings.report_only && !M::RESUMES && body.size_hint().exact().is_none() {
+        // If it turned out to be too large, there would be nothing left to pass on.
+        Some(Reason::BODY_UNREADABLE)
     } else {
         None
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::policy::RegistrationPolicy;
+use crate::client::unix_seconds;
 use crate::http::endpoint::Refusal;
 use crate::registry::{ClientOrigin, RegistryError, RegistryStore, StoreError};
 
@@ -109,11 +110,11 @@ impl Bounds {
     /// Removes a batch if none was removed recently. A failure refuses nobody: the maximum holds without it.
     pub(super) async fn clean_up_if_due(&self, store: &impl RegistryStore, removed: &mut Vec<String>) {
         let now = SystemTime::now();
-        let since_last = seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
+        let since_last = unix_seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));
         if since_last < CLEAN_UP_EVERY.as_secs() {
             return;
         }
-        self.cleaned_up_at.store(seconds(now), Ordering::Relaxed);
+        self.cleaned_up_at.store(unix_seconds(now), Ordering::Relaxed);
         match self.clean_up_batch(store, now, removed).await {
             Ok(false) => {}
             // The next registration continues.
@@ -140,10 +141,6 @@ impl Bounds {
         removed.extend(batch);
         Ok(is_full)
     }
-}
-
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl From<RegistryError> for AddError {

@@ -136,7 +136,7 @@ impl RegistrationPolicy {
     }
 
     /// The scopes of a client whose metadata names none (default: no scope list, so
-    /// [`Policy::unlisted_scopes`](crate::Policy::unlisted_scopes) decides).
+    /// [`PolicyBuilder::unlisted_scopes`](crate::PolicyBuilder::unlisted_scopes) decides).
     pub fn default_scopes(mut self, scopes: Scope) -> Self {
         self.default_scopes = Some(scopes);
         self

@@ -48,6 +48,7 @@ impl From<StoreError> for Refusal {
             // Removed since it was looked up.
             StoreError::Missing => invalid_token(),
             StoreError::Changed => Self::unavailable("the client was changed at the same time"),
+            StoreError::Full => Self::unavailable("no more clients can be registered for now"),
             StoreError::AlreadyExists => Self::fault(),
         }
     }

@@ -1,4 +1,4 @@
-//! A source whose type is hidden.
+//! Sources and stores whose type is hidden.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 
-use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
+use super::store::{ClientOrigin, Record, RegistryStore, StoreError, forward_store};
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
@@ -43,58 +43,7 @@ where
     S: RegistryStore,
     S::Future: Send + 'static,
 {
-    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-        self.0.insert(client, origin)
-    }
-
-    fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-        self.0.replace(client)
-    }
-
-    fn replace_unchanged<'a>(
-        &'a self,
-        known: &'a Client,
-        client: Client,
-    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
-        self.0.replace_unchanged(known, client)
-    }
-
-    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.revoke(client_id)
-    }
-
-    fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.remove(client_id)
-    }
-
-    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.remove_unchanged(known)
-    }
-
-    fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.touch(client_id, at)
-    }
-
-    fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
-        self.0.record(client_id)
-    }
-
-    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
-        self.0.list(after, limit)
-    }
-
-    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        self.0.count(origin)
-    }
-
-    fn remove_unused(
-        &self,
-        origin: ClientOrigin,
-        created_before: SystemTime,
-        most: u64,
-    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
-        self.0.remove_unused(origin, created_before, most)
-    }
+    forward_store!(self => self.0);
 }
 
 impl<S> fmt::Debug for Boxed<S> {

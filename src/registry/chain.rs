@@ -1,4 +1,4 @@
-//! Two sources, one after the other.
+//! Two sources, asked one after the other.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
-/// Two sources: the second is asked for clients that the first does not know. See [`RegistrySource::or`].
+/// Two sources, of which the second is asked for clients that the first does not know. See [`RegistrySource::or`].
 #[derive(Clone, Debug)]
 pub struct Or<A, B> {
     first: A,

@@ -1,17 +1,14 @@
-//! Clients from environment variables.
+//! Clients from environment variables, and the registry that goes with them.
 
 use std::fmt;
+use std::future::Ready;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::MemoryRegistry;
-use crate::client::{Client, ClientBuilder, ClientError};
+use super::{ClientOrigin, MemoryRegistry, RegistryError, RegistrySource, StoreError};
+use crate::client::{Client, ClientBuilder, ClientError, LoopbackPorts, RedirectUriMismatch, is_scope_value, tokens};
 
-/// What a client gets that names no redirect URI: any port of the loopback host, any path.
-pub const DEFAULT_REDIRECT_URIS: [&str; 2] = ["http://localhost:*", "http://127.0.0.1:*"];
-
-/// What clients from the environment may ask for.
-pub const DEFAULT_SCOPES: &str = "openid profile email mcp-server:api";
-
-/// Names of clients that are widely used; any other id is written in title case.
+/// Names of widely used clients. Any other id is written in title case.
 const DISPLAY_NAMES: [(&str, &str); 5] = [
     ("claude-desktop", "Claude Desktop"),
     ("continue-dev", "Continue IDE Extension"),
@@ -20,25 +17,25 @@ const DISPLAY_NAMES: [(&str, &str); 5] = [
     ("test-mcp-client", "Test MCP Client"),
 ];
 
-/// Clients as two environment variables name them.
+/// Clients from two environment variables.
 ///
-/// - `ALLOWED_MCP_CLIENTS`: entries separated by commas, each `id` (with [`DEFAULT_REDIRECT_URIS`]) or
-///   `id|uri|uri`. Blanks around ids and URIs do not count, empty entries are skipped, malformed ones are
-///   left out, with a [warning](Environment::warnings). All may ask for [`DEFAULT_SCOPES`].
-/// - `ENABLE_DCR`: `true`, in any case, switches [`MemoryRegistry::register`] on.
+/// - `ALLOWED_MCP_CLIENTS`: entries separated by commas, each `id` or `id|uri|uri`. A client without URIs gets
+///   [`Environment::DEFAULT_REDIRECT_URIS`], and every client may ask for [`Environment::DEFAULT_SCOPES`]. White space
+///   around ids and URIs is ignored, empty entries are skipped, and malformed ones are left out with a
+///   [warning](Environment::warnings).
+/// - `ENABLE_DCR`: `true`, in any case, lets clients [register](EnvironmentRegistry::register).
 ///
-/// Unset or empty: no client at all, and a warning. Well-known clients exist only
+/// Where `ALLOWED_MCP_CLIENTS` is unset or empty there is no client, and a warning. Well-known clients exist only
 /// [by name](Environment::with_well_known).
 ///
 /// ```
-/// use tower_oauth_client_validation::Environment;
+/// use tower_oauth_client_validation::{Environment, MemoryRegistry};
 ///
 /// let environment = Environment::parse(Some("claude-desktop, web|https://app.example/cb"), Some("false"));
 /// assert!(environment.warnings().is_empty());
-/// let registry = environment.into_registry();
+/// let registry: MemoryRegistry = environment.into_registry();
 /// assert_eq!(registry.get("claude-desktop").unwrap().name(), Some("Claude Desktop"));
-/// assert!(registry.check("claude-desktop", Some("http://localhost:5173/any"), Some("openid")).is_ok());
-/// assert!(registry.check("web", Some("https://app.example/cb"), None).is_ok());
+/// assert!(registry.get("claude-desktop").unwrap().redirect_uris()[0].matches("http://localhost:5173/any"));
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
@@ -49,6 +46,12 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// The redirect URIs of a client that names none: any port and any path of the loopback hosts.
+    pub const DEFAULT_REDIRECT_URIS: [&str; 2] = ["http://localhost:*", "http://127.0.0.1:*"];
+
+    /// The scopes that clients from the environment may ask for.
+    pub const DEFAULT_SCOPES: &str = "openid profile email mcp-server:api";
+
     /// Reads `ALLOWED_MCP_CLIENTS` and `ENABLE_DCR` of this process. Warnings are logged.
     pub fn from_process() -> Self {
         let read = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
@@ -59,7 +62,7 @@ impl Environment {
         environment
     }
 
-    /// Reads the values of the two variables; `None` is unset.
+    /// Reads the values of the two variables. `None` stands for an unset one.
     pub fn parse(allowed_clients: Option<&str>, enable_dcr: Option<&str>) -> Self {
         let mut environment = Self {
             dynamic_registration: enable_dcr.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")),
@@ -77,7 +80,7 @@ impl Environment {
         environment
     }
 
-    /// Adds clients for development; one that the environment names stays as it is.
+    /// Adds clients for development. A client that the environment names stays as it is.
     pub fn with_well_known(mut self, clients: impl IntoIterator<Item = WellKnownClient>) -> Self {
         for client in clients.into_iter().map(WellKnownClient::client) {
             if self.clients.iter().all(|known| known.id() != client.id()) {
@@ -99,16 +102,16 @@ impl Environment {
         self.dynamic_registration
     }
 
-    /// What was left out, and why.
+    /// The entries that were left out, and why.
     #[must_use]
     pub fn warnings(&self) -> &[EnvironmentWarning] {
         &self.warnings
     }
 
-    /// The registry of these clients.
+    /// A registry of these clients. [`EnvironmentRegistry`] also takes registrations.
     #[must_use]
     pub fn into_registry(self) -> MemoryRegistry {
-        MemoryRegistry::from_clients(self.clients).dynamic_registration(self.dynamic_registration)
+        MemoryRegistry::from_clients(self.clients)
     }
 
     fn add(&mut self, entry: &str, client: Client) {
@@ -143,11 +146,11 @@ fn parse_entry(entry: &str) -> Result<Client, Problem> {
 }
 
 fn mcp_client(id: &str) -> ClientBuilder {
-    Client::builder(id).name(display_name(id)).scope(DEFAULT_SCOPES)
+    Client::builder(id).name(display_name(id)).scope(Environment::DEFAULT_SCOPES)
 }
 
 fn with_default_redirect_uris(builder: ClientBuilder) -> ClientBuilder {
-    DEFAULT_REDIRECT_URIS.into_iter().fold(builder, |builder, uri| builder.redirect_uri(uri))
+    Environment::DEFAULT_REDIRECT_URIS.into_iter().fold(builder, |builder, uri| builder.redirect_uri(uri))
 }
 
 fn display_name(id: &str) -> String {
@@ -165,7 +168,7 @@ fn display_name(id: &str) -> String {
         .collect()
 }
 
-/// Clients that developers of MCP servers use; see [`Environment::with_well_known`].
+/// Clients that developers of MCP servers use, see [`Environment::with_well_known`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WellKnownClient {
@@ -185,7 +188,7 @@ impl WellKnownClient {
     }
 }
 
-/// Something in the environment that was left out.
+/// An entry of the environment that was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvironmentWarning {
     entry: Option<String>,
@@ -202,7 +205,7 @@ enum Problem {
 }
 
 impl EnvironmentWarning {
-    /// The entry; `None` where the warning is about all of them.
+    /// The entry. `None` where the warning concerns all of them.
     #[must_use]
     pub fn entry(&self) -> Option<&str> {
         self.entry.as_deref()
@@ -223,3 +226,204 @@ impl fmt::Display for EnvironmentWarning {
         }
     }
 }
+
+/// A registry with the methods of the Python registry that reads the same variables.
+///
+/// For new servers there are better ones: [`RegistrationService`](crate::RegistrationService) and
+/// [`UpstreamRegistration`](crate::UpstreamRegistration) judge what clients register, and the layer checks requests.
+///
+/// ```
+/// use tower_oauth_client_validation::{Client, Environment, EnvironmentRegistry};
+///
+/// let registry = EnvironmentRegistry::from(Environment::parse(Some("web|https://app.example/cb"), Some("true")));
+/// registry.register(Client::builder("native").redirect_uri("http://127.0.0.1/cb").build()?)?;
+/// assert!(registry.check("web", Some("https://app.example/cb"), Some("openid")).is_ok());
+/// assert!(registry.check("native", Some("http://127.0.0.1:49152/cb"), None).is_ok());
+/// assert!(registry.check("native", Some("https://evil.example/cb"), None).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct EnvironmentRegistry {
+    clients: MemoryRegistry,
+    dynamic_registration: bool,
+}
+
+impl From<Environment> for EnvironmentRegistry {
+    fn from(environment: Environment) -> Self {
+        let dynamic_registration = environment.dynamic_registration;
+        Self { clients: environment.into_registry(), dynamic_registration }
+    }
+}
+
+impl EnvironmentRegistry {
+    /// The clients.
+    #[must_use]
+    pub fn clients(&self) -> &MemoryRegistry {
+        &self.clients
+    }
+
+    /// Adds a client that registers itself.
+    ///
+    /// # Errors
+    ///
+    /// When `ENABLE_DCR` is off, the id is taken, or the registry is full.
+    pub fn register(&self, client: Client) -> Result<Arc<Client>, RegisterError> {
+        if !self.dynamic_registration {
+            return Err(RegisterError::RegistrationDisabled);
+        }
+        Ok(self.clients.insert_from(client, ClientOrigin::Registered)?)
+    }
+
+    /// Adds a client that an upstream identity provider registered, or replaces it where it was added this way before.
+    ///
+    /// Its scopes are `*`, because the upstream decides about them. Without redirect URIs it gets
+    /// [`Environment::DEFAULT_REDIRECT_URIS`], and without a name `DCR-` and the first 8 characters of its id.
+    ///
+    /// # Errors
+    ///
+    /// When a redirect URI breaks a rule, when the id belongs to a client that was added another way, or that is
+    /// disabled, revoked or expired, or when the registry is full.
+    pub fn register_for_upstream<U: AsRef<str>>(
+        &self,
+        client_id: &str,
+        redirect_uris: impl IntoIterator<Item = U>,
+        name: Option<&str>,
+    ) -> Result<Arc<Client>, RegisterError> {
+        let name = name.map_or_else(|| format!("DCR-{}", client_id.chars().take(8).collect::<String>()), str::to_owned);
+        let mut builder = Client::builder(client_id).name(name).scope("*");
+        let mut redirect_uris = redirect_uris.into_iter().peekable();
+        if redirect_uris.peek().is_none() {
+            builder = with_default_redirect_uris(builder);
+        }
+        let client = redirect_uris.fold(builder, |builder, uri| builder.redirect_uri(uri)).build()?;
+        loop {
+            let done = match self.clients.get(client_id) {
+                None => self.clients.insert_from(client.clone(), ClientOrigin::Upstream),
+                Some(known) => {
+                    let is_active = known.is_active_at(SystemTime::now());
+                    if !is_active || self.clients.origin(client_id) != Some(ClientOrigin::Upstream) {
+                        return Err(RegisterError::AlreadyExists);
+                    }
+                    self.clients.exchange(&known, client.clone().with_operator_decisions(&known))
+                }
+            };
+            match done {
+                // Somebody else was faster.
+                Err(StoreError::AlreadyExists | StoreError::Changed | StoreError::Missing) => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Checks that a client may use a redirect URI and scopes, outside of any request. `None` is not checked.
+    ///
+    /// # Errors
+    ///
+    /// Says which of them the client may not use.
+    pub fn check(
+        &self,
+        client_id: &str,
+        redirect_uri: Option<&str>,
+        scope: Option<&str>,
+    ) -> Result<Arc<Client>, CheckError> {
+        let client = self.clients.get(client_id).ok_or(CheckError::ClientUnknown)?;
+        if !client.is_active_at(SystemTime::now()) {
+            return Err(CheckError::ClientInactive);
+        }
+        if let Some(redirect_uri) = redirect_uri {
+            client.check_redirect_uri(redirect_uri, LoopbackPorts::Any).map_err(CheckError::RedirectUri)?;
+        }
+        if let Some(scope) = scope {
+            let is_allowed = |token| client.allowed_scopes().is_some_and(|allowed| allowed.contains(token));
+            if !is_scope_value(scope) || !tokens(scope).all(is_allowed) {
+                return Err(CheckError::Scope);
+            }
+        }
+        Ok(client)
+    }
+}
+
+impl RegistrySource for EnvironmentRegistry {
+    type Future = Ready<Result<Option<Arc<Client>>, RegistryError>>;
+
+    fn find_client(&self, client_id: &str) -> Self::Future {
+        self.clients.find_client(client_id)
+    }
+}
+
+/// An [`EnvironmentRegistry`] refused a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Clients cannot register themselves here.
+    RegistrationDisabled,
+    /// The id is taken.
+    AlreadyExists,
+    /// The registry holds as many bytes as it may.
+    Full,
+    /// The client breaks a rule.
+    Client(ClientError),
+}
+
+impl From<ClientError> for RegisterError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<StoreError> for RegisterError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::Full,
+            _ => Self::AlreadyExists,
+        }
+    }
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RegistrationDisabled => f.write_str("dynamic registration is disabled"),
+            Self::AlreadyExists => f.write_str("a client with this id exists"),
+            Self::Full => f.write_str("the registry is full"),
+            Self::Client(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RegisterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::RegistrationDisabled | Self::AlreadyExists | Self::Full => None,
+            Self::Client(error) => error.source(),
+        }
+    }
+}
+
+/// What a client may not use, see [`EnvironmentRegistry::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The client is unknown.
+    ClientUnknown,
+    /// The client is disabled, revoked or expired.
+    ClientInactive,
+    /// The redirect URI is not one of the client's.
+    RedirectUri(RedirectUriMismatch),
+    /// The client may not ask for one of the scopes.
+    Scope,
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClientUnknown => "the client is unknown",
+            Self::ClientInactive => "the client is disabled, revoked or expired",
+            Self::RedirectUri(RedirectUriMismatch::Malformed(_)) => "the redirect URI is malformed",
+            Self::RedirectUri(RedirectUriMismatch::NotRegistered(_)) => "the redirect URI is not registered",
+            Self::Scope => "the client may not ask for this scope",
+        })
+    }
+}
+
+impl std::error::Error for CheckError {}

@@ -7,20 +7,34 @@ use std::sync::Arc;
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
-/// A source made of a closure, as `tower::service_fn` makes a service of one.
+/// Makes a source of a closure, like `tower::service_fn` for services.
+///
+/// The closure gets the id of the client and returns a future of `Result<Option<Arc<Client>>, RegistryError>`, see
+/// [`RegistrySource`] for what that means. It cannot borrow from its own captures, so it clones handles such as a
+/// connection pool for each lookup:
 ///
 /// ```
 /// use std::sync::Arc;
-/// use tower_oauth_client_validation::{Client, RegistryError, registry_fn};
+/// use tower_oauth_client_validation::{Client, ClientValidationLayer, RegistryError, registry_fn};
+/// # #[derive(Clone)] struct Pool;
+/// # struct Row { redirect_uri: String }
+/// # impl Pool {
+/// #     async fn query(&self, _id: &str) -> Result<Option<Row>, std::io::Error> { Ok(None) }
+/// # }
 ///
-/// let registry = registry_fn(|client_id: String| async move {
-///     if client_id != "app" {
-///         return Ok(None);
+/// # let pool = Pool;
+/// let registry = registry_fn(move |client_id: String| {
+///     let pool = pool.clone();
+///     async move {
+///         let Some(row) = pool.query(&client_id).await.map_err(RegistryError::transient)? else {
+///             return Ok(None);
+///         };
+///         let client = Client::builder(client_id).redirect_uri(row.redirect_uri).build();
+///         client.map(|client| Some(Arc::new(client))).map_err(RegistryError::permanent)
 ///     }
-///     let client = Client::builder(client_id).redirect_uri("https://app.example/cb").build();
-///     client.map(|client| Some(Arc::new(client))).map_err(RegistryError::permanent)
 /// });
-/// # let _ = registry;
+/// let layer = ClientValidationLayer::new(registry);
+/// # let _ = layer;
 /// ```
 pub fn registry_fn<F, Fut>(function: F) -> RegistryFn<F>
 where

@@ -15,16 +15,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{RegistryError, RegistrySource};
+use super::{RegistryError, RegistrySource, can_be_known_elsewhere};
 use crate::client::member::is_operator_member;
-use crate::client::{Client, is_client_id, tokens};
+use crate::client::{Client, tokens};
 use tower::BoxError;
 
 /// All but the unreserved characters of RFC 3986 §2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Longer ids are unknown: a server would refuse the address, which is not the same.
-const MAX_ID: usize = 2048;
 
 /// Clients that another server keeps: `GET {base}/{client_id}`, with an answer of RFC 7591 client metadata. That
 /// is the admin API of Ory Hydra as it is (where empty `grant_types` and `response_types` mean the defaults);
@@ -249,7 +246,7 @@ struct Address {
 impl Address {
     /// `None`: no server can know such a client.
     fn of(&self, client_id: &str) -> Option<Url> {
-        if client_id.is_empty() || client_id.len() > MAX_ID || !is_client_id(client_id) {
+        if !can_be_known_elsewhere(client_id) {
             return None;
         }
         let mut url = self.base.clone();

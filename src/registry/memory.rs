@@ -1,50 +1,50 @@
 //! Clients in memory.
 
 use std::borrow::Borrow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::future::{Ready, ready};
 use std::hash::{Hash, Hasher};
+use std::mem::size_of;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::env::DEFAULT_REDIRECT_URIS;
 use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
+use super::weight::{client_bytes, scopes_bytes};
 use super::{RegistryError, RegistrySource};
-use crate::client::{
-    Client, ClientError, ClientScopes, ClientStatus, LoopbackPorts, RedirectUriMismatch, is_scope_value, tokens,
-};
+use crate::client::{Client, ClientScopes, ClientStatus, from_unix_seconds, unix_seconds};
 
 /// Clients in memory. Cheap to clone; clones share the clients.
 ///
-/// Lookups take no lock and allocate nothing. Clients can be added, replaced and revoked at run time, and the
-/// whole set can be [replaced](MemoryRegistry::replace_all) at once while lookups go on.
+/// Lookups take no lock and allocate nothing. Clients can be added, replaced and revoked at run time, and the whole set
+/// can be [replaced](MemoryRegistry::replace_all) in one step while lookups go on.
 ///
 /// ```
-/// use tower_oauth_client_validation::{Client, MemoryRegistry};
+/// use tower_oauth_client_validation::{Client, ClientStatus, MemoryRegistry};
 ///
 /// let registry = MemoryRegistry::from_clients([
 ///     Client::builder("photo-app").redirect_uri("https://photos.example/callback").scope("openid").build()?,
 /// ]);
-/// assert!(registry.check("photo-app", Some("https://photos.example/callback"), Some("openid")).is_ok());
-/// assert!(registry.check("photo-app", Some("https://evil.example/callback"), None).is_err());
-/// assert!(registry.revoke("photo-app").is_some());
+/// assert!(registry.get("photo-app").is_some());
+/// registry.revoke("photo-app");
+/// assert_eq!(registry.get("photo-app").unwrap().status(), ClientStatus::Revoked);
 /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
 /// ```
 ///
 /// # As a store
 ///
-/// The methods here wait for nothing, and add what is configured. Those of [`RegistryStore`] that have the same
-/// names are called by the name of the trait, in code that is generic over stores, or through
+/// The methods here never wait, and add configured clients. Methods of [`RegistryStore`] that have the same names are
+/// called through the trait, in code that is generic over stores, or through
 /// [`boxed_store`](RegistryStore::boxed_store):
 ///
 /// ```
-/// use tower_oauth_client_validation::{Client, MemoryRegistry, ClientOrigin, RegistryStore};
+/// use tower_oauth_client_validation::{Client, ClientOrigin, MemoryRegistry, RegistryStore};
 ///
 /// # futures::executor::block_on(async {
 /// let registry = MemoryRegistry::new();
@@ -56,51 +56,76 @@ use crate::client::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-#[derive(Clone, Default)]
+///
+/// # Bounds
+///
+/// Strangers who register clients choose how large those are: 64 KiB of metadata can take ten times as much memory. So
+/// the clients may occupy [`max_bytes`](Self::max_bytes) together; above it, inserting a client or making one larger
+/// fails with [`StoreError::Full`].
+#[derive(Clone)]
 pub struct MemoryRegistry {
     shared: Arc<Shared>,
-    dynamic_registration: bool,
 }
 
-#[derive(Default)]
 struct Shared {
     clients: ArcSwap<Clients>,
-    /// Held by writers only; keeps equal scope lists once.
-    writer: Mutex<ScopeLists>,
+    /// Only writers lock it.
+    ledger: Mutex<Ledger>,
 }
 
 type Clients = papaya::HashMap<Id, Held>;
 
+const DEFAULT_MAX_BYTES: usize = 256 * 1024 * 1024;
+
 impl MemoryRegistry {
-    /// An empty registry. Clients cannot register themselves.
+    /// Creates an empty registry.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let ledger = Ledger { max_bytes: DEFAULT_MAX_BYTES, ..Ledger::default() };
+        Self { shared: Arc::new(Shared { clients: ArcSwap::default(), ledger: Mutex::new(ledger) }) }
     }
 
-    /// A registry of these clients; of two with the same id the later one stays.
+    /// Creates a registry of these clients. Of two with the same id the later one stays.
     pub fn from_clients(clients: impl IntoIterator<Item = Client>) -> Self {
         let registry = Self::new();
         registry.replace_all(clients);
         registry
     }
 
-    /// Whether [`MemoryRegistry::register`] takes clients (default: no). Holds for this handle and its clones; an
-    /// earlier clone shares the clients, and stays as it is.
+    /// Sets how many bytes the clients may occupy together (default: 256 MiB). Applies to all clones.
+    ///
+    /// [`replace_all`](Self::replace_all) and [`from_clients`](Self::from_clients) do not check it: they take what the
+    /// operator configured.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{Client, MemoryRegistry, StoreError};
+    ///
+    /// assert_eq!(MemoryRegistry::new().bytes(), 0);
+    /// let registry = MemoryRegistry::new().max_bytes(10_000);
+    /// let large = Client::builder("app").metadata("contacts", vec![""; 1_000]).build()?;
+    /// assert!(matches!(registry.insert(large), Err(StoreError::Full)));
+    /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
+    /// ```
     #[must_use]
-    pub fn dynamic_registration(mut self, allowed: bool) -> Self {
-        self.dynamic_registration = allowed;
+    pub fn max_bytes(self, bytes: usize) -> Self {
+        self.write().ledger.max_bytes = bytes;
         self
     }
 
-    /// The client of this id.
+    /// How many bytes the clients occupy, estimated closely and rather too high than too low.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.write().ledger.bytes()
+    }
+
+    /// Finds the client with this id.
     #[must_use]
     pub fn get(&self, client_id: &str) -> Option<Arc<Client>> {
         let clients = self.shared.clients.load();
         clients.pin().get(client_id).map(|held| Arc::clone(&held.client))
     }
 
-    /// Where the client of this id came from.
+    /// Where the client with this id came from.
     #[must_use]
     pub fn origin(&self, client_id: &str) -> Option<ClientOrigin> {
         self.shared.clients.load().pin().get(client_id).map(|held| held.origin)
@@ -109,10 +134,7 @@ impl MemoryRegistry {
     /// All clients, ordered by id.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Client>> {
-        let clients = self.shared.clients.load();
-        let mut list: Vec<_> = clients.pin().values().map(|held| Arc::clone(&held.client)).collect();
-        list.sort_unstable_by(|a, b| a.id().cmp(b.id()));
-        list
+        self.write().page(None, usize::MAX, |held| Arc::clone(&held.client))
     }
 
     /// The number of clients.
@@ -127,25 +149,26 @@ impl MemoryRegistry {
         self.len() == 0
     }
 
-    /// Adds a client from configuration.
+    /// Adds a configured client.
     ///
     /// # Errors
     ///
-    /// When there is one with this id.
-    pub fn insert(&self, client: Client) -> Result<Arc<Client>, RegisterError> {
-        self.write().insert(client, ClientOrigin::Configured)
+    /// [`StoreError::AlreadyExists`] or [`StoreError::Full`].
+    pub fn insert(&self, client: Client) -> Result<Arc<Client>, StoreError> {
+        self.insert_from(client, ClientOrigin::Configured)
     }
 
-    /// Puts a client in the place of the one with its id, whatever that became meanwhile, and returns the old one;
-    /// `None`, and nothing done, when there is none, or it is revoked. Its origin stays.
+    /// Replaces the client with this id unconditionally, and returns the old one. Its origin stays. For changes that
+    /// depend on the old client there is [`RegistryStore::replace_unchanged`].
     ///
-    /// [`RegistryStore::replace_unchanged`] is for changes that were decided by looking at the client.
-    #[allow(clippy::must_use_candidate)]
-    pub fn replace(&self, client: Client) -> Option<Arc<Client>> {
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] where no client has this id or the client is revoked, or [`StoreError::Full`].
+    pub fn replace(&self, client: Client) -> Result<Arc<Client>, StoreError> {
         self.write().replace_live(client).map(|replaced| replaced.old)
     }
 
-    /// Revokes a client. Its id stays taken, so that it never comes back as another client.
+    /// Revokes a client and returns it as it was. Its id stays taken, so that no other client can get it.
     #[allow(clippy::must_use_candidate)]
     pub fn revoke(&self, client_id: &str) -> Option<Arc<Client>> {
         let mut writer = self.write();
@@ -155,119 +178,61 @@ impl MemoryRegistry {
         }
         let mut client = Client::clone(&*old);
         client.set_status(ClientStatus::Revoked);
-        writer.replace(client).map(|replaced| replaced.old)
+        writer.replace(client).map(|replaced| replaced.old).ok()
     }
 
-    /// Removes a client, and returns it.
+    /// Removes a client and returns it.
     #[allow(clippy::must_use_candidate)]
     pub fn remove(&self, client_id: &str) -> Option<Arc<Client>> {
-        let writer = self.write();
-        let guard = writer.clients.pin();
-        guard.remove(client_id).map(|held| Arc::clone(&held.client))
+        self.write().remove(client_id)
     }
 
-    /// Puts these clients, as configured ones, in the place of all there are, at once: a lookup sees the old
-    /// set or the new one. Of two with the same id the later one stays.
+    /// Replaces all clients by these, which count as configured, in one step: a lookup sees the old set or the new one.
+    /// Of two with the same id the later one stays.
     pub fn replace_all(&self, clients: impl IntoIterator<Item = Client>) {
         let clients = clients.into_iter();
-        let mut lists = ScopeLists::default();
+        let mut fresh = Ledger::default();
         let now = seconds(SystemTime::now());
-        let fresh = Clients::with_capacity(clients.size_hint().0);
-        let guard = fresh.pin();
+        let map = Clients::with_capacity(clients.size_hint().0);
+        let guard = map.pin();
         for client in clients {
-            let held = Held::new(lists.enter(client), ClientOrigin::Configured, now);
-            guard.insert(held.id(), held);
-        }
-        drop(guard);
-        let mut writer = self.write();
-        *writer.lists = lists;
-        self.shared.clients.store(Arc::new(fresh));
-    }
-
-    /// Takes a client that registers itself.
-    ///
-    /// # Errors
-    ///
-    /// When [dynamic registration](MemoryRegistry::dynamic_registration) is off, or the id is taken.
-    pub fn register(&self, client: Client) -> Result<Arc<Client>, RegisterError> {
-        if !self.dynamic_registration {
-            return Err(RegisterError::RegistrationDisabled);
-        }
-        self.write().insert(client, ClientOrigin::Registered)
-    }
-
-    /// Takes a client that an upstream identity provider registered, so that its requests can be judged here.
-    ///
-    /// Without redirect URIs it gets [`DEFAULT_REDIRECT_URIS`]; without a name `DCR-` and the first 8
-    /// characters of its id; its scopes are `*`, since the upstream decides about them. Registering it once
-    /// more replaces it.
-    ///
-    /// # Errors
-    ///
-    /// When a redirect URI breaks a rule, or the id belongs to a client that is switched off or did not come this
-    /// way.
-    pub fn register_for_upstream<U: AsRef<str>>(
-        &self,
-        client_id: &str,
-        redirect_uris: impl IntoIterator<Item = U>,
-        name: Option<&str>,
-    ) -> Result<Arc<Client>, RegisterError> {
-        let mut builder = Client::builder(client_id).scope("*");
-        let mut redirect_uris = redirect_uris.into_iter().peekable();
-        if redirect_uris.peek().is_none() {
-            builder = DEFAULT_REDIRECT_URIS.into_iter().fold(builder, |builder, uri| builder.redirect_uri(uri));
-        }
-        builder = redirect_uris.fold(builder, |builder, uri| builder.redirect_uri(uri));
-        builder = match name {
-            Some(name) => builder.name(name),
-            None => builder.name(format!("DCR-{}", client_id.chars().take(8).collect::<String>())),
-        };
-        let client = builder.build().map_err(RegisterError::Client)?;
-        let mut writer = self.write();
-        let Some(old) = self.get(client_id) else {
-            return writer.insert(client, ClientOrigin::Upstream);
-        };
-        if !old.is_active_at(SystemTime::now()) || self.origin(client_id) != Some(ClientOrigin::Upstream) {
-            return Err(RegisterError::AlreadyExists);
-        }
-        let replaced = writer.replace(client.with_operator_decisions(&old));
-        replaced.map(|replaced| replaced.new).ok_or(RegisterError::AlreadyExists)
-    }
-
-    /// Whether a client may use this redirect URI and these scopes, outside of any request.
-    ///
-    /// What is `None` is not checked. Dynamic registration makes no difference: who is not registered is
-    /// unknown.
-    ///
-    /// # Errors
-    ///
-    /// Says what the client may not.
-    pub fn check(
-        &self,
-        client_id: &str,
-        redirect_uri: Option<&str>,
-        scope: Option<&str>,
-    ) -> Result<Arc<Client>, CheckError> {
-        let client = self.get(client_id).ok_or(CheckError::ClientUnknown)?;
-        if !client.is_active_at(SystemTime::now()) {
-            return Err(CheckError::ClientInactive);
-        }
-        if let Some(redirect_uri) = redirect_uri {
-            client.check_redirect_uri(redirect_uri, LoopbackPorts::Any).map_err(CheckError::RedirectUri)?;
-        }
-        if let Some(scope) = scope {
-            let allowed = |token| client.allowed_scopes().is_some_and(|allowed| allowed.contains(token));
-            if !is_scope_value(scope) || !tokens(scope).all(allowed) {
-                return Err(CheckError::Scope);
+            let held = Held::new(fresh.scope_lists.enter(client), ClientOrigin::Configured, now);
+            fresh.add(&held);
+            if let Some(earlier) = guard.insert(held.id(), held) {
+                fresh.subtract(earlier);
             }
         }
-        Ok(client)
+        drop(guard);
+        let Writer { mut ledger, .. } = self.write();
+        fresh.max_bytes = ledger.max_bytes;
+        *ledger = fresh;
+        self.shared.clients.store(Arc::new(map));
+    }
+
+    pub(super) fn insert_from(&self, client: Client, origin: ClientOrigin) -> Result<Arc<Client>, StoreError> {
+        self.write().insert(client, origin)
+    }
+
+    /// Replaces a client that still is `known`.
+    pub(super) fn exchange(&self, known: &Client, client: Client) -> Result<Arc<Client>, StoreError> {
+        let mut writer = self.write();
+        writer.compare(known)?;
+        if client.id() != known.id() {
+            return Err(StoreError::Changed);
+        }
+        writer.replace(client).map(|replaced| replaced.new)
     }
 
     fn write(&self) -> Writer<'_> {
-        // The lists are a cache; one that a panic left behind is still a good one.
-        let lists = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        Writer { lists, clients: self.shared.clients.load_full() }
+        // A panic cannot leave the ledger half written: no code of others runs while it changes.
+        let ledger = self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        Writer { ledger, clients: self.shared.clients.load_full() }
+    }
+}
+
+impl Default for MemoryRegistry {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -279,16 +244,14 @@ impl RegistrySource for MemoryRegistry {
     }
 }
 
-/// Nothing here waits: each future is ready.
+/// Every future is ready at once.
 impl RegistryStore for MemoryRegistry {
     fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-        let inserted = self.write().insert(client, origin).map_err(|_| StoreError::AlreadyExists);
-        ready(inserted).boxed()
+        ready(self.insert_from(client, origin)).boxed()
     }
 
     fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-        let replaced = self.write().replace_live(client).map(|replaced| replaced.new);
-        ready(replaced.ok_or(StoreError::Missing)).boxed()
+        ready(self.write().replace_live(client).map(|replaced| replaced.new)).boxed()
     }
 
     fn replace_unchanged<'a>(
@@ -296,13 +259,7 @@ impl RegistryStore for MemoryRegistry {
         known: &'a Client,
         client: Client,
     ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
-        let mut writer = self.write();
-        let replaced = match writer.compare(known) {
-            Ok(()) if client.id() != known.id() => Err(StoreError::Changed),
-            Ok(()) => writer.replace(client).map(|replaced| replaced.new).ok_or(StoreError::Missing),
-            Err(error) => Err(error),
-        };
-        ready(replaced).boxed()
+        ready(self.exchange(known, client)).boxed()
     }
 
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -314,15 +271,13 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
-        let writer = self.write();
-        let removed = writer.compare(known).map(|()| {
-            writer.clients.pin().remove(known.id());
-        });
+        let mut writer = self.write();
+        let removed = writer.compare(known).map(|()| drop(writer.remove(known.id())));
         ready(removed).boxed()
     }
 
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
-        // A writer copies the last use, or removes what was never used; no use may get lost meanwhile.
+        // Locked, because a writer copies the last use of a client, or removes a client that was never used.
         let writer = self.write();
         let touched = writer.clients.pin().get(client_id).map(|held| {
             held.last_used_at.fetch_max(seconds(at), Ordering::Relaxed);
@@ -338,46 +293,33 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
-        let clients = self.shared.clients.load();
-        let pinned = clients.pin();
-        let mut page: Vec<_> =
-            pinned.values().filter(|held| after.is_none_or(|after| held.client.id() > after)).collect();
-        page.sort_unstable_by(|a, b| a.client.id().cmp(b.client.id()));
-        page.truncate(limit);
-        ready(Ok(page.into_iter().map(Held::record).collect())).boxed()
+        ready(Ok(self.write().page(after, limit, Held::record))).boxed()
     }
 
     fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        // As a writer: a count while one comes and another goes may miss both, and the cap depends on it.
-        let writer = self.write();
-        let is_counted = |held: &&Held| held.origin == origin && held.client.status() != ClientStatus::Revoked;
-        let counted = writer.clients.pin().values().filter(is_counted).count();
-        drop(writer);
-        ready(Ok(counted as u64)).boxed()
+        ready(Ok(self.write().ledger.live[origin as usize])).boxed()
     }
 
     fn remove_unused(
         &self,
         origin: ClientOrigin,
         created_before: SystemTime,
-        most: u64,
+        max: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
-        let writer = self.write();
-        let clients = writer.clients.pin();
+        let mut writer = self.write();
+        let clients = Arc::clone(&writer.clients);
+        let clients = clients.pin();
         let before = seconds(created_before);
         let is_unused = |held: &&Held| held.origin == origin && held.is_unused() && held.created_at < before;
         let mut unused: Vec<&Held> = clients.values().filter(is_unused).collect();
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        if most < unused.len() {
-            // Without sorting them all: a flood of registrations comes along here.
-            unused.select_nth_unstable_by_key(most, |held| held.created_at);
-            unused.truncate(most);
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        if max < unused.len() {
+            // Not sorted: every registration runs this while somebody floods the store.
+            unused.select_nth_unstable_by_key(max, |held| held.created_at);
+            unused.truncate(max);
         }
-        let remove = |held: &Held| {
-            clients.remove(held.client.id());
-            held.client.id().to_owned()
-        };
-        ready(Ok(unused.into_iter().map(remove).collect())).boxed()
+        let remove = |held: &Held| writer.remove(held.client.id()).map(|client| client.id().to_owned());
+        ready(Ok(unused.into_iter().filter_map(remove).collect())).boxed()
     }
 }
 
@@ -393,23 +335,28 @@ impl fmt::Debug for MemoryRegistry {
     }
 }
 
-/// One writer at a time; readers never wait for it.
+/// The only writer at this time; readers never wait for it.
 struct Writer<'a> {
-    lists: MutexGuard<'a, ScopeLists>,
+    ledger: MutexGuard<'a, Ledger>,
     clients: Arc<Clients>,
 }
 
 impl Writer<'_> {
-    fn insert(&mut self, client: Client, origin: ClientOrigin) -> Result<Arc<Client>, RegisterError> {
-        let client = self.lists.enter(client);
-        let held = Held::new(Arc::clone(&client), origin, seconds(SystemTime::now()));
-        match self.clients.pin().try_insert(held.id(), held) {
-            Ok(_) => Ok(client),
-            Err(_) => Err(RegisterError::AlreadyExists),
+    fn insert(&mut self, mut client: Client, origin: ClientOrigin) -> Result<Arc<Client>, StoreError> {
+        client.set_origin(origin);
+        let clients = self.clients.pin();
+        if clients.contains_key(client.id()) {
+            return Err(StoreError::AlreadyExists);
         }
+        self.ledger.make_room(&client, 0)?;
+        let held = Held::new(self.ledger.scope_lists.enter(client), origin, seconds(SystemTime::now()));
+        let client = Arc::clone(&held.client);
+        self.ledger.add(&held);
+        clients.insert(held.id(), held);
+        Ok(client)
     }
 
-    /// Whether the client is still what somebody read.
+    /// Whether a client still is what somebody read.
     fn compare(&self, known: &Client) -> Result<(), StoreError> {
         match self.clients.pin().get(known.id()) {
             Some(held) if held.client.status() == ClientStatus::Revoked => Err(StoreError::Missing),
@@ -419,19 +366,45 @@ impl Writer<'_> {
         }
     }
 
-    /// Unless it is revoked: that is for good.
-    fn replace_live(&mut self, client: Client) -> Option<Replaced> {
-        let is_revoked = self.clients.pin().get(client.id())?.client.status() == ClientStatus::Revoked;
-        if is_revoked { None } else { self.replace(client) }
+    /// A revoked client stays revoked.
+    fn replace_live(&mut self, client: Client) -> Result<Replaced, StoreError> {
+        let is_revoked = |held: &Held| held.client.status() == ClientStatus::Revoked;
+        if self.clients.pin().get(client.id()).is_none_or(is_revoked) {
+            return Err(StoreError::Missing);
+        }
+        self.replace(client)
     }
 
-    fn replace(&mut self, client: Client) -> Option<Replaced> {
+    fn replace(&mut self, mut client: Client) -> Result<Replaced, StoreError> {
         let clients = self.clients.pin();
-        let old = clients.get(client.id())?;
-        let new = old.updated(self.lists.enter(client), seconds(SystemTime::now()));
+        let old = clients.get(client.id()).ok_or(StoreError::Missing)?;
+        client.set_origin(old.origin);
+        self.ledger.make_room(&client, old.bytes())?;
+        let new = old.updated(self.ledger.scope_lists.enter(client), seconds(SystemTime::now()));
         let replaced = Replaced { old: Arc::clone(&old.client), new: Arc::clone(&new.client) };
+        self.ledger.subtract(old);
+        self.ledger.add(&new);
         clients.insert(new.id(), new);
-        Some(replaced)
+        Ok(replaced)
+    }
+
+    fn remove(&mut self, client_id: &str) -> Option<Arc<Client>> {
+        let clients = self.clients.pin();
+        let held = clients.remove(client_id)?;
+        self.ledger.subtract(held);
+        if let Some(ids) = &mut self.ledger.ordered {
+            ids.remove(client_id);
+        }
+        Some(Arc::clone(&held.client))
+    }
+
+    /// At most `limit` clients, ordered by id, beginning after an id.
+    fn page<T>(&mut self, after: Option<&str>, limit: usize, item: impl Fn(&Held) -> T) -> Vec<T> {
+        let clients = self.clients.pin();
+        let ids = self.ledger.ordered.get_or_insert_with(|| clients.values().map(Held::id).collect());
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let ids = ids.range::<str, _>((after, Bound::Unbounded)).take(limit);
+        ids.filter_map(|id| clients.get(id)).map(item).collect()
     }
 }
 
@@ -440,10 +413,56 @@ struct Replaced {
     new: Arc<Client>,
 }
 
-/// Each scope list that clients share, once.
+/// What writers know about all clients together.
+#[derive(Default)]
+struct Ledger {
+    max_bytes: usize,
+    /// Without those of the scope lists.
+    client_bytes: usize,
+    scope_lists: ScopeLists,
+    /// How many clients of each origin are not revoked.
+    live: [u64; 3],
+    /// Built for the first page, so that a registry that nobody lists does without.
+    ordered: Option<BTreeSet<Id>>,
+}
+
+impl Ledger {
+    fn bytes(&self) -> usize {
+        self.client_bytes + self.scope_lists.bytes
+    }
+
+    /// Whether `client` may take the place of `old_bytes`.
+    fn make_room(&mut self, client: &Client, old_bytes: usize) -> Result<(), StoreError> {
+        let new_bytes = ENTRY_BYTES + client_bytes(client);
+        if new_bytes <= old_bytes {
+            return Ok(());
+        }
+        let added = new_bytes - old_bytes + self.scope_lists.added_bytes(client);
+        if self.bytes() + added > self.max_bytes {
+            self.scope_lists.sweep();
+        }
+        if self.bytes() + added > self.max_bytes { Err(StoreError::Full) } else { Ok(()) }
+    }
+
+    fn add(&mut self, held: &Held) {
+        self.client_bytes += held.bytes();
+        self.live[held.origin as usize] += held.live();
+        if let Some(ids) = &mut self.ordered {
+            ids.replace(held.id());
+        }
+    }
+
+    fn subtract(&mut self, held: &Held) {
+        self.client_bytes -= held.bytes();
+        self.live[held.origin as usize] -= held.live();
+    }
+}
+
+/// Each list of scopes once, because most clients share theirs.
 #[derive(Default)]
 struct ScopeLists {
     lists: HashSet<Arc<ClientScopes>>,
+    bytes: usize,
     sweep_at: usize,
 }
 
@@ -453,16 +472,32 @@ impl ScopeLists {
             client.share_scopes(Arc::clone(shared));
         } else {
             if self.lists.len() >= self.sweep_at {
-                self.lists.retain(|list| Arc::strong_count(list) > 1);
-                self.sweep_at = (self.lists.len() * 2).max(64);
+                self.sweep();
             }
+            self.bytes += scopes_bytes(client.scopes_arc());
             self.lists.insert(Arc::clone(client.scopes_arc()));
         }
         Arc::new(client)
     }
+
+    fn added_bytes(&self, client: &Client) -> usize {
+        if self.lists.contains(client.scopes_arc()) { 0 } else { scopes_bytes(client.scopes_arc()) }
+    }
+
+    /// Drops the lists that no client has any more.
+    fn sweep(&mut self) {
+        self.lists.retain(|list| {
+            let is_used = Arc::strong_count(list) > 1;
+            if !is_used {
+                self.bytes -= scopes_bytes(list);
+            }
+            is_used
+        });
+        self.sweep_at = (self.lists.len() * 2).max(64);
+    }
 }
 
-/// A client and what is known about it. Times are seconds since the epoch, which 32 bits hold until 2106.
+/// A client and what is known about it. 32 bits hold the seconds since the epoch until 2106.
 struct Held {
     client: Arc<Client>,
     origin: ClientOrigin,
@@ -471,6 +506,9 @@ struct Held {
     /// 0: never.
     last_used_at: AtomicU32,
 }
+
+/// The entry in the map and in the ordered ids.
+const ENTRY_BYTES: usize = size_of::<Held>() + size_of::<[usize; 8]>();
 
 impl Held {
     fn new(client: Arc<Client>, origin: ClientOrigin, now: u32) -> Self {
@@ -484,6 +522,14 @@ impl Held {
 
     fn id(&self) -> Id {
         Id(Arc::clone(&self.client))
+    }
+
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + client_bytes(&self.client)
+    }
+
+    fn live(&self) -> u64 {
+        u64::from(self.client.status() != ClientStatus::Revoked)
     }
 
     fn is_unused(&self) -> bool {
@@ -503,16 +549,14 @@ impl Held {
 }
 
 fn seconds(time: SystemTime) -> u32 {
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(since_epoch.as_secs()).unwrap_or(u32::MAX)
+    u32::try_from(unix_seconds(time)).unwrap_or(u32::MAX)
 }
 
 fn time(seconds: u32) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into())
+    from_unix_seconds(seconds.into()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// The id of a client, without a copy of it. After a replacement it may be that of the earlier client, which has the
-/// same id; what is found under it is the new one.
+/// The id of a client, without a copy of it.
 struct Id(Arc<Client>);
 
 impl Borrow<str> for Id {
@@ -529,67 +573,20 @@ impl PartialEq for Id {
 
 impl Eq for Id {}
 
+impl PartialOrd for Id {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Id {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.id().cmp(other.0.id())
+    }
+}
+
 impl Hash for Id {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.id().hash(state);
     }
 }
-
-/// A client was not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RegisterError {
-    /// Clients cannot register themselves here.
-    RegistrationDisabled,
-    /// The id is taken.
-    AlreadyExists,
-    /// A rule for clients is broken.
-    Client(ClientError),
-}
-
-impl fmt::Display for RegisterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RegistrationDisabled => f.write_str("dynamic registration is disabled"),
-            Self::AlreadyExists => f.write_str("a client with this id exists"),
-            Self::Client(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RegisterError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::RegistrationDisabled | Self::AlreadyExists => None,
-            Self::Client(error) => error.source(),
-        }
-    }
-}
-
-/// What a client may not, see [`MemoryRegistry::check`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CheckError {
-    /// There is no such client.
-    ClientUnknown,
-    /// It is disabled, revoked or expired.
-    ClientInactive,
-    /// The redirect URI is none of its own.
-    RedirectUri(RedirectUriMismatch),
-    /// It may not ask for such a scope.
-    Scope,
-}
-
-impl fmt::Display for CheckError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ClientUnknown => "the client is unknown",
-            Self::ClientInactive => "the client is disabled, revoked or expired",
-            Self::RedirectUri(RedirectUriMismatch::Malformed(_)) => "the redirect URI is malformed",
-            Self::RedirectUri(RedirectUriMismatch::NotRegistered(_)) => "the redirect URI is not registered",
-            Self::Scope => "the client may not ask for this scope",
-        })
-    }
-}
-
-impl std::error::Error for CheckError {}

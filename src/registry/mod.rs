@@ -1,4 +1,4 @@
-//! Where clients come from.
+//! Where clients come from: sources, and what combines them.
 
 mod boxed;
 #[cfg(feature = "cache")]
@@ -17,6 +17,7 @@ mod service;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 mod store;
+mod weight;
 
 use std::fmt;
 use std::future::Future;
@@ -30,7 +31,7 @@ pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use self::cached::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
 pub use self::chain::{Or, OrFuture};
-pub use self::env::{DEFAULT_REDIRECT_URIS, DEFAULT_SCOPES, Environment, EnvironmentWarning, WellKnownClient};
+pub use self::env::{CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, RegisterError, WellKnownClient};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub use self::file::{FileError, FileRegistry, FileWatch};
@@ -38,7 +39,7 @@ pub use self::function::{RegistryFn, registry_fn};
 #[cfg(feature = "http-registry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
 pub use self::http::{HttpRegistry, HttpRegistryBuilder};
-pub use self::memory::{CheckError, MemoryRegistry, RegisterError};
+pub use self::memory::MemoryRegistry;
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
 pub use self::metadata_document::{
@@ -54,19 +55,41 @@ pub use self::sql::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sql::SqliteRegistry;
-pub use self::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
+#[cfg(feature = "registration")]
+pub(crate) use self::store::ClientOrigin;
+pub use self::store::{Change, Record, RegistryStore, StoreError};
 use crate::client::Client;
+#[cfg(any(feature = "http-registry", feature = "postgres", feature = "sqlite"))]
+use crate::client::is_client_id;
+
+/// The longest client id that is stored in or asked of another system: what an index of PostgreSQL can hold, and what
+/// servers accept in a URL.
+#[cfg(any(feature = "http-registry", feature = "metadata-document", feature = "postgres", feature = "sqlite"))]
+const MAX_ID_BYTES: usize = 2048;
+
+/// Whether another system can know a client with this id at all.
+#[cfg(any(feature = "http-registry", feature = "postgres", feature = "sqlite"))]
+fn can_be_known_elsewhere(client_id: &str) -> bool {
+    !client_id.is_empty() && client_id.len() <= MAX_ID_BYTES && is_client_id(client_id)
+}
 
 /// Finds clients by their id.
 ///
-/// The simplest source is a closure, see [`registry_fn`]; sources of this crate combine by
-/// [`or`](RegistrySource::or); and with [`ServiceRegistry`] every `tower` middleware (timeout, retry,
-/// concurrency limit, load shed, buffer) works on lookups.
+/// Use one of the sources of this crate, such as [`MemoryRegistry`], wrap a closure by [`registry_fn`], or implement
+/// the trait for your own storage. Sources combine by [`or`](RegistrySource::or). As a
+/// [`tower::Service`](RegistrySource::into_service), a source takes every `tower` middleware: timeout, retry,
+/// concurrency limit, load shed, buffer.
 ///
 /// # Implementing it
 ///
-/// `find_client` starts the lookup; the future holds what it needs, not a borrow. A source that knows at once
-/// returns [`std::future::Ready`] and costs no allocation:
+/// Return `Ok(None)` for a client that does not exist: the request is refused. Return an error where you cannot know:
+/// the request is refused too, but the client does not count as unknown. Return disabled, revoked and expired clients as
+/// they are; the layer refuses them.
+///
+/// The id is what the user agent sent: printable ASCII of any length, with any punctuation.
+///
+/// `find_client` starts the lookup, and its future must not borrow from `self` or `client_id`. A source that knows its
+/// clients at once returns [`std::future::Ready`] and allocates nothing:
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -84,29 +107,22 @@ use crate::client::Client;
 ///     }
 /// }
 /// ```
-///
-/// # What it answers
-///
-/// `Ok(None)` means that there is no such client, and a request of it is refused. A source that cannot tell
-/// answers with an error instead, which refuses the request without calling the client unknown. A client that
-/// is disabled, revoked or expired is returned as it is.
-///
-/// The id is whatever the user agent sent, in printable ASCII: any length, any punctuation.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no source of clients",
-    note = "wrap a closure in `registry_fn(|client_id: String| async move {{ … }})`, a `tower::Service` in `ServiceRegistry::new(…)`, or see the documentation of `RegistrySource` for an implementation by hand"
+    message = "`{Self}` does not implement `RegistrySource`",
+    note = "wrap a closure in `registry_fn(|client_id: String| async move {{ … }})` or a `tower::Service` in `ServiceRegistry::new(…)`",
+    note = "the documentation of `RegistrySource` shows an implementation"
 )]
 pub trait RegistrySource {
     /// The lookup.
     type Future: Future<Output = Result<Option<Arc<Client>>, RegistryError>>;
 
-    /// Looks the client of this id up.
+    /// Looks up the client with this id.
     fn find_client(&self, client_id: &str) -> Self::Future;
 
     /// Asks `other` for clients that this source does not know.
     ///
-    /// The first that knows the client wins. When this source fails, the lookup fails: a client of this
-    /// source must never turn into one of the other.
+    /// The first source that knows the client wins. When this source fails, the lookup fails, so that `other` can never
+    /// answer for a client of this one.
     ///
     /// ```
     /// use futures::executor::block_on;
@@ -130,7 +146,7 @@ pub trait RegistrySource {
         Or::new(self, other)
     }
 
-    /// Hides the type, for sources chosen at run time.
+    /// Hides the type, for sources that are chosen at run time.
     ///
     /// ```
     /// use tower_oauth_client_validation::{BoxRegistry, MemoryRegistry, RegistrySource, registry_fn};
@@ -150,7 +166,8 @@ pub trait RegistrySource {
         Arc::new(Boxed::new(self))
     }
 
-    /// This source as a `tower::Service`, to put middleware around lookups. [`ServiceRegistry`] goes back.
+    /// Turns the source into a `tower::Service<String>`, to put middleware around lookups. [`ServiceRegistry`] turns it
+    /// back.
     fn into_service(self) -> RegistryService<Self>
     where
         Self: Sized,

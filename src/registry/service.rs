@@ -1,4 +1,4 @@
-//! Sources as `tower` services and back.
+//! Sources as `tower` services, and back.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,19 +7,15 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 use tower::util::Oneshot;
-use tower::{Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
-use tower::BoxError;
 
-/// A source made of a `tower::Service<String>`.
+/// Makes a source of a `tower::Service<String>`, so that lookups take `tower`'s middleware.
 ///
-/// Lookups then take `tower`'s own middleware. The service is cloned for each lookup, as routers do; put a
-/// `Buffer` around one that cannot be cloned.
-///
-/// A [`RegistryError`] of the service stays what it is. Any other error, such as `Elapsed` of a `Timeout` or
-/// `Overloaded` of a `LoadShed`, is transient.
+/// Each lookup clones the service; put a `Buffer` around one that cannot be cloned. Errors of the service that are no
+/// [`RegistryError`], such as `Elapsed` of a `Timeout` or `Overloaded` of a `LoadShed`, become transient ones.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,7 +37,7 @@ pub struct ServiceRegistry<S> {
 }
 
 impl<S> ServiceRegistry<S> {
-    /// Looks clients up by calling `service` with the id.
+    /// Calls `service` with the id of a client to look it up.
     #[must_use]
     pub fn new(service: S) -> Self {
         Self { service }

@@ -1,4 +1,4 @@
-//! Sources that can be written.
+//! Sources whose clients can be changed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,19 +8,20 @@ use futures::future::BoxFuture;
 
 use super::{BoxStore, Boxed, RegistryError, RegistrySource};
 use crate::client::Client;
+pub(crate) use crate::client::ClientOrigin;
 
-/// A source whose clients can be added, changed and taken away.
+/// A source whose clients can be added, changed and removed. Registration endpoints and operators' tools write to it.
 ///
-/// All implementations keep the same promises, which one contract test suite holds them to. Methods that are added
-/// later come with a default body.
+/// This crate has [`MemoryRegistry`](crate::MemoryRegistry), [`SqliteRegistry`](crate::SqliteRegistry),
+/// [`PostgresRegistry`](crate::PostgresRegistry), and [`CachedRegistry`](crate::CachedRegistry) in front of any of them.
+/// All keep what the methods promise here; one test suite runs over each.
 ///
 /// ```
 /// use futures::executor::block_on;
-/// use tower_oauth_client_validation::{Client, MemoryRegistry, ClientOrigin, RegistryStore, StoreError};
+/// use tower_oauth_client_validation::{Client, ClientOrigin, MemoryRegistry, RegistryStore, StoreError};
 ///
 /// # block_on(async {
-/// let store = MemoryRegistry::new();
-/// let store: &dyn RegistryStore<Future = _> = &store;
+/// let store = MemoryRegistry::new().boxed_store();
 /// store.insert(Client::builder("app").build()?, ClientOrigin::Configured).await?;
 /// let again = store.insert(Client::builder("app").build()?, ClientOrigin::Registered).await;
 /// assert!(matches!(again, Err(StoreError::AlreadyExists)));
@@ -31,24 +32,26 @@ use crate::client::Client;
 pub trait RegistryStore: RegistrySource + Send + Sync {
     /// Adds a client.
     ///
-    /// Fails with [`StoreError::AlreadyExists`] when the id is taken, be it by a revoked client.
+    /// Fails with [`StoreError::AlreadyExists`] when the id is taken, also by a revoked client, and with
+    /// [`StoreError::Full`] when the store may hold no more.
     fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>>;
 
-    /// Puts a client in the place of the one with its id, whatever that became meanwhile: for clients that are
-    /// configured somewhere else. ClientOrigin, creation and last use stay.
+    /// Replaces the client with this id unconditionally: for clients that are configured elsewhere. Its origin, creation
+    /// and last use stay.
     ///
-    /// Fails with [`StoreError::Missing`] when there is none, or it is revoked.
+    /// Fails with [`StoreError::Missing`] when no client has this id or the client is revoked, and with
+    /// [`StoreError::Full`] when the store may hold no more.
     fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>>;
 
-    /// [Replaces](Self::replace) a client that still is what [`record`](Self::record) answered, in one step: for
-    /// changes that were decided by looking at it, so that nobody else's change gets lost.
+    /// [Replaces](Self::replace) a client in one step if it is still what [`record`](Self::record) returned: for changes
+    /// that depend on the old client, so that no concurrent change is lost. [Recording a use](Self::touch) does not
+    /// count as a change.
     ///
-    /// Fails with [`StoreError::Changed`] when it is something else now, and with [`StoreError::Missing`] when there
-    /// is none, or it is revoked. A use is no change.
+    /// Fails with [`StoreError::Changed`] when it was changed, and otherwise like [`replace`](Self::replace).
     ///
     /// ```
     /// use futures::executor::block_on;
-    /// use tower_oauth_client_validation::{BoxStore, Client, MemoryRegistry, ClientOrigin, RegistryStore, StoreError};
+    /// use tower_oauth_client_validation::{BoxStore, Client, ClientOrigin, MemoryRegistry, RegistryStore, StoreError};
     ///
     /// async fn disable(store: &BoxStore, id: &str) -> Result<(), StoreError> {
     ///     loop {
@@ -76,50 +79,49 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
         client: Client,
     ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>>;
 
-    /// Revokes a client for good. It stays, so that its id never comes back as another client; revoking it
-    /// again changes nothing.
-    ///
-    /// Fails with [`StoreError::Missing`] when there is none.
-    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
-
-    /// Removes a client without a trace.
-    ///
-    /// Fails with [`StoreError::Missing`] when there is none.
-    fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
-
-    /// [Removes](Self::remove) a client that still is what [`record`](Self::record) answered, in one step.
-    ///
-    /// Fails with [`StoreError::Changed`] when it is something else now, and with [`StoreError::Missing`] when there
-    /// is none, or it is revoked.
-    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>>;
-
-    /// Records that a client was used; the token endpoint calls it. An earlier time than the recorded one
+    /// Revokes a client permanently. It stays in the store, so that no other client can get its id. Revoking it again
     /// changes nothing.
     ///
-    /// Fails with [`StoreError::Missing`] when there is none.
+    /// Fails with [`StoreError::Missing`] when no client has this id.
+    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes a client and everything known about it.
+    ///
+    /// Fails with [`StoreError::Missing`] when no client has this id.
+    fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// [Removes](Self::remove) a client in one step if it is still what [`record`](Self::record) returned.
+    ///
+    /// Fails with [`StoreError::Changed`] when it was changed, and with [`StoreError::Missing`] when no client has this
+    /// id or the client is revoked.
+    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Records that a client was used. The token endpoint calls it. A time before the recorded one changes nothing.
+    ///
+    /// Fails with [`StoreError::Missing`] when no client has this id.
     fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// A client with what is known about it.
+    /// Finds a client and what is known about it.
     fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>>;
 
-    /// A page of clients, ordered by the bytes of their ids: at most `limit`, beginning behind the id `after`.
+    /// Lists at most `limit` clients, ordered by the bytes of their ids, beginning after the id `after`.
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>>;
 
-    /// How many clients of this origin there are that are not revoked.
+    /// Counts the clients of an origin that are not revoked.
     fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>>;
 
-    /// Removes clients of this origin that were added before `created_before`, were never used and are neither
-    /// disabled nor revoked: the oldest first, `most` at the most. Answers their ids.
+    /// Removes clients of an origin that were added before `created_before`, were never used and are neither disabled
+    /// nor revoked: the oldest first, at most `max`. Returns their ids.
     ///
-    /// A SQL store does it in one statement, so ask for a number that it gets done in its time, and again.
+    /// An SQL store does it in one statement. Ask for no more than it can remove within its time limit, and repeat.
     fn remove_unused(
         &self,
         origin: ClientOrigin,
         created_before: SystemTime,
-        most: u64,
+        max: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>>;
 
-    /// Hides the type, for stores chosen at run time.
+    /// Hides the type, for stores that are chosen at run time.
     ///
     /// ```
     /// use tower_oauth_client_validation::{BoxStore, ClientValidationLayer, MemoryRegistry, RegistryStore};
@@ -137,62 +139,74 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     }
 }
 
+/// The methods of a store that passes every call on to another one.
+macro_rules! forward_store {
+    ($this:ident => $store:expr) => {
+        fn insert(&$this, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+            $store.insert(client, origin)
+        }
+
+        fn replace(&$this, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+            $store.replace(client)
+        }
+
+        fn replace_unchanged<'a>(
+            &'a $this,
+            known: &'a Client,
+            client: Client,
+        ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
+            $store.replace_unchanged(known, client)
+        }
+
+        fn revoke<'a>(&'a $this, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+            $store.revoke(client_id)
+        }
+
+        fn remove<'a>(&'a $this, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+            $store.remove(client_id)
+        }
+
+        fn remove_unchanged<'a>(&'a $this, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
+            $store.remove_unchanged(known)
+        }
+
+        fn touch<'a>(&'a $this, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
+            $store.touch(client_id, at)
+        }
+
+        fn record<'a>(&'a $this, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
+            $store.record(client_id)
+        }
+
+        fn list<'a>(
+            &'a $this,
+            after: Option<&'a str>,
+            limit: usize,
+        ) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
+            $store.list(after, limit)
+        }
+
+        fn count(&$this, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+            $store.count(origin)
+        }
+
+        fn remove_unused(
+            &$this,
+            origin: ClientOrigin,
+            created_before: SystemTime,
+            max: u64,
+        ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+            $store.remove_unused(origin, created_before, max)
+        }
+    };
+}
+pub(super) use forward_store;
+
 impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
-    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-        (**self).insert(client, origin)
-    }
-
-    fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
-        (**self).replace(client)
-    }
-
-    fn replace_unchanged<'a>(
-        &'a self,
-        known: &'a Client,
-        client: Client,
-    ) -> BoxFuture<'a, Result<Arc<Client>, StoreError>> {
-        (**self).replace_unchanged(known, client)
-    }
-
-    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        (**self).revoke(client_id)
-    }
-
-    fn remove<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        (**self).remove(client_id)
-    }
-
-    fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
-        (**self).remove_unchanged(known)
-    }
-
-    fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
-        (**self).touch(client_id, at)
-    }
-
-    fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
-        (**self).record(client_id)
-    }
-
-    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
-        (**self).list(after, limit)
-    }
-
-    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        (**self).count(origin)
-    }
-
-    fn remove_unused(
-        &self,
-        origin: ClientOrigin,
-        created_before: SystemTime,
-        most: u64,
-    ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
-        (**self).remove_unused(origin, created_before, most)
-    }
+    forward_store!(self => (**self));
 }
 
-/// A client with what a store knows about it.
+/// A client and what a store knows about it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {
@@ -208,38 +222,28 @@ pub struct Record {
     pub last_used_at: Option<SystemTime>,
 }
 
-/// Where a client of a store came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClientOrigin {
-    /// From configuration.
-    Configured,
-    /// It registered itself.
-    Registered,
-    /// Registered on behalf of an upstream identity provider.
-    Upstream,
-}
-
-/// What another node changed.
+/// A change that another node made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// The client of this id was added, changed or taken away.
+    /// The client with this id was added, changed or removed.
     Changed(String),
     /// Any client may have changed.
     Reset,
 }
 
-/// A store was not changed.
+/// A store refused a change, or failed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The id is taken.
     AlreadyExists,
-    /// There is no such client.
+    /// No client has this id, or it is revoked.
     Missing,
-    /// The client is no longer what was read: read it again, and decide again.
+    /// Somebody else changed the client: read it again, and decide again.
     Changed,
+    /// The store holds as much as it may, such as [`MemoryRegistry::max_bytes`](crate::MemoryRegistry::max_bytes).
+    Full,
     /// The store failed.
     Registry(RegistryError),
 }
@@ -248,8 +252,9 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AlreadyExists => f.write_str("a client with this id exists"),
-            Self::Missing => f.write_str("there is no client with this id"),
+            Self::Missing => f.write_str("no client has this id"),
             Self::Changed => f.write_str("the client was changed meanwhile"),
+            Self::Full => f.write_str("the store is full"),
             Self::Registry(error) => error.fmt(f),
         }
     }
@@ -258,7 +263,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::AlreadyExists | Self::Missing | Self::Changed => None,
+            Self::AlreadyExists | Self::Missing | Self::Changed | Self::Full => None,
             Self::Registry(error) => error.source(),
         }
     }

@@ -5,7 +5,7 @@ use sqlx::migrate::Migrate;
 #[derive(Clone, Debug)]
 pub enum Argument {
     Text(String),
-    Bytes(Vec<u8>),
+    Bytes(Option<Vec<u8>>),
     Number(Option<i64>),
 }
 
@@ -23,6 +23,12 @@ impl From<String> for Argument {
 
 impl From<Vec<u8>> for Argument {
     fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes))
+    }
+}
+
+impl From<Option<Vec<u8>>> for Argument {
+    fn from(bytes: Option<Vec<u8>>) -> Self {
         Self::Bytes(bytes)
     }
 }

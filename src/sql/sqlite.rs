@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteSynchronous};
-use sqlx::{Connection, Sqlite, SqliteConnection};
+use sqlx::{Connection, Sqlite};
 use tokio::time::Instant;
 
 use super::backend::{Backend, bind, statements};
@@ -38,43 +38,40 @@ impl BoundedPool<Sqlite> {
         }
         let deadline = Instant::now() + config.acquire_timeout;
         let pool = Self::new(pool.connect_lazy_with(options), config)?;
-        pool.retry_while_busy(deadline, async |connection| {
-            // Kept in the file, so that later connections need no lock for it.
-            sqlx::raw_sql("PRAGMA journal_mode = WAL")
-                .execute(connection)
-                .await
-                .map(drop)
-                .map_err(SqlError::new::<Sqlite>)
-        })
-        .await?;
+        while_busy(deadline, || pool.switch_to_wal()).await?;
         Ok(pool)
     }
 
-    /// Applies migrations under the write lock of the file: sqlx takes none, and several nodes may start at once.
-    pub(crate) async fn migrate(&self, migrations: impl Fn() -> Migrations) -> Result<(), SqlError> {
-        self.retry_while_busy(Instant::now() + MIGRATION_TIMEOUT, async |connection| {
-            let begun = connection.begin_with("BEGIN IMMEDIATE").await;
-            let mut transaction = begun.map_err(SqlError::new::<Sqlite>)?;
-            migrations().apply::<Sqlite>(&mut transaction).await?;
-            transaction.commit().await.map_err(SqlError::new::<Sqlite>)
-        })
-        .await
+    /// Kept in the file, so that later connections need no lock for it.
+    async fn switch_to_wal(&self) -> Result<(), SqlError> {
+        let mut connection = self.pool().acquire().await.map_err(SqlError::new::<Sqlite>)?;
+        let switched = sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await;
+        switched.map(drop).map_err(SqlError::new::<Sqlite>)
     }
 
-    async fn retry_while_busy(
-        &self,
-        deadline: Instant,
-        work: impl AsyncFn(&mut SqliteConnection) -> Result<(), SqlError>,
-    ) -> Result<(), SqlError> {
-        loop {
-            let attempt = match self.pool().acquire().await {
-                Ok(mut connection) => work(&mut connection).await,
-                Err(error) => Err(SqlError::new::<Sqlite>(error)),
-            };
-            match attempt {
-                Err(error) if error.is_transient && Instant::now() < deadline => tokio::time::sleep(RETRY_AFTER).await,
-                ended => return ended,
-            }
+    pub(crate) async fn migrate(&self, migrations: impl Fn() -> Migrations) -> Result<(), SqlError> {
+        while_busy(Instant::now() + MIGRATION_TIMEOUT, || self.apply(migrations())).await
+    }
+
+    /// Under the write lock of the file: sqlx takes none, and several nodes may start at once.
+    async fn apply(&self, migrations: Migrations) -> Result<(), SqlError> {
+        let mut connection = self.pool().acquire().await.map_err(SqlError::new::<Sqlite>)?;
+        let begun = connection.begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(SqlError::new::<Sqlite>)?;
+        migrations.apply::<Sqlite>(&mut transaction).await?;
+        transaction.commit().await.map_err(SqlError::new::<Sqlite>)
+    }
+}
+
+/// Repeats work until others leave the file alone.
+async fn while_busy<F: Future<Output = Result<(), SqlError>>>(
+    deadline: Instant,
+    work: impl Fn() -> F,
+) -> Result<(), SqlError> {
+    loop {
+        match work().await {
+            Err(error) if error.is_transient && Instant::now() < deadline => tokio::time::sleep(RETRY_AFTER).await,
+            ended => return ended,
         }
     }
 }

@@ -62,7 +62,7 @@ test('composed: a URL that leads nowhere asks nobody for a password', () =>
     for (const wrong of [{ client_id: 'nobody' }, { redirect_uri: 'https://attacker.example/callback' }]) {
       const response = await page.goto(authorize(wrong));
       assert.equal(response.status(), 400);
-      assert.equal(await heading(page), 'Sign-in cannot go on');
+      assert.equal(await heading(page), 'Sign-in could not continue');
     }
     assert.deepEqual(await page.context().cookies(), []);
   }));

@@ -41,8 +41,8 @@ const BROKEN = 'Something is wrong with this server.';
 async function check(page, response, { status, error, says = MADE_BY_APPLICATION }) {
   assert.equal(response.status(), status);
   assert.equal(response.headers()['content-type'], 'text/html; charset=utf-8');
-  assert.equal(await page.title(), 'Sign-in cannot go on');
-  assert.equal(await heading(page), 'Sign-in cannot go on');
+  assert.equal(await page.title(), 'Sign-in could not continue');
+  assert.equal(await heading(page), 'Sign-in could not continue');
   const text = await page.getByRole('main').innerText();
   for (const shown of [says, 'This is not your fault', error, `(${status})`])
     assert.ok(text.includes(shown), `${shown}: ${text}`);

@@ -55,11 +55,11 @@ for (const path of ['/', '/form-post']) {
 test('going back from an error page, and forward again', () =>
   visit({}, async (page) => {
     await logIn(page, '/unknown');
-    assert.equal(await heading(page), 'Sign-in cannot go on');
+    assert.equal(await heading(page), 'Sign-in could not continue');
     await page.goBack();
     assert.equal(await heading(page), 'Photo App');
     await page.goForward();
-    assert.equal(await heading(page), 'Sign-in cannot go on');
+    assert.equal(await heading(page), 'Sign-in could not continue');
     assert.deepEqual(taken(), []);
   }));
 

@@ -95,7 +95,7 @@ for (const name of parameters) {
         await page.goto(authorize({ ...(response_mode && { response_mode }), [name]: markup }));
         const where = page.url().startsWith(issuer) ? await heading(page).catch(() => '') : '';
         if (where.startsWith('Allow')) await allow(page, name === 'state' ? markup : 'xyz');
-        else if (where === 'Sign-in cannot go on')
+        else if (where === 'Sign-in could not continue')
           assert.equal(await page.locator('script, img, svg, iframe, a').count(), 0);
         else await arrives(page, name === 'state' ? markup : 'xyz');
       }));
@@ -113,7 +113,7 @@ test('markup in the error pages of a form', () =>
     await page.goto(form);
     await page.getByRole('button').click();
     await page.waitForURL(`${issuer}/authorize`);
-    assert.equal(await heading(page), 'Sign-in cannot go on');
+    assert.equal(await heading(page), 'Sign-in could not continue');
   }));
 
 for (const response_mode of ['query', 'form_post']) {

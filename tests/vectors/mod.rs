@@ -21,10 +21,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tower_oauth_client_validation::{
-    AuthorizationRequest, ClosestMatch, Parameter, ParameterFault, Reason, RedirectUri, RedirectUriMismatch, Rejection,
-    Validator,
-};
+use tower_oauth_client_validation::{AuthorizationRequest, Delivery, Reason, RedirectUri, Validator};
 
 use crate::reference::redirect_uri::is_registrable;
 
@@ -81,13 +78,13 @@ impl Vector {
 }
 
 /// A line of a file, for messages.
-struct Case<T> {
-    place: String,
-    vector: T,
+pub(crate) struct Case<T> {
+    pub(crate) place: String,
+    pub(crate) vector: T,
 }
 
 /// The lines of `tests/vectors/<file>`: an array with one object a line.
-fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
+pub(crate) fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
     let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let lines = text.lines().enumerate().filter(|(_, line)| !matches!(line.trim(), "" | "[" | "]"));
@@ -182,11 +179,11 @@ fn judge(vector: &Vector) -> Value {
     match validator.validate(request, found) {
         Ok(validated) => json!({ "accepted": describe(&validated, &vector.request.method()) }),
         Err(rejection) => {
-            let outcome = match (&rejection, vector.outcome().0) {
-                (Rejection::Direct(_), _) => "direct",
-                // The mode can be told from the answer only.
-                (Rejection::Redirect(_), "form_post") => "form_post",
-                (Rejection::Redirect(_), _) => "redirect",
+            let outcome = match (rejection.delivery(), vector.outcome().0) {
+                // The mode is seen in the answer only.
+                (Delivery::Redirect, "form_post") => "form_post",
+                (Delivery::Redirect, _) => "redirect",
+                _ => "direct",
             };
             json!({ outcome: { "error": rejection.error().as_str(), "reason": rejection.reason().as_str() } })
         }
@@ -243,7 +240,7 @@ fn each_redirect_uri_is_registered_or_refused_as_it_says() {
     report(&failures);
 }
 
-fn report<T: Display>(failures: &[T]) {
+pub(crate) fn report<T: Display>(failures: &[T]) {
     for failure in failures {
         eprintln!("{failure}");
     }
@@ -251,46 +248,45 @@ fn report<T: Display>(failures: &[T]) {
 }
 
 fn reasons() -> Vec<&'static str> {
-    let malformed = RedirectUri::parse("").expect_err("an empty string is no URI");
     [
-        Reason::Method,
-        Reason::ContentType,
-        Reason::BodyTooLarge,
-        Reason::BodyUnreadable,
-        Reason::ClientIdMissing,
-        Reason::ClientIdCharacter,
-        Reason::RegistryUnavailable,
-        Reason::RegistryFault,
-        Reason::ClientIdMismatch,
-        Reason::ClientUnknown,
-        Reason::ClientDisabled,
-        Reason::ClientRevoked,
-        Reason::ClientExpired,
-        Reason::RedirectUriMissing,
-        Reason::RedirectUri(RedirectUriMismatch::Malformed(malformed)),
-        Reason::RedirectUri(RedirectUriMismatch::NotRegistered(ClosestMatch::default())),
-        Reason::Parameter(Parameter::State, ParameterFault::Repeated),
-        Reason::Parameter(Parameter::State, ParameterFault::Undecodable),
-        Reason::Parameter(Parameter::State, ParameterFault::ControlCharacter),
-        Reason::RequestObject,
-        Reason::RequestUri,
-        Reason::ResponseTypeMissing,
-        Reason::ResponseTypeUnsupported,
-        Reason::ResponseTypeNotRegistered,
-        Reason::GrantTypeNotRegistered,
-        Reason::ResponseModeUnknown,
-        Reason::ResponseModeQuery,
-        Reason::ScopeMissing,
-        Reason::ScopeMalformed,
-        Reason::ScopeNotAllowed,
-        Reason::CodeChallengeMissing,
-        Reason::CodeChallengeMalformed,
-        Reason::CodeChallengeMethod,
-        Reason::CodeChallengeMethodAlone,
-        Reason::ResourceMissing,
-        Reason::ResourceMalformed,
-        Reason::ResourceNotAllowed,
-        Reason::Validator,
+        Reason::METHOD,
+        Reason::CONTENT_TYPE,
+        Reason::BODY_TOO_LARGE,
+        Reason::BODY_UNREADABLE,
+        Reason::CLIENT_ID_MISSING,
+        Reason::CLIENT_ID_CHARACTER,
+        Reason::REGISTRY_UNAVAILABLE,
+        Reason::REGISTRY_FAULT,
+        Reason::CLIENT_ID_MISMATCH,
+        Reason::CLIENT_UNKNOWN,
+        Reason::CLIENT_DISABLED,
+        Reason::CLIENT_REVOKED,
+        Reason::CLIENT_EXPIRED,
+        Reason::REDIRECT_URI_MISSING,
+        Reason::REDIRECT_URI_MALFORMED,
+        Reason::REDIRECT_URI_NOT_REGISTERED,
+        Reason::PARAMETER_REPEATED,
+        Reason::PARAMETER_UNDECODABLE,
+        Reason::PARAMETER_CONTROL_CHARACTER,
+        Reason::REQUEST_OBJECT,
+        Reason::REQUEST_URI,
+        Reason::RESPONSE_TYPE_MISSING,
+        Reason::RESPONSE_TYPE_UNSUPPORTED,
+        Reason::RESPONSE_TYPE_NOT_REGISTERED,
+        Reason::GRANT_TYPE_NOT_REGISTERED,
+        Reason::RESPONSE_MODE_UNKNOWN,
+        Reason::RESPONSE_MODE_QUERY,
+        Reason::SCOPE_MISSING,
+        Reason::SCOPE_MALFORMED,
+        Reason::SCOPE_NOT_ALLOWED,
+        Reason::CODE_CHALLENGE_MISSING,
+        Reason::CODE_CHALLENGE_MALFORMED,
+        Reason::CODE_CHALLENGE_METHOD,
+        Reason::CODE_CHALLENGE_METHOD_ALONE,
+        Reason::RESOURCE_MISSING,
+        Reason::RESOURCE_MALFORMED,
+        Reason::RESOURCE_NOT_ALLOWED,
+        Reason::CHECK,
     ]
     .map(|reason| reason.as_str())
     .to_vec()

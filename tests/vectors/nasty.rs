@@ -54,7 +54,7 @@ const SETTINGS: [(&str, &[&str]); 20] = [
     ("resource_required", &["true", "false"]),
     ("validators", &[r#"["nonce"]"#, r#"["state"]"#, r#"["state", "nonce"]"#]),
     ("redirect_errors", &[r#""trusted_clients""#, r#""never""#]),
-    ("issuer", &[r#""https://as.example""#, r#""https://as.example/?a=b&c#d""#]),
+    ("issuer", &[r#""https://as.example""#, r#""https://as.example/a=b&c""#, r#""http://as.example""#]),
     ("error_uri", &[r#""https://as.example/errors?a&b""#]),
     ("insecure_detailed_errors", &["true", "false"]),
     ("unknown_clients", &[r#""forward""#]),

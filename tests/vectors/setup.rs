@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tower_oauth_client_validation::{
-    AllowedScopes, AuthorizationError, Client, ErrorCode, LoopbackPorts, Parameter, Pkce, Policy, RedirectErrors,
-    RedirectUri, RegistryError, RequestObjects, ResponseType, Scope, ScopeExcess, UnknownClients, ValidatedRequest,
+    AuthorizationError, Client, ErrorCode, LoopbackPorts, Parameter, Pkce, Policy, PolicyBuilder, RedirectErrors,
+    RedirectUri, RegistryError, RequestObjects, ResponseType, ScopeExcess, UnknownClients, ValidatedRequest,
 };
 
 /// Settings of the layer rather than of its policy.
@@ -78,12 +78,11 @@ pub(super) fn try_policy(options: &Map<String, Value>) -> Option<Policy> {
         Some(_) => return None,
     };
     let mut others = options.iter().filter(|(name, _)| *name != "profile");
-    others.try_fold(start, |policy, (name, value)| set(policy, name, value))
+    others.try_fold(start, |policy, (name, value)| set(policy, name, value))?.build().ok()
 }
 
-fn set(policy: Policy, name: &str, value: &Value) -> Option<Policy> {
+fn set(policy: PolicyBuilder, name: &str, value: &Value) -> Option<PolicyBuilder> {
     let flag = || value.as_bool();
-    let scope = || Scope::parse(value.as_str()?).ok();
     let texts = || value.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
     Some(match (name, value.as_str().unwrap_or_default()) {
         ("redirect_uri_required", _) => policy.redirect_uri_required(flag()?),
@@ -95,8 +94,8 @@ fn set(policy: Policy, name: &str, value: &Value) -> Option<Policy> {
         }
         ("scope_required", _) => policy.scope_required(flag()?),
         ("scope_excess", "narrow") => policy.scope_excess(ScopeExcess::Narrow),
-        ("unlisted_scopes", _) => policy.unlisted_scopes(AllowedScopes::new(scope()?)),
-        ("supported_scopes", _) => policy.supported_scopes(scope()?),
+        ("unlisted_scopes", _) => policy.unlisted_scopes(value.as_str()?),
+        ("supported_scopes", _) => policy.supported_scopes(value.as_str()?),
         ("scope_matcher", "prefix") => policy.scope_matcher(|allowed: &str, asked: &str| asked.starts_with(allowed)),
         ("pkce", "required") => policy.pkce(Pkce::Required),
         ("pkce", "required_for_public_clients") => policy.pkce(Pkce::RequiredForPublicClients),
@@ -111,7 +110,7 @@ fn set(policy: Policy, name: &str, value: &Value) -> Option<Policy> {
         ("redirect_errors", "trusted_clients") => policy.redirect_errors(RedirectErrors::TrustedClients),
         ("redirect_errors", "never") => policy.redirect_errors(RedirectErrors::Never),
         ("issuer", issuer) => policy.issuer(issuer),
-        ("error_uri", uri) => policy.error_uri(uri).ok()?,
+        ("error_uri", uri) => policy.error_uri(uri),
         ("insecure_detailed_errors", _) => policy.insecure_detailed_errors(flag()?),
         ("unknown_clients", "forward") => policy.unknown_clients(UnknownClients::Forward),
         _ => return None,
@@ -119,7 +118,7 @@ fn set(policy: Policy, name: &str, value: &Value) -> Option<Policy> {
 }
 
 /// A validator as users write them, with a description that is not fit to be sent.
-fn require(policy: Policy, parameter: Parameter, error: ErrorCode) -> Policy {
+fn require(policy: PolicyBuilder, parameter: Parameter, error: ErrorCode) -> PolicyBuilder {
     policy.check(move |request: &ValidatedRequest| match request.parameter(parameter) {
         Some(_) => Ok(()),
         None => Err(AuthorizationError::new(error, "a \"parameter\"\r\nis missing: é")),

@@ -12,7 +12,7 @@ use shared::consent::{self, Decided, Decision};
 use shared::pages;
 use shared::store::Code;
 use tower_oauth_client_validation::{
-    AuthorizationError, ErrorCode, RegistrySource, Rejection, ReportedOutcome, ValidatedRequest,
+    AuthorizationError, Delivery, ErrorCode, RegistrySource, ReportedOutcome, ValidatedRequest,
 };
 use url::{Position, Url};
 
@@ -102,9 +102,9 @@ fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Resp
 fn would_have_been_refused(reported: Option<&ReportedOutcome>) -> Response {
     let text = match reported {
         Some(ReportedOutcome::Rejected(rejection)) => {
-            let to = match rejection {
-                Rejection::Direct(_) => "told to the user agent",
-                Rejection::Redirect(_) => "sent to the redirect URI",
+            let to = match rejection.delivery() {
+                Delivery::Redirect => "sent to the redirect URI",
+                _ => "shown to the user agent",
             };
             format!(
                 "report-only: would have been refused\nerror: {}\nreason: {}\ndescription: {}\nanswer: {to}\n",

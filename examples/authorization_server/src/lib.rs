@@ -98,11 +98,12 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(registry) = registration::documents(documents, args.profile)? {
         clients = clients.or_documents(registry);
     }
-    let mut policy = args.profile.policy().issuer(&issuer);
+    let mut policy = args.profile.policy().insecure_http_issuer(&issuer);
     if args.auto_approve {
         // Without pages, an error page before the redirect makes no sense either.
         policy = policy.redirect_errors(RedirectErrors::Always);
     }
+    let policy = policy.build()?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
     let registration = registration::policy(&args.registration)?;
     let server = Server {

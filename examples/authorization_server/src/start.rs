@@ -218,12 +218,12 @@ fn link(server: &Server, clients: &[Arc<Client>], title: &Markup, query: &str) -
                     Outcome::Accepted(_) => { code { "consent page" } }
                     Outcome::Rejected(rejection) => {
                         @if server.report_only { "would be " }
-                        @match &rejection {
-                            Rejection::Direct(error) => {
-                                code { "400 " (error.error()) } " here, and nothing goes to the client"
+                        @match rejection.redirect_uri() {
+                            None => {
+                                code { "400 " (rejection.error()) } " here, and nothing goes to the client"
                             }
-                            Rejection::Redirect(error) => {
-                                code { (error.error()) } " goes to the client"
+                            Some(_) => {
+                                code { (rejection.error()) } " goes to the client"
                             }
                         }
                         ": " (rejection.description())

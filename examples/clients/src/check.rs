@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use shared::registry::Registry;
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Explanation, Parameter, RedirectUri, RegistrySource, Rejection, UriPart, Validator,
+    AuthorizationRequest, Explanation, Parameter, RedirectUri, RegistrySource, UriPart, Validator,
 };
 use url::form_urlencoded;
 
@@ -23,7 +23,8 @@ pub(crate) async fn check(
 ) -> Result<ExitCode, Failure> {
     let query = query(&check);
     let request = AuthorizationRequest::parse(query.as_bytes(), b"");
-    let validator = Validator::new(check.profile.policy());
+    let policy = check.profile.policy().build().map_err(|error| Failure::Broken(error.to_string()))?;
+    let validator = Validator::new(policy);
     let client = match validator.client_id(&request) {
         Ok(id) => registry.source().find_client(id).await?,
         Err(_) => None,
@@ -68,18 +69,18 @@ fn pairs(request: &AuthorizationRequest, explanation: &Explanation) -> Vec<(&'st
         }
         Err(rejection) => rejection,
     };
-    let answer = match rejection {
-        Rejection::Direct(_) => "shown to the user agent; nothing is sent to the redirect URI",
-        Rejection::Redirect(_) => "sent to the redirect URI",
+    let answer = match rejection.redirect_uri() {
+        None => "shown to the user agent; nothing is sent to the redirect URI",
+        Some(_) => "sent to the redirect URI",
     };
     let reason = rejection.reason();
     let mut pairs = vec![
         ("decision", format!("{RED}refused{RED:#}")),
         ("error", format!("{}, {answer}", rejection.error())),
         ("reason", format!("{}: {reason}", reason.as_str())),
-        ("rule", reason.rule().to_owned()),
+        ("rule", rejection.rule().to_owned()),
     ];
-    pairs.extend(reason.detail().map(|detail| ("detail", plain(&detail))));
+    pairs.extend(rejection.detail().map(|detail| ("detail", plain(&detail))));
     if let Some(closest) = explanation.closest_redirect_uri() {
         let differences: Vec<_> = explanation.differences().map(UriPart::as_str).collect();
         pairs.extend([
@@ -111,15 +112,15 @@ fn to_json(request: &AuthorizationRequest, explanation: &Explanation) -> Value {
         "decision": "refused",
         "client_id": client_id,
         "redirect_uri": request.get(Parameter::RedirectUri),
-        "answer": match rejection {
-            Rejection::Direct(_) => "user_agent",
-            Rejection::Redirect(_) => "redirect_uri",
+        "answer": match rejection.redirect_uri() {
+            None => "user_agent",
+            Some(_) => "redirect_uri",
         },
         "error": rejection.error().as_str(),
         "error_description": rejection.description(),
         "reason": rejection.reason().as_str(),
-        "detail": rejection.reason().detail(),
-        "rule": rejection.reason().rule(),
+        "detail": rejection.detail(),
+        "rule": rejection.rule(),
         "nearest": nearest,
     })
 }

@@ -101,7 +101,7 @@ fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error
         |request: &Request| tracing::info_span!("request", method = %request.method(), path = request.uri().path()),
     );
     let limit = GovernorConfigBuilder::default().burst_size(50).per_millisecond(500).finish().ok_or("no rate limit")?;
-    let validation = ClientValidationLayer::new(clients).policy(Policy::oauth2().issuer(issuer));
+    let validation = ClientValidationLayer::new(clients).policy(Policy::oauth2().issuer(issuer).build()?);
     let cookies = SessionManagerLayer::new(MemoryStore::default())
         // Users arrive by a link on another site. With `Strict`, the default, they would seem to be logged out.
         .with_same_site(SameSite::Lax)

@@ -92,7 +92,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let registry = Environment::from_process().into_registry();
     let clients = Clients { source: registry.clone().boxed(), store: registry.boxed_store() };
     let server = Server {
-        validator: Validator::new(Policy::mcp().issuer(&issuer)),
+        validator: Validator::new(Policy::mcp().insecure_http_issuer(&issuer).build()?),
         browser: Browser::of(&issuer),
         issuer,
         tokens: Arc::new(Tokens::new(Arc::clone(&clients.source), Arc::clone(&clients.store), CODE_LIFETIME)),

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, ValueEnum};
-use tower_oauth_client_validation::{Pkce, Policy};
+use tower_oauth_client_validation::{Pkce, Policy, PolicyBuilder};
 
 /// What a server requires of authorization requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,7 +26,7 @@ pub enum Profile {
 
 impl Profile {
     /// The policy of this name.
-    pub fn policy(self) -> Policy {
+    pub fn policy(self) -> PolicyBuilder {
         match self {
             Self::OAuth2 => Policy::oauth2(),
             Self::Rfc9700 => Policy::oauth2().pkce(Pkce::RequiredForPublicClients),

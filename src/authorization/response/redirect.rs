@@ -1,4 +1,4 @@
-//! Answers that go to a redirect URI: by redirect, or by a form that the browser posts.
+//! Responses to a redirect URI: a redirect, or a form that the browser posts.
 
 use std::fmt::Write;
 
@@ -8,20 +8,11 @@ use http::{Method, Response, StatusCode};
 use serde::Serialize;
 use url::form_urlencoded;
 
-use super::ResponseMode;
-use super::html::{Escaped, page_policy, page_start};
-use crate::authorization::AuthorizationError;
+use super::page::{Escaped, page_policy, page_start};
+use crate::authorization::error::AuthorizationError;
+use crate::authorization::proven::RedirectTarget;
+use crate::authorization::response_mode::ResponseMode;
 use crate::http::answer::finish;
-
-/// Where an answer goes, and what every answer there carries.
-#[derive(Clone, Copy)]
-pub(crate) struct RedirectTarget<'a> {
-    pub(crate) uri: &'a str,
-    pub(crate) mode: ResponseMode,
-    pub(crate) state: Option<&'a str>,
-    pub(crate) issuer: Option<&'a str>,
-    pub(crate) error_uri: Option<&'a str>,
-}
 
 /// A response to the client: a redirect, or a page with a form that posts itself.
 ///
@@ -35,7 +26,7 @@ pub struct AuthorizationResponse {
 }
 
 impl AuthorizationResponse {
-    pub(crate) fn new<'a>(
+    pub(in crate::authorization) fn new<'a>(
         target: RedirectTarget<'_>,
         parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
@@ -44,7 +35,7 @@ impl AuthorizationResponse {
     }
 
     /// The parameters are the members of `parameters`, as `serde_urlencoded` writes them.
-    pub(crate) fn serialized(
+    pub(in crate::authorization) fn serialized(
         target: RedirectTarget<'_>,
         parameters: &impl Serialize,
     ) -> Result<Self, SerializeParametersError> {
@@ -53,7 +44,7 @@ impl AuthorizationResponse {
         Ok(Self::new(target, pairs.iter().map(|(name, value)| (&**name, &**value))))
     }
 
-    pub(crate) fn error(target: RedirectTarget<'_>, error: &AuthorizationError) -> Self {
+    pub(in crate::authorization) fn error(target: RedirectTarget<'_>, error: &AuthorizationError) -> Self {
         let parameters = [
             ("error", error.code().as_str()),
             ("error_description", error.description()),
@@ -68,7 +59,7 @@ impl AuthorizationResponse {
         let parameters = parameters.iter().copied().chain(added.into_iter().flatten());
         let text = match target.mode {
             ResponseMode::Query => location(target.uri, query_separator(target.uri), parameters),
-            // A registered URI has no fragment of its own.
+            // A redirect URI has no fragment.
             ResponseMode::Fragment => location(target.uri, "#", parameters),
             ResponseMode::FormPost => form_page(target.uri, parameters),
         };
@@ -81,8 +72,8 @@ impl AuthorizationResponse {
         (self.mode != ResponseMode::FormPost).then_some(&*self.text)
     }
 
-    /// The response to a request with this method: 302 for `GET` and `HEAD`, 303 for every other, so that the
-    /// browser never posts the user's credentials on to the client (RFC 9700 §4.12).
+    /// The response to a request with this method: 302 for `GET` and `HEAD`, 303 for every other method, so that the
+    /// browser does not post the user's credentials to the client (RFC 9700 §4.12).
     pub fn into_http<B: From<Bytes>>(self, method: &Method) -> Response<B> {
         let mut response = Response::new(Bytes::new());
         let headers = response.headers_mut();
@@ -92,7 +83,7 @@ impl AuthorizationResponse {
             *response.body_mut() = self.text.into();
         } else {
             let location = HeaderValue::from_maybe_shared(Bytes::from(self.text))
-                .expect("a proven redirect URI is visible ASCII, and so is what form encoding adds");
+                .expect("a proven redirect URI and form encoding are visible ASCII");
             headers.insert(header::LOCATION, location);
             let read = method == Method::GET || method == Method::HEAD;
             *response.status_mut() = if read { StatusCode::FOUND } else { StatusCode::SEE_OTHER };
@@ -101,13 +92,13 @@ impl AuthorizationResponse {
     }
 }
 
-/// Response parameters that are no flat set of names and values.
+/// Response parameters that are not a flat set of names and values.
 #[derive(Debug)]
 pub struct SerializeParametersError(serde_urlencoded::ser::Error);
 
 impl std::fmt::Display for SerializeParametersError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the response parameters are no flat set of names and values")
+        f.write_str("the response parameters are not a flat set of names and values")
     }
 }
 
@@ -117,14 +108,14 @@ impl std::error::Error for SerializeParametersError {
     }
 }
 
-/// Without its text, which carries codes and `state`.
+/// Without its text, which contains codes and `state`.
 impl std::fmt::Debug for AuthorizationResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AuthorizationResponse").field("mode", &self.mode).finish_non_exhaustive()
     }
 }
 
-/// The URI's own query stays verbatim (RFC 6749 §4.1.2); what joins the two depends on its end.
+/// What separates the parameters from the URI, whose own query stays verbatim (RFC 6749 §4.1.2).
 fn query_separator(uri: &str) -> &'static str {
     match uri.split_once('?') {
         None => "?",
@@ -137,9 +128,9 @@ fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'
     if parameters.clone().next().is_none() {
         return uri.to_owned();
     }
-    // Exact, so that the string becomes a header value as it is.
-    let added: usize = parameters.clone().map(|(name, value)| encoded_len(name) + encoded_len(value) + 2).sum();
-    let mut location = String::with_capacity(uri.len() + separator.len() + added.saturating_sub(1));
+    // Without what encoding adds, which is cheaper than encoding twice.
+    let added: usize = parameters.clone().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let mut location = String::with_capacity(uri.len() + separator.len() + added);
     location.push_str(uri);
     location.push_str(separator);
     let start = location.len();
@@ -148,15 +139,10 @@ fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'
     form.finish()
 }
 
-fn encoded_len(text: &str) -> usize {
-    form_urlencoded::byte_serialize(text.as_bytes()).map(str::len).sum()
-}
-
-/// What the page runs, and nothing else: see [`FORM_CSP`].
+/// The only script that the page runs, see [`FORM_CSP`].
 const SUBMIT: &str = "document.forms[0].submit()";
 
-/// The hash is that of [`SUBMIT`]. No `form-action`: some browsers hold it against redirects that the client
-/// answers the form with.
+/// With the hash of [`SUBMIT`]. Without `form-action`: some browsers apply it to the client's redirects after the form.
 const FORM_CSP: &str = page_policy!("script-src 'sha256-ePniVEkSivX/c7XWBGafqh8tSpiRrKiqYeqbG7N1TOE='");
 
 /// OAuth 2.0 Form Post Response Mode §2.

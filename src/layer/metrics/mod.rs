@@ -1,4 +1,4 @@
-//! What is counted and timed, where the feature `metrics` is on; nothing elsewhere.
+//! Counts decisions and times lookups where the feature `metrics` is on.
 
 #[cfg(not(feature = "metrics"))]
 mod off;

@@ -1,4 +1,4 @@
-//! Nothing is counted.
+//! Counts nothing.
 
 use crate::authorization::Rejection;
 

@@ -1,4 +1,4 @@
-//! Told to the recorder that the application installed for the `metrics` crate. No label takes a value from a request.
+//! Reports to the recorder of the `metrics` crate that the application installed. No label takes a value from a request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::registry::RegistryError;
 const DECISIONS: &str = "oauth_client_validation_decisions_total";
 const LOOKUPS: &str = "oauth_client_validation_lookup_duration_seconds";
 
-/// Literals, so that telling of an accepted request allocates nothing.
+/// With literals, counting an accepted request allocates nothing.
 macro_rules! count {
     ($outcome:literal, $report_only:expr) => {
         if $report_only {
@@ -48,7 +48,7 @@ pub(in crate::layer) fn time<F>(lookup: F) -> Lookup<F> {
 }
 
 pin_project! {
-    /// A lookup and when it began.
+    /// A lookup, and when it began.
     pub(in crate::layer) struct Lookup<F> {
         #[pin]
         lookup: F,

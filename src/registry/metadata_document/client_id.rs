@@ -5,9 +5,7 @@ use url::{Host, Url};
 use super::address::AddressFilter;
 use super::rule::Rule;
 use crate::client::uri::{LOOPBACK_HOSTS, is_dot_segment};
-
-/// Longer ids are not fetched.
-const LONGEST_ID: usize = 2048;
+use crate::registry::MAX_ID_BYTES;
 
 /// Whether an id asks for a document at all, rather than being one of another kind.
 pub(super) fn is_document_id(client_id: &str, filter: AddressFilter) -> bool {
@@ -18,7 +16,7 @@ pub(super) fn is_document_id(client_id: &str, filter: AddressFilter) -> bool {
 /// segment, fragment or userinfo. Parsers that disagree about an odd id must not matter, so the host has to be
 /// written as it will be read.
 pub(super) fn document_address(client_id: &str, filter: AddressFilter) -> Result<Url, Rule> {
-    if client_id.len() > LONGEST_ID {
+    if client_id.len() > MAX_ID_BYTES {
         return Err(Rule::Length);
     }
     if !client_id.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && byte != b'\\') {

@@ -19,9 +19,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Certificate, redirect, retry};
+use tracing::field::display;
 use url::Url;
 
 use self::address::{AddressFilter, FilteringResolver, ForbiddenAddress, Resolver};
@@ -31,7 +32,8 @@ use self::document::DocumentPolicy;
 use self::flights::{Bounds, Flight, Flights};
 use self::rule::Rule;
 use super::{RegistryError, RegistrySource};
-use crate::client::{AllowedScopes, Client, Scope};
+use crate::client::{AllowedScopes, Causes, Client, Scope, Untrusted};
+use crate::http::head::media_type;
 use tower::BoxError;
 
 type Found = Result<Option<Arc<Client>>, RegistryError>;
@@ -250,25 +252,13 @@ impl From<reqwest::Error> for Failure {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let media_type = media_type(headers).unwrap_or_default().to_ascii_lowercase();
+    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
-/// The id follows the rules, or is cut: it holds nothing that a log could trip over.
 fn log_unusable(client_id: &str, rule: Rule) {
-    let shown: String = client_id.escape_debug().take(256).collect();
-    tracing::info!(outcome = "unusable", rule = rule.as_str(), client_id = shown, "client metadata document");
-}
-
-/// An error and what caused it, in one line.
-struct Causes<'a>(&'a (dyn Error + 'static));
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        std::iter::successors(self.0.source(), |error| (**error).source()).try_for_each(|error| write!(f, ": {error}"))
-    }
+    let client_id = display(Untrusted(client_id));
+    tracing::info!(outcome = "unusable", rule = rule.as_str(), client_id, "client metadata document");
 }
 
 #[derive(Debug)]
@@ -368,7 +358,7 @@ impl MetadataDocumentBuilder {
     }
 
     /// The scopes of a client whose document names none (default: no scope list, which leaves it to
-    /// [`Policy::unlisted_scopes`](crate::Policy::unlisted_scopes)).
+    /// [`PolicyBuilder::unlisted_scopes`](crate::PolicyBuilder::unlisted_scopes)).
     pub fn default_scopes(mut self, scopes: Scope) -> Self {
         self.policy.default_scopes = Some(scopes);
         self

@@ -17,11 +17,11 @@ use sqlx::Pool;
 
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresRegistry;
-use self::row::{Row, can_be_stored};
+use self::row::Row;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteRegistry;
 use self::statements::Statements;
-use super::{RegistryError, RegistrySource};
+use super::{RegistryError, RegistrySource, can_be_known_elsewhere};
 use crate::client::Client;
 use crate::sql::{Access, BoundedPool, SqlConfig, SqlError};
 
@@ -70,7 +70,7 @@ impl<B: Statements> SqlRegistry<B> {
     }
 
     async fn row(&self, client_id: &str) -> Result<Option<Row>, RegistryError> {
-        if !can_be_stored(client_id) {
+        if !can_be_known_elsewhere(client_id) {
             return Ok(None);
         }
         let rows = self.pool.fetch(Access::Read, statements::FIND, vec![client_id.into()]).await?;

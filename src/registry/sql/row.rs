@@ -1,16 +1,13 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tower::BoxError;
 
-use super::super::RegistryError;
 use super::super::store::{ClientOrigin, Record};
-use crate::client::{Client, ClientStatus, is_client_id};
+use super::super::{MAX_ID_BYTES, RegistryError, can_be_known_elsewhere};
+use crate::client::{Client, ClientStatus, from_unix_seconds, unix_seconds};
 use crate::sql::{Argument, Backend, SqlError};
-
-/// Longer ids are neither stored nor looked for: an index of PostgreSQL might not take them.
-const MAX_ID_BYTES: usize = 2048;
 
 /// What the columns of `statements::FIND` hold.
 #[derive(Debug)]
@@ -106,7 +103,7 @@ pub(super) fn columns(client: &Client) -> Result<Vec<Argument>, RegistryError> {
 fn document(client: &Client) -> Result<String, RegistryError> {
     let refuse =
         |source: BoxError| RegistryError::permanent(format!("client {:?} cannot be stored: {source}", client.id()));
-    if !can_be_stored(client.id()) {
+    if !can_be_known_elsewhere(client.id()) {
         return Err(refuse(format!("its id is longer than {MAX_ID_BYTES} bytes").into()));
     }
     let text = serde_json::to_string(&client.to_metadata()).map_err(|error| refuse(error.into()))?;
@@ -129,14 +126,11 @@ fn document(client: &Client) -> Result<String, RegistryError> {
     }
 }
 
-pub(super) fn can_be_stored(client_id: &str) -> bool {
-    !client_id.is_empty() && client_id.len() <= MAX_ID_BYTES && is_client_id(client_id)
-}
-
-const ORIGINS: [(ClientOrigin, &str); 3] = [
+const ORIGINS: [(ClientOrigin, &str); 4] = [
     (ClientOrigin::Configured, "configured"),
     (ClientOrigin::Registered, "registered"),
     (ClientOrigin::Upstream, "upstream"),
+    (ClientOrigin::MetadataDocument, "metadata_document"),
 ];
 
 pub(super) fn origin_name(origin: ClientOrigin) -> &'static str {
@@ -144,15 +138,14 @@ pub(super) fn origin_name(origin: ClientOrigin) -> &'static str {
         ClientOrigin::Configured => "configured",
         ClientOrigin::Registered => "registered",
         ClientOrigin::Upstream => "upstream",
+        ClientOrigin::MetadataDocument => "metadata_document",
     }
 }
 
 pub(super) fn seconds(time: SystemTime) -> i64 {
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(unix_seconds(time)).unwrap_or(i64::MAX)
 }
 
 fn time(seconds: i64) -> SystemTime {
-    let since_epoch = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-    SystemTime::UNIX_EPOCH.checked_add(since_epoch).unwrap_or(SystemTime::UNIX_EPOCH)
+    from_unix_seconds(u64::try_from(seconds).unwrap_or_default()).unwrap_or(SystemTime::UNIX_EPOCH)
 }

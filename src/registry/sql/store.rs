@@ -5,9 +5,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::super::RegistryError;
+use super::super::can_be_known_elsewhere;
 use super::super::store::{ClientOrigin, Record, RegistryStore, StoreError};
 use super::SqlRegistry;
-use super::row::{Row, can_be_stored, columns, origin_name, seconds};
+use super::row::{Row, columns, origin_name, seconds};
 use super::statements::{self, Statements};
 use crate::client::{Client, ClientStatus};
 use crate::sql::{Access, Argument, SqlError};
@@ -128,7 +129,7 @@ impl<B: Statements> SqlRegistry<B> {
         at: Option<SystemTime>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
-            if !can_be_stored(client_id) {
+            if !can_be_known_elsewhere(client_id) {
                 return Err(StoreError::Missing);
             }
             let mut arguments = vec![client_id.into()];

@@ -1,30 +1,31 @@
-//! What the server tells clients about itself (RFC 8414), so that what is announced is what is enforced.
+//! The metadata by which the server announces what it enforces (RFC 8414).
 
 use serde_json::{Map, Value};
 
 use crate::authorization::{Policy, ResponseMode};
 use crate::client::{ResponseType, Scope};
 
-/// Begins the authorization server metadata of RFC 8414 with the members that follow from `policy`:
+/// Begins authorization server metadata (RFC 8414) with the members that follow from `policy`:
 ///
-/// | member | is |
+/// | member | value |
 /// |---|---|
-/// | `issuer` | the policy's, where it has one |
-/// | `authorization_response_iss_parameter_supported` | whether it has one (RFC 9207) |
-/// | `response_types_supported` | the policy's |
-/// | `response_modes_supported` | `query` unless every response type carries a token, `fragment`, `form_post` |
-/// | `scopes_supported` | the policy's, where they are listed, cut to [those that clients can get](ServerMetadata::grantable_scopes) |
-/// | `code_challenge_methods_supported` | `S256`, and `plain` where the policy takes it |
-/// | `request_parameter_supported`, `request_uri_parameter_supported` | `false` where the policy refuses them, since OpenID Connect takes an absent `request_uri_parameter_supported` for `true` |
+/// | `issuer` | the issuer of the policy, where it has one |
+/// | `authorization_response_iss_parameter_supported` | whether the policy has an issuer (RFC 9207) |
+/// | `response_types_supported` | the response types of the policy |
+/// | `response_modes_supported` | `fragment`, `form_post`, and `query` unless every response type carries a token |
+/// | `scopes_supported` | the scopes that the policy lists, cut to [those that clients can get](ServerMetadata::grantable_scopes) |
+/// | `code_challenge_methods_supported` | `S256`, and `plain` where the policy allows it |
+/// | `request_parameter_supported`, `request_uri_parameter_supported` | `false` where the policy refuses them: OpenID Connect takes a missing `request_uri_parameter_supported` for `true` |
 ///
-/// Endpoints, and what the token endpoint supports, are yours to add.
+/// Add the endpoints and what the token endpoint supports yourself.
 ///
 /// ```
 /// use tower_oauth_client_validation::{Policy, Scope, server_metadata};
 ///
 /// let policy = Policy::oauth21()
 ///     .issuer("https://login.example")
-///     .supported_scopes(Scope::parse("openid read admin")?);
+///     .supported_scopes("openid read admin")
+///     .build()?;
 /// let document = server_metadata(&policy)
 ///     .authorization_endpoint("https://login.example/authorize")
 ///     .token_endpoint("https://login.example/token")
@@ -37,7 +38,7 @@ use crate::client::{ResponseType, Scope};
 /// assert_eq!(document["scopes_supported"], serde_json::json!(["openid", "read"]));
 /// assert_eq!(document["code_challenge_methods_supported"], serde_json::json!(["S256"]));
 /// assert_eq!(document["client_id_metadata_document_supported"], true);
-/// # Ok::<(), tower_oauth_client_validation::ScopeError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn server_metadata(policy: &Policy) -> ServerMetadata {
     let announced = policy.announced();
@@ -72,24 +73,23 @@ pub struct ServerMetadata {
 }
 
 impl ServerMetadata {
-    /// The `authorization_endpoint`.
+    /// Sets `authorization_endpoint`.
     pub fn authorization_endpoint(self, url: impl Into<String>) -> Self {
         self.member("authorization_endpoint", url.into())
     }
 
-    /// The `token_endpoint`.
+    /// Sets `token_endpoint`.
     pub fn token_endpoint(self, url: impl Into<String>) -> Self {
         self.member("token_endpoint", url.into())
     }
 
-    /// The `registration_endpoint` (RFC 7591).
+    /// Sets `registration_endpoint` (RFC 7591).
     pub fn registration_endpoint(self, url: impl Into<String>) -> Self {
         self.member("registration_endpoint", url.into())
     }
 
-    /// The scopes that clients of one source can get, such as those that register themselves. Called again,
-    /// only scopes that clients of all these sources can get are announced: some clients ask for all of
-    /// `scopes_supported`.
+    /// Announces only scopes that clients of one source can get, such as those that register themselves, because some
+    /// clients ask for all of `scopes_supported`. Call it once for each source.
     pub fn grantable_scopes(mut self, grantable: &Scope) -> Self {
         self.scopes = Some(match self.scopes {
             None => grantable.clone(),
@@ -98,25 +98,24 @@ impl ServerMetadata {
         self
     }
 
-    /// `token_endpoint_auth_methods_supported`. Left out it means `client_secret_basic` alone (RFC 8414 §2).
+    /// Sets `token_endpoint_auth_methods_supported`. Without it, clients assume `client_secret_basic` alone (RFC 8414 §2).
     pub fn token_endpoint_auth_methods<T: Into<String>>(self, methods: impl IntoIterator<Item = T>) -> Self {
         let methods: Vec<String> = methods.into_iter().map(Into::into).collect();
         self.member("token_endpoint_auth_methods_supported", methods)
     }
 
-    /// Whether the id of a client may be the address of its metadata
-    /// (`client_id_metadata_document_supported`).
+    /// Sets `client_id_metadata_document_supported`: whether the id of a client may be the address of its metadata.
     pub fn metadata_documents(self, supported: bool) -> Self {
         self.member("client_id_metadata_document_supported", supported)
     }
 
-    /// Any other member; it takes the place of one with its name.
+    /// Sets any other member. It replaces one with the same name.
     pub fn member(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.members.insert(name.into(), value.into());
         self
     }
 
-    /// The document.
+    /// Returns the document.
     #[must_use]
     pub fn build(mut self) -> Map<String, Value> {
         if let Some(scopes) = &self.scopes {

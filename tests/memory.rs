@@ -1,0 +1,126 @@
+//! What the memory registry occupies and allocates. A program of its own, because the allocator counts for all threads.
+
+#![allow(clippy::unwrap_used)]
+
+use futures::FutureExt;
+use serde_json::{Value, json};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use std::alloc::System;
+use tower_oauth_client_validation::{Client, ClientOrigin, MemoryRegistry, RegistryStore, StoreError};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// One test, so that nothing else allocates meanwhile.
+#[test]
+fn memory() {
+    the_bytes_are_those_that_are_allocated();
+    a_flood_of_large_clients_stays_within_the_bound();
+    all_pages_together_allocate_what_one_does();
+}
+
+fn live_bytes() -> usize {
+    let stats = INSTRUMENTED_SYSTEM.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+fn client(number: usize, members: Value) -> Client {
+    let mut members = members;
+    members["client_id"] = format!("client-{number:05}").into();
+    if let Some(scope) = members.get("scope") {
+        members["scope"] = format!("{}{number}", scope.as_str().unwrap()).into();
+    }
+    members["redirect_uris"] = json!([format!("https://app{number:05}.example/callback")]);
+    Client::from_metadata(members).unwrap()
+}
+
+fn the_bytes_are_those_that_are_allocated() {
+    let empty_strings = json!(vec![""; 1_000]);
+    let members: serde_json::Map<String, Value> = (0..200).map(|number| (format!("m{number}"), json!({}))).collect();
+    for (shape, members) in [
+        ("plain", json!({})),
+        ("a name", json!({"client_name": "A client with a name"})),
+        ("a scope list of its own", json!({"scope": "s".repeat(2_000)})),
+        ("one member", json!({"software_id": "x"})),
+        ("empty strings", json!({"contacts": empty_strings})),
+        ("nested lists", json!({"contacts": vec![json!([[], []]); 100]})),
+        ("many members", Value::Object(members)),
+        ("objects", json!({"own": vec![json!({"a": 1}); 100]})),
+        ("a long text", json!({"client_uri": format!("https://app.example/{}", "a".repeat(8_000))})),
+    ] {
+        let count = 1_000;
+        let registry = MemoryRegistry::new().max_bytes(usize::MAX);
+        // The map allocates room for more than it holds.
+        let before = live_bytes();
+        for number in 0..count {
+            registry.insert(client(number, members.clone())).unwrap();
+        }
+        let live = (live_bytes() - before) / count;
+        let counted = registry.bytes() / count;
+        assert!(counted * 10 >= live * 9, "{shape}: {counted} bytes are counted, {live} are live");
+        assert!(counted <= live * 2, "{shape}: {counted} bytes are counted, {live} are live");
+        for number in 0..count {
+            registry.remove(&format!("client-{number:05}")).unwrap();
+        }
+        // Scope lists leave when room is needed.
+        assert!(registry.bytes() < 500_000, "{shape}: {} bytes are counted of no client", registry.bytes());
+    }
+}
+
+/// 64 KiB of JSON, which take ten times as much once they are stored.
+fn a_flood_of_large_clients_stays_within_the_bound() {
+    const MAX_BYTES: usize = 8 * 1024 * 1024;
+    let registry = MemoryRegistry::new().max_bytes(MAX_BYTES);
+    let large = json!({"contacts": vec![""; 21_000]});
+    registry.insert(client(0, json!({}))).unwrap();
+    let before = live_bytes();
+    let mut refused = 0;
+    for number in 1..=200 {
+        let inserted =
+            RegistryStore::insert(&registry, client(number, large.clone()), ClientOrigin::Registered).now_or_never();
+        match inserted.unwrap() {
+            Ok(_) => {}
+            Err(StoreError::Full) => refused += 1,
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+    assert!((100..200).contains(&refused), "{refused} of 200 were refused");
+    assert!(live_bytes() - before < MAX_BYTES + MAX_BYTES / 4, "{} bytes are live", live_bytes() - before);
+    assert!(registry.bytes() <= MAX_BYTES);
+
+    // Nor does a client grow past the bound; but it may shrink, be revoked, and make room.
+    let grown = |number| client(number, json!({"contacts": vec![""; 60_000]}));
+    assert!(matches!(registry.replace(grown(0)), Err(StoreError::Full)));
+    assert!(matches!(registry.replace(grown(1)), Err(StoreError::Full)));
+    let known = registry.get("client-00000").unwrap();
+    let exchanged = registry.replace_unchanged(&known, grown(0)).now_or_never().unwrap();
+    assert!(matches!(exchanged, Err(StoreError::Full)));
+    registry.revoke("client-00001").unwrap();
+    registry.replace(client(2, json!({}))).unwrap();
+    registry.remove("client-00003").unwrap();
+    registry.insert(client(900, large)).unwrap();
+    // What the operator configured is not refused.
+    registry.replace_all([grown(0), grown(1), grown(2), grown(3), grown(4), grown(5)]);
+    assert_eq!(registry.len(), 6);
+    assert!(matches!(registry.insert(client(7, json!({}))), Err(StoreError::Full)));
+}
+
+/// A page that sorts the clients, or collects those that follow, allocates more the more clients there are.
+fn all_pages_together_allocate_what_one_does() {
+    let registry: MemoryRegistry = (0..20_000).map(|number| client(number, json!({}))).collect();
+    let pages = |limit: usize| {
+        let before = INSTRUMENTED_SYSTEM.stats().bytes_allocated;
+        let (mut after, mut listed): (Option<String>, _) = (None, 0);
+        loop {
+            let page = RegistryStore::list(&registry, after.as_deref(), limit).now_or_never().unwrap().unwrap();
+            let Some(last) = page.last() else { break };
+            listed += page.len();
+            after = Some(last.client.id().to_owned());
+        }
+        assert_eq!(listed, 20_000);
+        INSTRUMENTED_SYSTEM.stats().bytes_allocated - before
+    };
+    let one = pages(20_000);
+    let many = pages(100);
+    assert!(many < one * 2, "200 pages allocated {many} bytes, one page {one}");
+}
