@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod answers;
+#[cfg(feature = "client-authentication")]
+mod authentication;
 mod bodies;
 #[cfg(feature = "axum")]
 mod composition;
@@ -36,6 +38,8 @@ mod registry_http;
 #[cfg(feature = "full")]
 mod registry_sql;
 mod server_metadata;
+#[cfg(feature = "client-authentication")]
+mod signing;
 #[cfg(feature = "axum")]
 mod socket;
 mod sources;
