@@ -1,6 +1,6 @@
 //! What client authentication costs above the bare service, and what a flood of wrong secrets takes from others.
 //!
-//! `cargo bench --bench authentication --features client-authentication`
+//! `cargo bench -p integration-tests --bench authentication --features client-authentication`
 
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod measure;

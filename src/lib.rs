@@ -7,6 +7,8 @@
 mod authentication;
 mod authorization;
 mod client;
+#[cfg(any(feature = "cache", feature = "http-registry", feature = "metadata-document"))]
+mod fetch;
 mod http;
 mod layer;
 #[cfg(feature = "registration")]
@@ -50,9 +52,15 @@ pub use crate::client::{
 };
 
 // Where clients come from.
+#[cfg(feature = "metadata-document")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
+pub use crate::fetch::AddressFilter;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
+#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
+pub use crate::registry::RegistryConfigError;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::registry::SqlRegistry;
@@ -66,18 +74,16 @@ pub use crate::registry::{
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use crate::registry::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
+pub use crate::registry::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
-pub use crate::registry::{FileError, FileRegistry, FileWatch};
+pub use crate::registry::{FileError, FileRegistry, FileWatch, FileWatchConfig};
 #[cfg(feature = "http-registry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
 pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use crate::registry::{
-    MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
-};
+pub use crate::registry::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::sql::SqlConfig;

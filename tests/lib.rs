@@ -30,6 +30,8 @@ mod reference;
 #[cfg(feature = "registration")]
 mod registration;
 #[cfg(feature = "full")]
+mod registration_both;
+#[cfg(feature = "full")]
 mod registry_cache;
 #[cfg(feature = "full")]
 mod registry_file;

@@ -1,4 +1,4 @@
-//! Clients whose id is the address of their metadata.
+//! Clients whose id is the address of their metadata: which documents are fetched, accepted and kept.
 
 use std::future::Future;
 use std::io;
@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tower::{Layer, ServiceExt};
 use tower_oauth_client_validation::{
-    Client, ClientKind, ClientValidationLayer, LoopbackPorts, MemoryRegistry, MetadataDocumentBuilder,
-    MetadataDocumentRegistry, RegistryError, RegistrySource, Scope,
+    Client, ClientKind, ClientOrigin, ClientValidationLayer, DynamicClientError, DynamicClientRules, LoopbackPorts,
+    MemoryRegistry, MetadataDocumentBuilder, MetadataDocumentRegistry, RegistryError, RegistrySource, Scope,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -127,8 +127,9 @@ async fn find(registry: &MetadataDocumentRegistry, id: &str) -> Result<Option<Ar
 }
 
 #[track_caller]
-fn assert_transient(found: Result<Option<Arc<Client>>, RegistryError>) {
-    assert!(found.expect_err("a failure").is_transient());
+fn assert_unavailable(found: Result<Option<Arc<Client>>, RegistryError>) {
+    let error = found.expect_err("a failure");
+    assert!(error.is_transient() && error.is_client_hosted());
 }
 
 /// What is logged on this thread.
@@ -193,15 +194,17 @@ async fn a_document_is_a_client() {
     ] {
         assert!(!admits(other), "{other}");
     }
-    // The draft advises against a query, and does not forbid it.
+    // The draft advises against the path `/` and against a query, and forbids neither.
+    let root = server.id("/");
+    assert_eq!(find(&registry, &root).await.unwrap().unwrap().id(), root);
     let with_query = server.id("/client.json?x=/../y");
     assert_eq!(find(&registry, &with_query).await.unwrap().unwrap().id(), with_query);
     // From the cache.
     assert!(Arc::ptr_eq(&find(&registry, &id).await.unwrap().unwrap(), &client));
-    assert_eq!(server.hits(), 2);
+    assert_eq!(server.hits(), 3);
     registry.invalidate(&id);
     assert!(find(&registry, &id).await.unwrap().is_some());
-    assert_eq!(server.hits(), 3);
+    assert_eq!(server.hits(), 4);
 }
 
 #[tokio::test]
@@ -225,9 +228,7 @@ async fn ids_of_another_kind_are_unknown_and_ids_that_break_a_rule_too() {
     let long = format!("https://app.example/{}", "x".repeat(2048));
     for (id, rule) in [
         ("https://app.example", "client_id_path"),
-        ("https://app.example/", "client_id_path"),
         ("https://app.example?x=/y", "client_id_path"),
-        ("https://app.example/?x", "client_id_path"),
         ("https://app.example/a/../b", "client_id_dot_segment"),
         ("https://app.example/./b", "client_id_dot_segment"),
         ("https://app.example/a/%2e%2E/b", "client_id_dot_segment"),
@@ -327,10 +328,11 @@ async fn literal_addresses_are_filtered_in_every_notation() {
     assert_eq!(server.hits(), 0);
 }
 
+/// Strangers must not learn which names this server can resolve to a private address.
 #[tokio::test]
-async fn names_must_not_lead_to_an_address_that_is_not_public() {
+async fn names_with_a_forbidden_address_and_names_without_an_address_look_alike() {
+    let mut answers = std::collections::BTreeSet::new();
     let server = Server::answering(|_, _| panic!("nobody may connect")).await;
-    let (log, _guard) = Log::listen();
     for answer in [
         &["127.0.0.1"][..],
         &["::1"],
@@ -353,18 +355,20 @@ async fn names_must_not_lead_to_an_address_that_is_not_public() {
         &["93.184.216.34", "127.0.0.1"],
         &["127.0.0.1", "93.184.216.34"],
         &["2606:4700::1111", "10.0.0.1"],
+        &[],
     ] {
         let addresses: Vec<IpAddr> = answer.iter().map(|address| address.parse().unwrap()).collect();
-        let registry = MetadataDocumentRegistry::builder()
+        let documents = MetadataDocumentRegistry::builder()
             .resolver(move |_| futures::future::ready(Ok(addresses.clone())))
             .build()
             .unwrap();
         let id = format!("https://app.example:{}/client", server.port);
-        assert!(find(&registry, &id).await.unwrap().is_none(), "{answer:?}");
-        let logged = log.take();
-        assert!(logged.contains("rule=\"address_not_public\""), "{answer:?}: {logged}");
+        assert_unavailable(find(&documents, &id).await);
+        let (status, body) = authorize(&documents, &id).await;
+        assert_eq!(status, 503);
+        answers.insert(body);
     }
-    assert_eq!(server.hits(), 0);
+    assert_eq!((answers.len(), server.hits()), (1, 0), "{answers:?}");
 }
 
 #[tokio::test]
@@ -384,7 +388,7 @@ async fn another_address_at_the_second_lookup_is_judged_again() {
     assert!(find(&registry, &id).await.unwrap().is_some());
     // One lookup for judging and connecting: there is no gap for another answer.
     assert_eq!(lookups.load(Ordering::SeqCst), 1);
-    assert!(find(&registry, &id).await.unwrap().is_none());
+    assert_unavailable(find(&registry, &id).await);
     assert_eq!((lookups.load(Ordering::SeqCst), server.hits()), (2, 1));
 }
 
@@ -402,12 +406,12 @@ async fn the_loopback_switch_opens_loopback_only() {
         ("http://10.0.0.1/client", "client_id_plain_http"),
         ("https://10.0.0.1/client", "address_not_public"),
         ("https://[::ffff:10.0.0.1]/client", "client_id_host_spelling"),
-        ("https://app.example/client", "address_not_public"),
     ] {
         assert!(find(&registry, id).await.unwrap().is_none(), "{id}");
         let logged = log.take();
         assert!(logged.contains(rule), "{id}: {logged}");
     }
+    assert_unavailable(find(&registry, "https://app.example/client").await);
 }
 
 #[tokio::test]
@@ -420,15 +424,66 @@ async fn only_status_200_is_a_document() {
     .await;
     let (log, _guard) = Log::listen();
     assert!(find(&registry, &server.id("/200")).await.unwrap().is_some());
-    for status in [201, 202, 203, 204, 206, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 410] {
+    for status in [404, 410] {
         assert!(find(&registry, &server.id(&format!("/{status}"))).await.unwrap().is_none(), "{status}");
         let logged = log.take();
-        assert!(logged.contains("rule=\"status_not_200\""), "{status}: {logged}");
+        assert!(logged.contains("rule=\"withdrawn\""), "{status}: {logged}");
+    }
+    let others = [201, 202, 203, 204, 206, 300, 301, 302, 303, 307, 308, 400, 401, 403, 429, 451, 500, 502, 503, 504];
+    for status in others {
+        assert_unavailable(find(&registry, &server.id(&format!("/{status}"))).await);
     }
     // No redirect was followed.
-    assert_eq!(server.hits(), 17);
-    for status in [429, 500, 502, 503, 504] {
-        assert_transient(find(&registry, &server.id(&format!("/{status}"))).await);
+    assert_eq!(server.hits(), 3 + others.len());
+}
+
+/// A server whose one document the test replaces, by status and body.
+async fn changing(
+    first: (&'static str, &'static str),
+) -> (Server, MetadataDocumentRegistry, Arc<Mutex<(&'static str, &'static str)>>) {
+    let answer = Arc::new(Mutex::new(first));
+    let current = Arc::clone(&answer);
+    let (server, registry) = with_document(move |_, _, document| {
+        let (status, content_type) = *current.lock().unwrap();
+        let headers = format!("content-type: {content_type}\r\ncache-control: max-age=100\r\n");
+        raw(status, &headers, document.to_string().as_bytes())
+    })
+    .await;
+    (server, registry, answer)
+}
+
+const JSON: &str = "application/json";
+
+#[tokio::test]
+async fn a_host_that_refuses_keeps_its_known_clients() {
+    for refusal in ["301 X", "400 X", "401 X", "403 X", "429 X", "500 X", "503 X"] {
+        let (server, registry, answer) = changing(("200 OK", JSON)).await;
+        let id = server.id("/client");
+        assert!(find(&registry, &id).await.unwrap().is_some());
+        *answer.lock().unwrap() = (refusal, JSON);
+        advance(Duration::from_secs(101)).await;
+        assert!(find(&registry, &id).await.unwrap().is_some(), "{refusal}");
+        assert_eq!(server.hits(), 2);
+        // The host is asked again after a while, not at each request.
+        assert!(find(&registry, &id).await.unwrap().is_some());
+        assert_eq!(server.hits(), 2);
+        *answer.lock().unwrap() = ("404 X", JSON);
+        advance(Duration::from_secs(11)).await;
+        assert!(find(&registry, &id).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawn_document_is_not_answered_stale() {
+    for gone in [("404 X", JSON), ("410 X", JSON), ("200 OK", "text/html")] {
+        let (server, registry, answer) = changing(("200 OK", JSON)).await;
+        let id = server.id("/client");
+        assert!(find(&registry, &id).await.unwrap().is_some());
+        advance(Duration::from_secs(101)).await;
+        *answer.lock().unwrap() = gone;
+        assert!(find(&registry, &id).await.unwrap().is_none());
+        *answer.lock().unwrap() = ("503 X", JSON);
+        assert_unavailable(find(&registry, &id).await);
     }
 }
 
@@ -457,7 +512,7 @@ async fn only_json_is_a_document() {
 }
 
 #[tokio::test]
-async fn a_document_has_5_kib_at_the_most() {
+async fn a_document_has_at_most_5_kib() {
     let (server, registry) = with_document(|path, _, document| {
         let (framing, length) = path[1..].split_once('-').unwrap();
         let mut body = document.to_string().into_bytes();
@@ -490,7 +545,7 @@ async fn a_document_has_5_kib_at_the_most() {
 }
 
 #[tokio::test]
-async fn an_endless_document_is_given_up() {
+async fn a_fetch_of_an_endless_document_ends() {
     let ended = Arc::new(Notify::new());
     let notify = Arc::clone(&ended);
     let server = Server::start(move |mut stream, _, _| {
@@ -511,8 +566,10 @@ async fn an_endless_document_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_slow_document_is_given_up_after_10_seconds() {
-    for head in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"] {
+async fn a_slow_document_is_given_up() {
+    for (head, seconds) in
+        [("", 3), ("HTTP/1.1 200 OK\r\n", 3), ("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{", 10)]
+    {
         let sent = Arc::new(Notify::new());
         let notify = Arc::clone(&sent);
         let server = Server::start(move |mut stream, _, _| {
@@ -520,7 +577,7 @@ async fn a_slow_document_is_given_up_after_10_seconds() {
             async move {
                 let _ = stream.write_all(head.as_bytes()).await;
                 sent.notify_one();
-                // Until the client goes.
+                // Until the client closes the connection.
                 let _ = stream.read_u8().await;
             }
         })
@@ -528,13 +585,18 @@ async fn a_slow_document_is_given_up_after_10_seconds() {
         let registry = development().build().unwrap();
         let fetch = tokio::spawn(registry.find_client(&server.id("/client")));
         sent.notified().await;
-        advance(Duration::from_secs(11)).await;
-        assert_transient(fetch.await.unwrap());
+        if seconds == 3 {
+            advance(Duration::from_millis(2_900)).await;
+            tokio::task::yield_now().await;
+            assert!(!fetch.is_finished());
+        }
+        advance(Duration::from_secs(seconds)).await;
+        assert_unavailable(fetch.await.unwrap());
     }
 }
 
 #[tokio::test]
-async fn a_document_that_comes_byte_by_byte_is_given_up_all_the_same() {
+async fn a_document_that_arrives_byte_by_byte_is_given_up() {
     let (drop_by_drop, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (next, sent) = (Arc::clone(&drop_by_drop), Arc::clone(&dropped));
     let server = Server::start(move |mut stream, _, _| {
@@ -556,28 +618,28 @@ async fn a_document_that_comes_byte_by_byte_is_given_up_all_the_same() {
         advance(Duration::from_secs(3)).await;
         drop_by_drop.notify_one();
     }
-    assert_transient(fetch.await.unwrap());
+    assert_unavailable(fetch.await.unwrap());
 }
 
 #[tokio::test]
-async fn what_cannot_be_had_for_now_is_a_transient_failure() {
+async fn a_host_that_cannot_be_reached_is_a_transient_failure() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let closed = listener.local_addr().unwrap().port();
     drop(listener);
-    assert_transient(find(&development().build().unwrap(), &format!("http://localhost:{closed}/client")).await);
+    assert_unavailable(find(&development().build().unwrap(), &format!("http://localhost:{closed}/client")).await);
 
     let no_address = MetadataDocumentRegistry::builder().resolver(|_| async { Ok(Vec::new()) }).build().unwrap();
-    assert_transient(find(&no_address, "https://app.example/client").await);
+    assert_unavailable(find(&no_address, "https://app.example/client").await);
     let fails =
         MetadataDocumentRegistry::builder().resolver(|_| async { Err(io::Error::other("down")) }).build().unwrap();
-    assert_transient(find(&fails, "https://app.example/client").await);
+    assert_unavailable(find(&fails, "https://app.example/client").await);
 
     // Broken off in the middle.
     let half = Server::answering(|_, _| {
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{".to_vec()
     })
     .await;
-    assert_transient(find(&development().build().unwrap(), &half.id("/client")).await);
+    assert_unavailable(find(&development().build().unwrap(), &half.id("/client")).await);
 }
 
 #[tokio::test]
@@ -679,6 +741,145 @@ async fn the_document_follows_the_rules() {
     }
 }
 
+/// The bounds and the hook that registrations have, too.
+#[tokio::test]
+async fn the_rules_for_dynamic_clients_apply_to_documents() {
+    let (server, registry) = with_document(|path, _, mut document| {
+        match path {
+            "/scheme" => document["redirect_uris"] = json!(["launcher://run"]),
+            "/system" => document["redirect_uris"] = json!(["ms-msdt:/id"]),
+            "/cursor" => document["redirect_uris"] = json!(["cursor://anysphere.cursor-mcp/oauth/callback"]),
+            "/many" => document["redirect_uris"] = (0..33).map(|n| json!(format!("https://a.example/{n}"))).collect(),
+            "/list" => document["contacts"] = json!(vec![""; 33]),
+            "/text" => document["client_name"] = json!("App\u{202e}ppA"),
+            _ => {}
+        }
+        ok("", &document)
+    })
+    .await;
+    let (log, _guard) = Log::listen();
+    for (path, detail) in [
+        ("/scheme", Some("redirect_uris[0]: ")),
+        ("/system", Some("redirect_uris[0]: ")),
+        ("/many", Some("redirect_uris: ")),
+        ("/list", Some("contacts: ")),
+        ("/text", Some("client_name: ")),
+        ("/cursor", None),
+        ("/plain", None),
+    ] {
+        let client = find(&registry, &server.id(path)).await.unwrap();
+        assert_eq!(client.is_none(), detail.is_some(), "{path}");
+        assert!(client.is_none_or(|client| client.is_dynamic()));
+        let logged = log.take();
+        assert!(logged.contains(detail.unwrap_or_default()), "{path}: {logged}");
+    }
+    let rules = DynamicClientRules::new().check(|origin, metadata| {
+        assert_eq!(origin, ClientOrigin::MetadataDocument);
+        assert!(metadata["client_id"].as_str().is_some());
+        Err(DynamicClientError::new("client_name", "is not ours"))
+    });
+    let registry = development().rules(rules).build().unwrap();
+    assert!(find(&registry, &server.id("/plain")).await.unwrap().is_none());
+    assert!(log.take().contains("client_name: is not ours"));
+}
+
+/// OpenID Connect RP Metadata Choices: a list of methods beside the one method of RFC 7591.
+#[tokio::test]
+async fn a_client_that_offers_several_methods_is_public_if_none_is_among_them() {
+    const METHOD: &str = "token_endpoint_auth_method";
+    const METHODS: &str = "token_endpoint_auth_methods_supported";
+    let keys = json!({ "keys": [{ "kty": "RSA", "n": "x", "e": "AQAB" }] });
+    let cases = [
+        (json!({}), Ok(ClientKind::Public)),
+        (json!({ METHOD: "none" }), Ok(ClientKind::Public)),
+        (json!({ METHOD: "private_key_jwt", "jwks": keys }), Ok(ClientKind::Confidential)),
+        (
+            json!({ METHOD: "private_key_jwt", METHODS: ["none", "private_key_jwt"], "jwks": keys }),
+            Ok(ClientKind::Public),
+        ),
+        (json!({ METHODS: ["private_key_jwt"], "jwks": keys }), Ok(ClientKind::Confidential)),
+        (json!({ METHODS: ["client_secret_basic", "none"] }), Ok(ClientKind::Public)),
+        (json!({ METHODS: ["private_key_jwt"] }), Err("keys")),
+        (json!({ METHODS: ["client_secret_post"] }), Err("shared_secret_method")),
+        (json!({ METHODS: [] }), Err("shared_secret_method")),
+        (json!({ METHODS: "none" }), Err("metadata")),
+        (json!({ METHODS: [1] }), Err("metadata")),
+    ];
+    let served = cases.clone();
+    let (server, registry) = with_document(move |path, _, mut document| {
+        let case: usize = path[1..].parse().unwrap();
+        document.as_object_mut().unwrap().extend(served[case].0.as_object().unwrap().clone());
+        ok("", &document)
+    })
+    .await;
+    let (log, _guard) = Log::listen();
+    for (number, (members, expected)) in cases.into_iter().enumerate() {
+        let client = find(&registry, &server.id(&format!("/{number}"))).await.unwrap();
+        assert_eq!(client.as_ref().map(|client| client.kind()), expected.ok(), "{members}");
+        let logged = log.take();
+        if let Err(rule) = expected {
+            assert!(logged.contains(&format!("rule=\"{rule}\"")), "{members}: {logged}");
+        }
+        if let Some(methods) = client.and_then(|client| client.metadata()?.get(METHODS).cloned()) {
+            assert!(methods.as_array().unwrap().iter().all(|method| method != "client_secret_basic"));
+        }
+    }
+}
+
+/// An egress proxy, or a recording in tests.
+#[tokio::test]
+async fn the_fetcher_can_be_replaced_and_the_limits_stay() {
+    use http_body_util::BodyExt;
+
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::clone(&asked);
+    let recorded = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        requests.lock().unwrap().push((request.method().clone(), request.uri().to_string()));
+        let id = request.uri().to_string();
+        async move {
+            let path = request.uri().path().to_owned();
+            if path == "/slow" {
+                std::future::pending::<()>().await;
+            }
+            if path == "/fails" {
+                return Err("no route");
+            }
+            let mut body = document(&id).to_string();
+            if path == "/large" {
+                body.push_str(&" ".repeat(6_000));
+            }
+            let stalls = path == "/stalls";
+            let frames = futures::stream::once(async move {
+                if stalls {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, io::Error>(http_body::Frame::data(Bytes::from(body)))
+            });
+            let body = http_body_util::StreamBody::new(frames).boxed_unsync();
+            Ok(http::Response::builder().header("content-type", "application/json").body(body).unwrap())
+        }
+    });
+    let registry = MetadataDocumentRegistry::builder()
+        .fetcher(recorded)
+        .resolver(|host| async move { panic!("{host} is looked up") })
+        .headers_timeout(Duration::from_millis(50))
+        .timeout(Duration::from_millis(100))
+        .max_fetches_per_domain(1)
+        .build()
+        .unwrap();
+    let id = |path: &str| format!("https://app.example/{path}");
+    assert_eq!(find(&registry, &id("client")).await.unwrap().unwrap().name(), Some("App"));
+    assert_eq!(*asked.lock().unwrap(), [(http::Method::GET, id("client"))]);
+    assert!(find(&registry, &id("large")).await.unwrap().is_none());
+    assert_unavailable(find(&registry, &id("fails")).await);
+    assert_unavailable(find(&registry, &id("stalls")).await);
+    let slow = tokio::spawn(registry.find_client(&id("slow")));
+    tokio::task::yield_now().await;
+    assert_unavailable(find(&registry, &id("client2")).await);
+    assert_unavailable(slow.await.unwrap());
+    assert!(find(&registry, "https://10.0.0.1/client").await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn a_default_port_that_is_written_out_is_a_part_of_the_id() {
     // A port of our own choice cannot be the default one, so the resolver counts who got as far as that.
@@ -691,13 +892,13 @@ async fn a_default_port_that_is_written_out_is_a_part_of_the_id() {
         })
         .build()
         .unwrap();
-    assert_transient(find(&registry, "https://app.example:443/client").await);
-    assert_transient(find(&registry, "https://app.example/client").await);
+    assert_unavailable(find(&registry, "https://app.example:443/client").await);
+    assert_unavailable(find(&registry, "https://app.example/client").await);
     assert_eq!(lookups.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
-async fn what_only_an_operator_decides_is_ignored() {
+async fn members_that_only_an_operator_decides_are_ignored() {
     let (server, registry) = with_document(|_, _, mut document| {
         document.as_object_mut().unwrap().extend([
             ("trusted".to_owned(), json!(true)),
@@ -721,7 +922,7 @@ async fn what_only_an_operator_decides_is_ignored() {
 }
 
 #[tokio::test]
-async fn policies_of_the_operator() {
+async fn the_operator_decides_on_hosts_names_and_scopes() {
     let (server, _) = with_document(|path, _, mut document| {
         match path {
             "/no-name" => document["client_name"] = Value::Null,
@@ -743,8 +944,27 @@ async fn policies_of_the_operator() {
 
     let hits = server.hits();
     let hosts = development().allowed_hosts(["app.example"]).build().unwrap();
-    assert!(find(&hosts, &server.id("/x")).await.unwrap().is_none());
-    assert!(log.take().contains("rule=\"not_trusted\""));
+    for id in [
+        &*server.id("/x"),
+        "https://evilapp.example/x",
+        "https://app.example.evil.example/x",
+        "https://sub.app.example/x",
+        "https://example/x",
+    ] {
+        assert!(find(&hosts, id).await.unwrap().is_none(), "{id}");
+        assert!(log.take().contains("rule=\"not_trusted\""), "{id}");
+    }
+    assert_unavailable(find(&hosts, "https://app.example:1/x").await);
+    let below = MetadataDocumentRegistry::builder().resolver(|_| async { Ok(Vec::new()) });
+    let below = below.allowed_hosts(["*.app.example", "other.example"]).build().unwrap();
+    for id in ["https://app.example/x", "https://evilapp.example/x", "https://.app.example/x"] {
+        assert!(find(&below, id).await.unwrap().is_none(), "{id}");
+        let logged = log.take();
+        assert!(logged.contains("not_trusted") || logged.contains("client_id_"), "{id}: {logged}");
+    }
+    for id in ["https://a.app.example/x", "https://a.b.app.example/x", "https://other.example/x"] {
+        assert_unavailable(find(&below, id).await);
+    }
     let trust = development().trust(|address| address.path() != "/x").build().unwrap();
     assert!(find(&trust, &server.id("/x")).await.unwrap().is_none());
     assert_eq!(server.hits(), hits);
@@ -782,10 +1002,10 @@ async fn many_requests_for_one_cold_document_make_one_fetch() {
         }
     })
     .await;
-    let registry = development().max_fetches(2, 1).build().unwrap();
+    let registry = development().max_fetches(2).max_fetches_per_domain(1).build().unwrap();
     let id = server.id("/client");
     let tasks: Vec<_> = (0..200).map(|_| tokio::spawn(registry.find_client(&id))).collect();
-    // Some that do not wait for the end, the first among them.
+    // Some are cancelled, the first one too.
     for task in tasks.iter().take(10) {
         task.abort();
     }
@@ -793,7 +1013,7 @@ async fn many_requests_for_one_cold_document_make_one_fetch() {
     let found = join_all(tasks.into_iter().skip(10)).await;
     assert!(found.into_iter().all(|found| found.unwrap().unwrap().is_some()));
     assert_eq!(server.hits(), 1);
-    // Nothing is left of it: the next one fetches anew, and has a place.
+    // The permit is free again.
     assert!(find(&registry, &id).await.unwrap().is_some());
     assert_eq!(server.hits(), 2);
 }
@@ -812,17 +1032,17 @@ async fn fetches_at_the_same_time_are_bounded() {
         }
     })
     .await;
-    let registry = development().max_fetches(3, 2).build().unwrap();
+    let registry = development().max_fetches(3).max_fetches_per_domain(2).build().unwrap();
     let ip = |path: &str| format!("http://127.0.0.1:{}{path}", server.port);
     let first = registry.find_client(&server.id("/1"));
     let second = registry.find_client(&server.id("/2"));
-    assert_transient(find(&registry, &server.id("/3")).await);
+    assert_unavailable(find(&registry, &server.id("/3")).await);
     let third = registry.find_client(&ip("/ip1"));
-    assert_transient(find(&registry, &ip("/ip2")).await);
-    // Who waits no more gives the place back.
+    assert_unavailable(find(&registry, &ip("/ip2")).await);
+    // A cancelled fetch gives its permit back.
     drop(second);
     let fourth = registry.find_client(&ip("/ip2"));
-    assert_transient(find(&registry, &server.id("/3")).await);
+    assert_unavailable(find(&registry, &server.id("/3")).await);
     gate.add_permits(1000);
     for found in join_all([first, third, fourth]).await {
         assert!(found.unwrap().is_some());
@@ -830,48 +1050,43 @@ async fn fetches_at_the_same_time_are_bounded() {
     assert!(find(&registry, &server.id("/3")).await.unwrap().is_some());
 }
 
+/// The system looks names up in threads, and cannot cancel that.
 #[tokio::test]
-async fn a_lookup_that_goes_on_by_itself_keeps_its_place() {
+async fn a_name_lookup_that_outlives_its_fetch_holds_no_permit_and_is_bounded() {
     let (server, _) = with_document(|_, _, document| ok("", &document)).await;
     let gate = Arc::new(Semaphore::new(0));
     let (asked, mut looked_up) = tokio::sync::mpsc::unbounded_channel();
     let wait = Arc::clone(&gate);
     let registry = development()
-        .max_fetches(3, 2)
-        // As `getaddrinfo` does: in a thread, with no way to call it off.
+        .max_fetches_per_domain(1)
         .resolver(move |host| {
             asked.send(host).unwrap();
             let gate = Arc::clone(&wait);
             async move {
-                let _permit = gate.acquire().await.unwrap();
+                gate.acquire().await.unwrap().forget();
                 Ok(vec![LOOPBACK])
             }
         })
         .build()
         .unwrap();
-    let at =
-        |host: &str, path: &str| format!("http://{host}:{}{path}", server.port).replace("http://docs", "https://docs");
-    // One whose caller goes away, one that is given up.
-    let gone = tokio::spawn(registry.find_client(&at("localhost", "/1")));
-    assert_eq!(looked_up.recv().await.unwrap(), "localhost");
-    gone.abort();
-    assert!(gone.await.unwrap_err().is_cancelled());
-    let slow = tokio::spawn(registry.find_client(&at("localhost", "/2")));
-    assert_eq!(looked_up.recv().await.unwrap(), "localhost");
-    advance(Duration::from_secs(11)).await;
-    assert_transient(slow.await.unwrap());
-
-    assert_transient(find(&registry, &at("localhost", "/1")).await);
-    let third = tokio::spawn(registry.find_client(&at("docs.test", "/3")));
-    assert_eq!(looked_up.recv().await.unwrap(), "docs.test");
-    third.abort();
-    assert_transient(find(&registry, &at("docs.other", "/4")).await);
-    assert!(looked_up.try_recv().is_err(), "another one began");
-
+    // Three whose caller is cancelled, and one that is given up.
+    for path in ["/1", "/2", "/3"] {
+        let cancelled = tokio::spawn(registry.find_client(&server.id(path)));
+        looked_up.recv().await.unwrap();
+        cancelled.abort();
+        assert!(cancelled.await.unwrap_err().is_cancelled());
+    }
+    let slow = tokio::spawn(registry.find_client(&server.id("/4")));
+    looked_up.recv().await.unwrap();
+    advance(Duration::from_secs(4)).await;
+    assert_unavailable(slow.await.unwrap());
+    // Four lookups are still running, which is all that one domain gets.
+    assert_unavailable(find(&registry, &server.id("/5")).await);
+    assert!(looked_up.try_recv().is_err(), "another lookup began");
     gate.add_permits(1000);
     let found = async {
         loop {
-            match find(&registry, &at("localhost", "/1")).await {
+            match find(&registry, &server.id("/5")).await {
                 Ok(found) => return found,
                 Err(_) => tokio::task::yield_now().await,
             }
@@ -881,7 +1096,7 @@ async fn a_lookup_that_goes_on_by_itself_keeps_its_place() {
 }
 
 #[tokio::test]
-async fn what_was_under_way_before_an_invalidation_is_not_kept() {
+async fn a_fetch_in_flight_is_repeated_after_an_invalidation() {
     let (asked, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (arrived, gate) = (Arc::clone(&asked), Arc::clone(&release));
     let server = Server::start(move |mut stream, path, hit| {
@@ -905,11 +1120,11 @@ async fn what_was_under_way_before_an_invalidation_is_not_kept() {
     let first = tokio::spawn(registry.find_client(&id));
     asked.notified().await;
     registry.invalidate(&id);
-    // Whoever asks from now on does not join it.
-    let second = find(&registry, &id).await.unwrap().unwrap();
-    assert_eq!(name(&second), "Version 1");
+    let second = tokio::spawn(registry.find_client(&id));
     release.notify_one();
-    assert_eq!(name(&first.await.unwrap().unwrap().unwrap()), "Version 0");
+    for found in [first, second] {
+        assert_eq!(name(&found.await.unwrap().unwrap().unwrap()), "Version 1");
+    }
     assert_eq!(name(&find(&registry, &id).await.unwrap().unwrap()), "Version 1");
     assert_eq!(server.hits(), 2);
 }
@@ -971,21 +1186,56 @@ async fn the_cache_has_a_capacity() {
     assert_eq!(server.hits(), 11);
 }
 
+/// A server of documents whose ids have this host.
+async fn documents_at(host: &'static str, extra: impl Fn(&str) -> Value + Send + Sync + 'static) -> Server {
+    let port = Arc::new(AtomicUsize::new(0));
+    let known = Arc::clone(&port);
+    let server = Server::answering(move |path, _| {
+        let mut document = document(&format!("http://{host}:{}{path}", known.load(Ordering::SeqCst)));
+        document["contacts"] = extra(path);
+        ok("cache-control: max-age=7200\r\n", &document)
+    })
+    .await;
+    port.store(server.port.into(), Ordering::SeqCst);
+    server
+}
+
 #[tokio::test]
-async fn one_host_cannot_push_out_the_documents_of_another() {
-    let (honest, _) = with_document(|_, _, document| ok("cache-control: max-age=100\r\n", &document)).await;
-    let (greedy, _) = with_document(|_, _, document| ok("cache-control: max-age=86400\r\n", &document)).await;
+async fn a_domain_cannot_push_out_the_documents_of_another() {
+    let honest = documents_at("localhost", |_| json!([])).await;
+    let greedy = documents_at("127.0.0.1", |_| json!([])).await;
     let registry = development().max_cached_documents(3).build().unwrap();
     assert!(find(&registry, &honest.id("/app")).await.unwrap().is_some());
     for number in 0..10 {
-        assert!(find(&registry, &greedy.id(&format!("/{number}"))).await.unwrap().is_some());
+        let id = format!("http://127.0.0.1:{}/{number}", greedy.port);
+        assert!(find(&registry, &id).await.unwrap().is_some());
     }
     assert!(find(&registry, &honest.id("/app")).await.unwrap().is_some());
     assert_eq!(honest.hits(), 1);
 }
 
 #[tokio::test]
-async fn failures_are_not_kept_and_the_last_document_serves_meanwhile() {
+async fn documents_are_kept_by_the_memory_they_take() {
+    // 5 KB of text, and more than 30 KB of memory.
+    let many = |path: &str| if path.starts_with("/large") { json!(vec![""; 1_500]) } else { json!([]) };
+    let server = documents_at("localhost", many).await;
+    let registry = development().max_cached_bytes(100_000).build().unwrap();
+    for (kind, kept) in [("small", 5..=5), ("large", 1..=3)] {
+        let ids: Vec<_> = (0..5).map(|number| server.id(&format!("/{kind}/{number}"))).collect();
+        for id in &ids {
+            assert!(find(&registry, id).await.unwrap().is_some());
+        }
+        let before = server.hits();
+        for id in ids.iter().rev() {
+            assert!(find(&registry, id).await.unwrap().is_some());
+        }
+        let hits = 5 - (server.hits() - before);
+        assert!(kept.contains(&hits), "{kind}: {hits}");
+    }
+}
+
+#[tokio::test]
+async fn failures_are_not_kept_and_the_last_document_is_answered_meanwhile() {
     let broken = Arc::new(AtomicBool::new(true));
     let invalid = Arc::new(AtomicBool::new(false));
     let (is_broken, is_invalid) = (Arc::clone(&broken), Arc::clone(&invalid));
@@ -1003,7 +1253,7 @@ async fn failures_are_not_kept_and_the_last_document_serves_meanwhile() {
     })
     .await;
     let (lenient, strict) = (server.id("/lenient"), server.id("/strict"));
-    assert_transient(find(&registry, &lenient).await);
+    assert_unavailable(find(&registry, &lenient).await);
     invalid.store(true, Ordering::SeqCst);
     broken.store(false, Ordering::SeqCst);
     assert!(find(&registry, &lenient).await.unwrap().is_none());
@@ -1019,7 +1269,7 @@ async fn failures_are_not_kept_and_the_last_document_serves_meanwhile() {
     advance(Duration::from_secs(101)).await;
     assert!(find(&registry, &lenient).await.unwrap().is_some());
     assert_eq!(server.hits(), hits + 1);
-    assert_transient(find(&registry, &strict).await);
+    assert_unavailable(find(&registry, &strict).await);
     // A document that is there and breaks a rule ends it at once.
     broken.store(false, Ordering::SeqCst);
     assert!(find(&registry, &strict).await.unwrap().is_some());
@@ -1029,7 +1279,32 @@ async fn failures_are_not_kept_and_the_last_document_serves_meanwhile() {
     broken.store(true, Ordering::SeqCst);
     assert!(find(&registry, &lenient).await.unwrap().is_some());
     advance(Duration::from_secs(3600)).await;
-    assert_transient(find(&registry, &lenient).await);
+    assert_unavailable(find(&registry, &lenient).await);
+}
+
+/// A refused fetch must not count as an outage of the host.
+#[tokio::test]
+async fn a_flood_of_fetches_does_not_bring_a_withdrawn_document_back() {
+    let server = Server::start(|mut stream, path, hit| async move {
+        let port = stream.local_addr().unwrap().port();
+        let document = document(&format!("http://localhost:{port}{path}"));
+        if path == "/tarpit" {
+            let _ = stream.read_u8().await;
+        }
+        let answer = if hit == 0 { ok("cache-control: max-age=100\r\n", &document) } else { raw("404 X", "", b"") };
+        let _ = stream.write_all(&answer).await;
+    })
+    .await;
+    let registry = development().max_fetches_per_domain(1).build().unwrap();
+    let id = server.id("/client");
+    assert!(find(&registry, &id).await.unwrap().is_some());
+    advance(Duration::from_secs(101)).await;
+    let flood = tokio::spawn(registry.find_client(&server.id("/tarpit")));
+    tokio::task::yield_now().await;
+    assert_unavailable(find(&registry, &id).await);
+    flood.abort();
+    assert!(flood.await.unwrap_err().is_cancelled());
+    assert!(find(&registry, &id).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -1043,31 +1318,65 @@ async fn a_registered_client_of_the_same_id_wins() {
     assert_eq!(both.find_client(&server.id("/other")).await.unwrap().unwrap().name(), Some("App"));
 }
 
+/// Status and body of the answer to an authorization request of this client.
+async fn authorize(documents: &MetadataDocumentRegistry, id: &str) -> (u16, String) {
+    let inner = tower::service_fn(|_: Request<Full<Bytes>>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::from("in")))
+    });
+    let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+    let uri =
+        format!("/authorize?response_type=code&client_id={id}&redirect_uri=http%3A%2F%2Flocalhost%3A57470%2Fcallback");
+    let request = Request::get(uri).body(Full::default()).unwrap();
+    let answer = ClientValidationLayer::new(documents.clone()).layer(inner).oneshot(request).await.unwrap();
+    assert!(!answer.headers().contains_key("location"));
+    (answer.status().as_u16(), crate::fixture::text(answer).await)
+}
+
 #[tokio::test]
-async fn the_layer_tells_unusable_from_unavailable() {
+async fn the_layer_distinguishes_unusable_from_unavailable() {
     let (server, documents) = with_document(|path, _, document| match path {
         "/good" => ok("", &document),
         "/missing" => raw("404 Not Found", "", b""),
         _ => raw("500 Internal Server Error", "", b""),
     })
     .await;
-    let service = ClientValidationLayer::new(documents).layer(tower::service_fn(|_: Request<Full<Bytes>>| async {
-        Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::from("in")))
-    }));
     for (path, status) in [("/good", 200), ("/missing", 400), ("/broken", 503)] {
-        let id: String = url::form_urlencoded::byte_serialize(server.id(path).as_bytes()).collect();
-        let uri = format!(
-            "/authorize?response_type=code&client_id={id}&redirect_uri=http%3A%2F%2Flocalhost%3A57470%2Fcallback"
-        );
-        let answer = service.clone().oneshot(Request::get(uri).body(Full::default()).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), status, "{path}");
-        assert!(!answer.headers().contains_key("location"));
+        assert_eq!(authorize(&documents, &server.id(path)).await.0, status, "{path}");
     }
 }
 
-/// A server with a certificate of its own; the PEM text of that, and the address of a document.
-async fn tls_server() -> (String, String) {
-    let certified = rcgen::generate_simple_self_signed(["docs.test".to_owned(), "localhost".to_owned()]).unwrap();
+/// Strangers choose ids and hosts: they must neither raise alarms nor fill the log.
+#[tokio::test]
+async fn a_failing_document_is_an_info_event_of_bounded_size() {
+    let (server, documents) = with_document(|path, _, document| match path.len() {
+        _ if path.starts_with("/stale") => ok("cache-control: max-age=100\r\n", &document),
+        _ if path.starts_with("/invalid") => ok("", &json!({})),
+        _ => raw("500 X", "", b""),
+    })
+    .await;
+    let unreachable = MetadataDocumentRegistry::builder()
+        .resolver(|host| async move { Err(io::Error::other(format!("no such host: {host}"))) })
+        .build()
+        .unwrap();
+    let (log, _guard) = Log::listen();
+    let long = "x".repeat(1500);
+    for path in ["/failing", "/invalid"] {
+        authorize(&documents, &server.id(&format!("{path}/{long}"))).await;
+        let logged = log.take();
+        assert!(logged.contains("client_id") && logged.len() < 1500, "{logged}");
+        assert!(!logged.contains("ERROR") && !logged.contains("WARN"), "{logged}");
+    }
+    authorize(&unreachable, &format!("https://app.example/{long}")).await;
+    let logged = log.take();
+    assert!(logged.contains("no such host: app.example") && logged.len() < 1500, "{logged}");
+    assert!(!logged.contains("ERROR") && !logged.contains("WARN"), "{logged}");
+}
+
+/// A TLS server on this address with its own certificate for these hosts: its certificate as PEM text, and its port. It
+/// has a document under every path of every host.
+async fn tls_server(address: Ipv4Addr, hosts: &[&str]) -> (String, u16) {
+    let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let certified = rcgen::generate_simple_self_signed(hosts).unwrap();
     let pem = certified.cert.pem();
     let key = tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let config = tokio_rustls::rustls::ServerConfig::builder()
@@ -1075,44 +1384,204 @@ async fn tls_server() -> (String, String) {
         .with_single_cert(vec![certified.cert.der().clone()], key.into())
         .unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let id = format!("https://docs.test:{}/client", listener.local_addr().unwrap().port());
-    let answer = ok("", &document(&id));
+    let listener = TcpListener::bind((address, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, answer) = (acceptor.clone(), answer.clone());
+            let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                let mut head = [0; 4096];
-                let _ = stream.read(&mut head).await;
-                let _ = stream.write_all(&answer).await;
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let path = head.split(' ').nth(1).unwrap();
+                let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+                let _ = stream.write_all(&ok("", &document(&format!("https://{host}{path}")))).await;
                 let _ = stream.shutdown().await;
             });
         }
     });
-    (pem, id)
+    (pem, port)
 }
 
 #[tokio::test]
 async fn documents_come_over_tls_from_hosts_whose_certificates_are_trusted() {
-    let (pem, id) = tls_server().await;
-    let trusting = development().root_certificates(pem.as_bytes()).unwrap().build().unwrap();
+    let (pem, port) = tls_server(Ipv4Addr::LOCALHOST, &["docs.test", "localhost"]).await;
+    let id = format!("https://docs.test:{port}/client");
+    let trusting = development().root_certificates(&pem).build().unwrap();
     assert_eq!(find(&trusting, &id).await.unwrap().unwrap().id(), id);
     // Not trusted; trusted, but for another name.
-    assert_transient(find(&development().build().unwrap(), &id).await);
-    assert_transient(find(&trusting, &id.replace("docs.test", "other.test")).await);
-    assert!(
-        development()
-            .root_certificates(b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----")
-            .is_ok_and(|b| b.build().is_err())
-    );
+    assert_unavailable(find(&development().build().unwrap(), &id).await);
+    assert_unavailable(find(&trusting, &id.replace("docs.test", "other.test")).await);
+    let broken = development().root_certificates("-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----").build();
+    assert_eq!(broken.unwrap_err().setting(), "root_certificates");
+}
+
+#[test]
+fn a_setting_that_makes_no_sense_is_refused_by_its_name() {
+    let builder = MetadataDocumentRegistry::builder;
+    let hour = Duration::from_secs(3600);
+    for (setting, wrong) in [
+        ("max_fetches", builder().max_fetches(0)),
+        ("max_fetches_per_domain", builder().max_fetches_per_domain(0)),
+        ("max_fetches_per_network", builder().max_fetches_per_network(0)),
+        ("max_document_bytes", builder().max_document_bytes(0)),
+        ("cache_lifetime", builder().cache_lifetime(2 * hour, hour)),
+        ("allowed_hosts", builder().allowed_hosts(["https://app.example"])),
+        ("allowed_hosts", builder().allowed_hosts(["App.example"])),
+        ("allowed_hosts", builder().allowed_hosts(["app.example:443"])),
+        ("allowed_hosts", builder().allowed_hosts(["a*.example"])),
+    ] {
+        let error = wrong.build().unwrap_err();
+        assert_eq!(error.setting(), setting);
+        assert!(error.to_string().starts_with(&format!("{setting}: ")), "{error}");
+    }
+}
+
+/// An attacker points many ids at hosts that accept connections and never answer.
+mod tarpit {
+    use super::*;
+
+    /// A tarpit on all loopback addresses, and how many connections it holds.
+    async fn tarpit() -> (u16, tokio::sync::watch::Receiver<usize>) {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (count, held) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.push(stream);
+                count.send_replace(connections.len());
+            }
+        });
+        (port, held)
+    }
+
+    /// `net-N.…` is 127.0.N.1, any other host is 127.0.1.1.
+    async fn resolve(host: String) -> io::Result<Vec<IpAddr>> {
+        let network = host.strip_prefix("net-").and_then(|rest| rest.split('.').next()?.parse().ok()).unwrap_or(1);
+        Ok(vec![Ipv4Addr::new(127, 0, network, 1).into()])
+    }
+
+    struct Stage {
+        registry: MetadataDocumentRegistry,
+        honest_port: u16,
+        tarpit_port: u16,
+        held: tokio::sync::watch::Receiver<usize>,
+    }
+
+    impl Stage {
+        /// Fetches take forever, so that what the attack holds is held to the end.
+        async fn new() -> Self {
+            let (pem, honest_port) =
+                tls_server(Ipv4Addr::new(127, 0, 1, 1), &["honest.test", "www.shared.test", "new.test"]).await;
+            let (tarpit_port, held) = tarpit().await;
+            let forever = Duration::from_secs(3600);
+            let registry = development().root_certificates(pem).resolver(resolve);
+            let registry = registry.headers_timeout(forever).timeout(forever).build().unwrap();
+            Self { registry, honest_port, tarpit_port, held }
+        }
+
+        /// Sends a request for each host, and waits until the tarpit holds as many connections as the limits allow.
+        async fn attack(&mut self, hosts: impl IntoIterator<Item = String>, held: usize) -> tokio::task::JoinSet<()> {
+            let mut attack = tokio::task::JoinSet::new();
+            for host in hosts {
+                let lookup = self.registry.find_client(&format!("https://{host}:{}/client", self.tarpit_port));
+                attack.spawn(async move { drop(lookup.await) });
+            }
+            let all_held = self.held.wait_for(|count| *count >= held);
+            tokio::time::timeout(Duration::from_secs(60), all_held).await.unwrap().unwrap();
+            attack
+        }
+
+        async fn assert_served(&self, host: &str) {
+            for number in 0..50 {
+                let id = format!("https://{host}:{}/{number}", self.honest_port);
+                let found = find(&self.registry, &id).await;
+                assert!(found.as_ref().is_ok_and(Option::is_some), "{host} {number}: {found:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn many_hosts_of_one_domain_get_the_fetches_of_one_domain() {
+        let mut stage = Stage::new().await;
+        let hosts = (0..300).map(|number| format!("h{number}.attacker.test"));
+        let _attack = stage.attack(hosts, 3).await;
+        stage.assert_served("honest.test").await;
+        assert_eq!(*stage.held.borrow(), 3);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn many_domains_of_one_network_get_the_fetches_of_one_network() {
+        let mut stage = Stage::new().await;
+        let hosts = (0..300).map(|number| format!("net-2.attacker{number}.test"));
+        let _attack = stage.attack(hosts, 12).await;
+        stage.assert_served("honest.test").await;
+        assert_eq!(*stage.held.borrow(), 12);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_answered_before_is_served_beside_a_tarpit_in_its_network() {
+        let mut stage = Stage::new().await;
+        stage.assert_served("honest.test").await;
+        let hosts = (0..300).map(|number| format!("attacker{number}.test"));
+        let _attack = stage.attack(hosts, 12).await;
+        stage.assert_served("honest.test").await;
+    }
+
+    #[tokio::test]
+    async fn a_host_that_answered_before_is_served_beside_a_tarpit_in_its_domain() {
+        let mut stage = Stage::new().await;
+        stage.assert_served("www.shared.test").await;
+        let hosts = (0..300).map(|number| format!("attacker{number}.shared.test"));
+        let _attack = stage.attack(hosts, 3).await;
+        stage.assert_served("www.shared.test").await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_host_that_answered_before_is_served_when_the_attacker_has_many_networks() {
+        let mut stage = Stage::new().await;
+        stage.assert_served("honest.test").await;
+        let hosts = (0..400).map(|number| format!("net-{}.attacker{number}.test", 2 + number % 200));
+        let _attack = stage.attack(hosts, 192).await;
+        stage.assert_served("honest.test").await;
+        let refused = find(&stage.registry, &format!("https://new.test:{}/client", stage.honest_port)).await;
+        assert_unavailable(refused);
+    }
+
+    /// A host that is slow once is a stranger again.
+    #[tokio::test]
+    async fn the_free_permits_are_not_for_hosts_that_became_slow() {
+        let (server, gate) = (documents_at("localhost", |_| json!([])).await, tarpit().await);
+        let registry = development().max_fetches_per_domain(4).build().unwrap();
+        let tarpit = |number: usize| format!("http://localhost:{}/{number}", gate.0);
+        assert!(find(&registry, &server.id("/1")).await.unwrap().is_some());
+        for permits in [4, 3] {
+            let held: Vec<_> = (0..permits).map(|number| tokio::spawn(registry.find_client(&tarpit(number)))).collect();
+            tokio::task::yield_now().await;
+            assert_unavailable(find(&registry, &tarpit(9)).await);
+            let mut connections = gate.1.clone();
+            let arrived = connections.wait_for(|count| *count >= if permits == 4 { 4 } else { 7 });
+            tokio::time::timeout(Duration::from_secs(60), arrived).await.unwrap().unwrap();
+            advance(Duration::from_secs(4)).await;
+            for found in join_all(held).await {
+                assert_unavailable(found.unwrap());
+            }
+        }
+    }
 }
 
 /// Environment variables are read in a process of its own: certificates come from `SSL_CERT_FILE`, and proxies
 /// do not matter.
 #[tokio::test]
 async fn the_environment_names_certificates_and_no_proxy() {
-    let (pem, id) = tls_server().await;
+    let (pem, port) = tls_server(Ipv4Addr::LOCALHOST, &["docs.test"]).await;
+    let id = format!("https://docs.test:{port}/client");
     let plain = Server::answering({
         move |path, _| ok("", &json!({ "client_id": path, "redirect_uris": ["https://app.example/"] }))
     })

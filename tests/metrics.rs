@@ -7,7 +7,7 @@ use http_body_util::Full;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
-    CacheOptions, CachedRegistry, ClientValidationLayer, Policy, RegistryError, RegistrySource, UnknownClients,
+    CacheConfig, CachedRegistry, ClientValidationLayer, Policy, RegistryError, RegistrySource, UnknownClients,
     registry_fn,
 };
 
@@ -98,7 +98,7 @@ fn what_a_cache_does_is_counted() {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         let source = registry_fn(|id: String| async move { Ok((id == "app").then(|| client().into())) });
-        let cache = CachedRegistry::with_options(source, CacheOptions::default());
+        let cache = CachedRegistry::with_config(source, CacheConfig::new());
         for id in ["app", "app", "app", "nobody"] {
             block_on(cache.find_client(id)).unwrap();
         }

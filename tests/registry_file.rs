@@ -1,11 +1,11 @@
 //! Clients from a JSON or TOML file, and its new versions.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
 use tempfile::TempDir;
-use tower_oauth_client_validation::{Client, FileError, FileRegistry, FileWatch, RegistrySource};
+use tower_oauth_client_validation::{Client, FileError, FileRegistry, FileWatch, FileWatchConfig, RegistrySource};
 
 fn folder_with(name: &str, text: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -39,7 +39,7 @@ fn is_known(registry: &FileRegistry, id: &str) -> bool {
 }
 
 #[test]
-fn toml_and_json_read_alike() {
+fn toml_and_json_describe_the_same_clients() {
     let toml = r#"
 # Those of the shop.
 [[clients]]
@@ -76,7 +76,7 @@ disabled = true
 }
 
 #[test]
-fn what_only_toml_has_is_kept_as_text() {
+fn values_that_only_toml_has_are_kept_as_text() {
     let registry = load("c.toml", "[[clients]]\nclient_id = 'a'\nsince = 2026-01-02T03:04:05Z\nhalf = inf\n").unwrap();
     let clients = registry.clients();
     let metadata = clients[0].metadata().unwrap();
@@ -84,7 +84,7 @@ fn what_only_toml_has_is_kept_as_text() {
 }
 
 #[test]
-fn a_mistake_is_named_with_its_place() {
+fn an_error_names_line_and_column() {
     let (position, reason) = refusal(
         "c.toml",
         "[[clients]]\nclient_id = 'a'\n\n[[clients]]\nclient_id = 'b'\nredirect_uris = ['https://a.example/#']\n",
@@ -108,7 +108,7 @@ fn a_mistake_is_named_with_its_place() {
 }
 
 #[test]
-fn reloading_takes_all_or_nothing() {
+fn a_reload_replaces_all_clients_or_none() {
     let (_folder, path) = folder_with("c.json", r#"[{"client_id": "a"}, {"client_id": "b"}]"#);
     let registry = FileRegistry::load(&path).unwrap();
     std::fs::write(&path, r#"[{"client_id": "c"}, {"client_id": ""}]"#).unwrap();
@@ -122,11 +122,19 @@ fn reloading_takes_all_or_nothing() {
     assert_eq!(ids(&registry), ["c"]);
 }
 
+/// The next outcome, which must come in time: the test ends even if the watch misses the change.
 fn next(watch: &mut FileWatch) -> Result<usize, String> {
-    block_on(watch.next()).unwrap().map_err(|error| error.to_string())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let outcome = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(25), watch.next()).await });
+    outcome.expect("the change is noticed").unwrap().map_err(|error| error.to_string())
 }
 
-/// Takes outcomes until one is as it should be: a write that is seen in two steps has two.
+/// Never polls, so that only events of the file system tell of a change.
+fn events_only() -> FileWatchConfig {
+    FileWatchConfig::new().poll_interval(Duration::from_secs(3600))
+}
+
+/// Takes outcomes until one is as expected: a write that is seen in two steps has two.
 fn until(watch: &mut FileWatch, is_so: impl Fn(&Result<usize, String>) -> bool) {
     while !is_so(&next(watch)) {}
 }
@@ -142,10 +150,10 @@ fn replace(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_watched_file_is_read_again() {
+fn a_watched_file_is_reloaded() {
     let (_folder, path) = folder_with("c.toml", &clients(1));
     let registry = FileRegistry::load(&path).unwrap();
-    let mut watch = registry.watch().unwrap();
+    let mut watch = registry.watch_with(events_only()).unwrap();
     std::fs::write(&path, clients(2)).unwrap();
     until(&mut watch, |outcome| *outcome == Ok(2));
     replace(&path, &clients(3));
@@ -166,7 +174,7 @@ fn a_watched_file_is_read_again() {
 }
 
 #[test]
-fn a_file_behind_a_swapped_link_is_read_again() {
+fn a_file_behind_a_swapped_link_is_reloaded() {
     // As Kubernetes mounts configuration: clients.toml -> ..data/clients.toml, and ..data is replaced.
     #[cfg(unix)]
     {
@@ -189,6 +197,55 @@ fn a_file_behind_a_swapped_link_is_read_again() {
 }
 
 #[test]
+fn a_change_without_an_event_is_noticed_by_polling() {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+
+        // The link stays, and its target is in a folder that is not watched.
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, target) = (folder.path().join("clients.toml"), elsewhere.path().join("clients.toml"));
+        std::fs::write(&target, clients(1)).unwrap();
+        symlink(&target, &link).unwrap();
+        let registry = FileRegistry::load(&link).unwrap();
+        let mut watch = registry.watch_with(FileWatchConfig::new().poll_interval(Duration::from_millis(20))).unwrap();
+        replace(&target, &clients(2));
+        until(&mut watch, |outcome| *outcome == Ok(2));
+    }
+}
+
+#[test]
+fn a_file_that_keeps_changing_is_read_after_the_longest_delay() {
+    let (_folder, path) = folder_with("c.toml", &clients(1));
+    let registry = FileRegistry::load(&path).unwrap();
+    let never_quiet = events_only().quiet_period(Duration::from_secs(3600)).max_delay(Duration::from_millis(50));
+    let mut watch = registry.watch_with(never_quiet).unwrap();
+    replace(&path, &clients(2));
+    until(&mut watch, |outcome| *outcome == Ok(2));
+}
+
+/// The file is a pipe, so that the test can replace it while it is read.
+#[cfg(unix)]
+#[test]
+fn a_change_while_the_file_is_read_is_not_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let loading = {
+        let path = path.clone();
+        std::thread::spawn(move || FileRegistry::load(path).unwrap())
+    };
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut pipe, clients(1).as_bytes()).unwrap();
+    replace(&path, &clients(2));
+    drop(pipe);
+    let registry = loading.join().unwrap();
+    assert_eq!(registry.clients().len(), 1);
+    let mut watch = registry.watch_with(events_only()).unwrap();
+    until(&mut watch, |outcome| *outcome == Ok(2));
+}
+
+#[test]
 fn a_change_before_the_watch_is_not_missed() {
     let (_folder, path) = folder_with("c.toml", &clients(1));
     let registry = FileRegistry::load(&path).unwrap();
@@ -198,7 +255,7 @@ fn a_change_before_the_watch_is_not_missed() {
 }
 
 #[test]
-fn readers_see_the_old_set_or_the_new_one() {
+fn readers_see_the_old_clients_or_the_new_ones() {
     let set = |version: usize| -> String {
         (0..2_000).map(|n| format!("[[clients]]\nclient_id = '{n}'\nclient_name = '{version}'\n")).collect()
     };

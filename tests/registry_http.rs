@@ -1,4 +1,4 @@
-//! Clients that another server keeps: what is asked for, and what its answers come to.
+//! Clients that another server keeps: the requests sent to it, and how its answers are read.
 
 use std::error::Error;
 use std::future::pending;
@@ -15,7 +15,7 @@ use tower_oauth_client_validation::{
     ResponseType, ResponseTypes, verify_client_secret,
 };
 
-/// A server that answers each request alike, and keeps what it was asked.
+/// A server that answers every request alike, and records the requests.
 struct Server {
     base: String,
     requests: Arc<Mutex<Vec<(String, Option<String>)>>>,
@@ -58,7 +58,7 @@ fn cause(error: &RegistryError) -> String {
     error.source().unwrap().to_string()
 }
 
-/// What Ory Hydra's admin API has in a client, as documented.
+/// A client of Ory Hydra's admin API, as documented.
 fn hydra() -> Value {
     json!({
         "client_id": "photo-app",
@@ -90,7 +90,7 @@ fn hydra() -> Value {
 }
 
 #[tokio::test]
-async fn a_client_of_hydra_is_read_as_it_is() {
+async fn a_client_of_hydra_is_read() {
     let server = Server::json(hydra()).await;
     let client = server.find("photo-app").await.unwrap().unwrap();
     assert_eq!(client.redirect_uris()[0].as_str(), "https://photos.example/callback");
@@ -174,7 +174,7 @@ async fn an_id_stays_one_segment_of_the_path() {
 }
 
 #[tokio::test]
-async fn each_status_means_something() {
+async fn statuses_are_told_apart() {
     for (status, transient) in [
         (500, true),
         (502, true),
@@ -205,7 +205,7 @@ async fn each_status_means_something() {
 }
 
 #[tokio::test]
-async fn a_document_of_another_client_or_none_is_not_taken() {
+async fn a_document_of_another_client_is_refused() {
     let mut insecure = hydra();
     insecure["redirect_uris"] = json!(["http://photos.example/callback"]);
     let mut wildcard = hydra();
@@ -226,9 +226,9 @@ async fn a_document_of_another_client_or_none_is_not_taken() {
 }
 
 #[tokio::test]
-async fn too_long_an_answer_is_refused_while_it_is_read() {
+async fn an_answer_that_is_too_long_is_refused_while_it_is_read() {
     for declared in [true, false] {
-        // Without an end: only who counts gets done with it.
+        // The body never ends, so the read ends only if bytes are counted.
         let server = Server::new(move || {
             let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1024]));
             let mut response = Response::new(Body::from_stream(chunks));
@@ -243,13 +243,13 @@ async fn too_long_an_answer_is_refused_while_it_is_read() {
     }
     let document = hydra().to_string();
     let server = Server::json(hydra()).await;
-    let with = |bytes| server.builder().max_body(bytes).build().unwrap();
+    let with = |bytes| server.builder().max_body_bytes(bytes).build().unwrap();
     assert!(with(document.len()).find_client("photo-app").await.unwrap().is_some());
     assert!(with(document.len() - 1).find_client("photo-app").await.is_err());
 }
 
 #[tokio::test]
-async fn no_answer_is_transient() {
+async fn a_missing_answer_is_a_transient_failure() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let registry = HttpRegistry::builder(format!("http://{nobody}/clients")).build().unwrap();
     assert!(registry.find_client("app").await.unwrap_err().is_transient());
@@ -289,13 +289,13 @@ async fn the_authorization_header_comes_from_a_hook() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_does_not_answer_ends_with_the_lookup() {
+async fn the_timeout_covers_the_authorization_hook() {
     let registry = HttpRegistry::builder("http://127.0.0.1:9/clients").authorization(pending).build().unwrap();
     assert!(registry.find_client("photo-app").await.unwrap_err().is_transient());
 }
 
 #[tokio::test]
-async fn a_mapping_reads_what_others_answer() {
+async fn a_mapping_reads_other_formats() {
     let server = Server::json(json!({"id": "photo-app", "callback": "https://photos.example/callback"})).await;
     let registry = server.builder().mapping(|client_id, document| {
         if document["id"] != client_id {
@@ -311,11 +311,29 @@ async fn a_mapping_reads_what_others_answer() {
 }
 
 #[test]
-fn a_base_that_is_none_is_refused() {
+fn a_base_that_is_not_a_plain_http_url_is_refused() {
     for base in ["", "hydra.example", "ftp://hydra.example/", "https://hydra.example/?a=b", "https://hydra.example/#a"]
     {
-        assert!(!HttpRegistry::builder(base).build().unwrap_err().is_transient(), "{base}");
+        let error = HttpRegistry::builder(base).build().unwrap_err();
+        assert_eq!(error.setting(), "base", "{base}");
+        assert_eq!(error.to_string(), "base: must be an http or https URL without query and fragment");
     }
+}
+
+#[tokio::test]
+async fn a_password_in_the_base_is_not_shown() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let builder = HttpRegistry::builder(format!("http://user:secret@{closed}/clients"));
+    assert!(!format!("{builder:?}").contains("secret"));
+    let registry = builder.build().unwrap();
+    assert!(!format!("{registry:?}").contains("secret"));
+    let error = registry.find_client("app").await.unwrap_err();
+    let first: &dyn Error = &error;
+    for error in std::iter::successors(Some(first), |error| (**error).source()) {
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    }
+    let error = HttpRegistry::builder("http://user:secret@[/").build().unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
 }
 
 fn keycloak(changes: &Value) -> Value {
@@ -352,7 +370,7 @@ async fn from_keycloak(answer: Value) -> Result<Option<Arc<Client>>, RegistryErr
 }
 
 #[tokio::test]
-async fn a_client_of_keycloak_is_understood() {
+async fn a_client_of_keycloak_is_read() {
     let client = from_keycloak(keycloak(&json!({}))).await.unwrap().unwrap();
     let uris: Vec<_> = client.redirect_uris().iter().map(|uri| uri.as_str()).collect();
     assert_eq!(
@@ -386,7 +404,7 @@ async fn a_client_of_keycloak_is_understood() {
 }
 
 #[tokio::test]
-async fn wildcards_of_keycloak_are_left_out() {
+async fn wildcards_of_keycloak_are_ignored() {
     let uris = json!([
         "https://photos.example/*",
         "*",
@@ -402,7 +420,7 @@ async fn wildcards_of_keycloak_are_left_out() {
 }
 
 #[tokio::test]
-async fn what_keycloak_does_not_say_is_not_guessed() {
+async fn missing_members_of_keycloak_are_not_guessed() {
     assert!(from_keycloak(json!([])).await.unwrap().is_none());
     assert!(from_keycloak(keycloak(&json!({"clientId": "Photo-App"}))).await.unwrap().is_none());
     assert!(from_keycloak(keycloak(&json!({"protocol": "saml"}))).await.unwrap().is_none());

@@ -347,15 +347,15 @@ mod postgres {
     #[tokio::test]
     async fn a_client_revoked_by_one_node_is_revoked_for_the_other() {
         use futures::StreamExt;
-        use tower_oauth_client_validation::{CacheOptions, CachedRegistry, Change};
+        use tower_oauth_client_validation::{CacheConfig, CachedRegistry, Change};
 
         let Some(cluster) = Cluster::shared() else { return };
         let database = cluster.registry().await;
         // Nothing but a change ends what the cache holds.
         let hour = Duration::from_secs(3600);
         let node = || {
-            let options = CacheOptions::default().ttl(hour).negative_ttl(hour);
-            CachedRegistry::with_options(database.clone(), options)
+            let options = CacheConfig::new().ttl(hour).negative_ttl(hour);
+            CachedRegistry::with_config(database.clone(), options)
         };
         let (one, other) = (node(), node());
         let (heard, mut changes) = futures::channel::mpsc::unbounded();

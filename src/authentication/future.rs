@@ -60,18 +60,15 @@ where
         Self { waiting: Some(waiting), stage: Stage::Reading { parts: Some(parts), reading } }
     }
 
-    pub(super) fn refused(waiting: Waiting<S, R>, parts: &Parts, failure: AuthenticationFailure) -> Self {
-        Self { stage: waiting.refuse(parts, failure), waiting: None }
+    pub(super) fn refused(parts: &Parts, failure: AuthenticationFailure) -> Self {
+        Self { stage: refused(parts, failure), waiting: None }
     }
 }
 
-impl<S, R: RegistrySource> Waiting<S, R> {
-    /// The inner service is dropped here, and its permits with it.
-    fn refuse<F, B, ReqBody>(self, parts: &Parts, failure: AuthenticationFailure) -> Stage<F, B, ReqBody> {
-        let error = AuthenticationError::new(failure);
-        let error = refuse(error, &parts.headers, &Seen::default());
-        Stage::Refused { response: Some(error.into_response()) }
-    }
+/// A request that is refused before its body is read, or because it could not be.
+fn refused<F, B, ReqBody>(parts: &Parts, failure: AuthenticationFailure) -> Stage<F, B, ReqBody> {
+    let error = refuse(AuthenticationError::new(failure), &parts.headers, &Seen::default());
+    Stage::Refused { response: Some(error.into_response()) }
 }
 
 impl<S, R> Waiting<S, R>
@@ -118,7 +115,9 @@ where
                                 BodyError::TooLarge => AuthenticationFailure::BodyTooLarge,
                                 BodyError::Unreadable => AuthenticationFailure::BodyUnreadable,
                             };
-                            waiting.take().expect(POLLED_AGAIN).refuse(&parts, failure)
+                            // Drops the inner service, and its permits with it.
+                            *waiting = None;
+                            refused(&parts, failure)
                         }
                     }
                 }

@@ -130,11 +130,12 @@ where
             Ok(()) if announced > limit as u64 => Some(AuthenticationFailure::BodyTooLarge),
             Ok(()) => None,
         };
-        let waiting = Waiting { inner, authenticator: self.authenticator.clone() };
-        match refused {
-            Some(failure) => AuthenticationFuture::refused(waiting, &parts, failure),
-            None => AuthenticationFuture::reading(waiting, parts, Reading::new(body, limit)),
+        if let Some(failure) = refused {
+            // Drops the inner service, and its permits with it.
+            return AuthenticationFuture::refused(&parts, failure);
         }
+        let waiting = Waiting { inner, authenticator: self.authenticator.clone() };
+        AuthenticationFuture::reading(waiting, parts, Reading::new(body, limit))
     }
 }
 

@@ -21,17 +21,8 @@ use super::{MemoryRegistry, RegistryError, RegistrySource};
 use crate::client::{Client, ClientError};
 use tower::BoxError;
 
-/// Editors write in several steps: a file is read when nothing happened to it for so long…
-const DEBOUNCE: Duration = Duration::from_millis(100);
-
-/// …and after this time even if it does not come to rest.
-const LONGEST_DEBOUNCE: Duration = Duration::from_secs(2);
-
-/// For what no event tells: network file systems, the target of a symbolic link, a folder that was replaced.
-const POLL: Duration = Duration::from_secs(30);
-
-/// Clients from a file of RFC 7591 client metadata objects plus `client_id`. See [`Client::from_metadata`] for
-/// the members. Cheap to clone; clones share the clients.
+/// Reads clients from a file of RFC 7591 client metadata objects plus `client_id`; see [`Client::from_metadata`] for the
+/// members. Cheap to clone; clones share the clients.
 ///
 /// A file whose name ends in `.toml` is TOML, with a table `[[clients]]` for each. Any other is JSON: an array
 /// of objects, or an object whose member `clients` is that array.
@@ -54,8 +45,8 @@ const POLL: Duration = Duration::from_secs(30);
 /// redirect_uris = ["https://photos.example/callback"]
 /// ```
 ///
-/// A new version of the file is taken on [`reload`](Self::reload), or by itself with [`watch`](Self::watch): all
-/// of it at once, while lookups go on, or nothing when anything in it is wrong.
+/// [`reload`](Self::reload) reads a new version of the file, and [`watch`](Self::watch) does so whenever the file changes.
+/// A new version replaces all clients at once, without blocking lookups, or none if anything in it is wrong.
 ///
 /// ```
 /// use tower_oauth_client_validation::{FileRegistry, RegistrySource};
@@ -76,7 +67,7 @@ pub struct FileRegistry {
 struct Shared {
     path: PathBuf,
     clients: MemoryRegistry,
-    /// Of the file that was read last, be it in vain. Held while reading.
+    /// The stamp of the file that was read last, even if it was refused. Locked while reading.
     stamp: Mutex<Option<Stamp>>,
 }
 
@@ -94,32 +85,41 @@ impl FileRegistry {
         Ok(registry)
     }
 
-    /// Reads the file again, and puts its clients in the place of all there are. Answers how many there are.
+    /// Reads the file again, replaces all clients, and returns how many there are.
     ///
-    /// It blocks: in async code, call it from a thread for that.
+    /// This blocks. In async code, call it in a thread for blocking work.
     ///
     /// # Errors
     ///
     /// Those of [`load`](Self::load). The clients stay as they are.
     pub fn reload(&self) -> Result<usize, FileError> {
         let mut stamp = self.shared.stamp();
+        // Before reading: a change in between is noticed by the next look at the file.
         *stamp = Stamp::of(&self.shared.path);
         let clients = read(&self.shared.path)?;
         self.shared.clients.replace_all(clients);
         Ok(self.shared.clients.len())
     }
 
-    /// Reloads whenever the file changes, until what it returns is dropped.
+    /// Reloads the file whenever it changes, with the defaults of [`FileWatchConfig`], until the returned value is
+    /// dropped.
     ///
-    /// The folder is watched, since editors replace files. A file that is broken, or deleted, leaves the
-    /// clients as they are and is logged as an error, with file, line and reason. Files are read in a thread of
-    /// its own. Changes that the system does not report, such as those on network file systems, are noticed
-    /// after 30 s.
+    /// A broken or deleted file leaves the clients as they are, and is logged as an error with file, line and reason.
+    /// A separate thread reads the file.
     ///
     /// # Errors
     ///
-    /// When the system cannot watch the folder.
+    /// When the system cannot watch the folder of the file.
     pub fn watch(&self) -> Result<FileWatch, FileError> {
+        self.watch_with(FileWatchConfig::new())
+    }
+
+    /// Reloads the file whenever it changes, like [`watch`](Self::watch).
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot watch the folder of the file.
+    pub fn watch_with(&self, config: FileWatchConfig) -> Result<FileWatch, FileError> {
         let path = &self.shared.path;
         let error = |problem| FileError { path: path.clone(), position: None, problem };
         let (send, messages) = mpsc::channel();
@@ -130,9 +130,10 @@ impl FileRegistry {
                 Ok(event) => event.paths.iter().any(|path| path.file_name() == file_name.as_deref()),
                 Err(_) => false,
             };
-            // Nobody listens any more when the watch ended.
+            // Sending fails only after the watch ended.
             let _ = events.send(Message::Event { names_file });
         };
+        // The folder, because editors replace files, and a watch would stay with the old one.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut watcher = notify::recommended_watcher(on_event).map_err(|source| error(Problem::Watch(source)))?;
         watcher.watch(folder, RecursiveMode::NonRecursive).map_err(|source| error(Problem::Watch(source)))?;
@@ -140,26 +141,26 @@ impl FileRegistry {
         let (registry, published) = (self.clone(), Arc::clone(&outcome));
         std::thread::Builder::new()
             .name("client-file".to_owned())
-            .spawn(move || registry.follow(&messages, &published))
+            .spawn(move || registry.follow(&messages, &published, config))
             .map_err(|source| error(Problem::Read(source)))?;
         Ok(FileWatch { _watcher: watcher, stop: send, outcome })
     }
 
-    /// The clients, for listing them.
+    /// All clients.
     #[must_use]
     pub fn clients(&self) -> Vec<Arc<Client>> {
         self.shared.clients.list()
     }
 
-    fn follow(&self, messages: &mpsc::Receiver<Message>, outcome: &Outcome) {
-        // It may have changed between the first reading and the first event.
+    fn follow(&self, messages: &mpsc::Receiver<Message>, outcome: &Outcome, config: FileWatchConfig) {
+        // The file may have changed since it was loaded.
         let mut must_read = false;
         loop {
             if must_read || self.has_changed() {
                 outcome.publish(self.reload_logged());
             }
-            must_read = match messages.recv_timeout(POLL) {
-                Ok(Message::Event { names_file }) => match settle(messages, names_file) {
+            must_read = match messages.recv_timeout(config.poll_interval) {
+                Ok(Message::Event { names_file }) => match settle(messages, names_file, config) {
                     Some(names_file) => names_file,
                     None => return,
                 },
@@ -176,13 +177,13 @@ impl FileRegistry {
     fn reload_logged(&self) -> Result<usize, Arc<FileError>> {
         match self.reload() {
             Ok(clients) => {
-                tracing::info!(file = %self.shared.path.display(), clients, "the file of clients was read again");
+                tracing::info!(file = %self.shared.path.display(), clients, "client file reloaded");
                 Ok(clients)
             }
             Err(error) => {
                 let (line, column) = error.position.unzip();
                 let file = self.shared.path.display();
-                tracing::error!(%file, line, column, reason = %error, "the file of clients is not taken, the old clients stay");
+                tracing::error!(%file, line, column, reason = %error, "client file refused, the old clients stay");
                 Err(Arc::new(error))
             }
         }
@@ -212,7 +213,7 @@ impl Shared {
     }
 }
 
-/// Tells versions of a file apart without reading it.
+/// Distinguishes versions of a file without reading it.
 #[derive(PartialEq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -236,16 +237,17 @@ enum Message {
     Stop,
 }
 
-/// Not reading, which is what a reload does itself.
+/// False for reads, which a reload causes itself.
 fn changes_something(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
-/// Waits until nothing happens any more. Answers whether an event named the file; `None` when all is over.
-fn settle(messages: &mpsc::Receiver<Message>, mut names_file: bool) -> Option<bool> {
-    let deadline = Instant::now() + LONGEST_DEBOUNCE;
+/// Waits until nothing has happened for a while, and returns whether an event named the file; `None` when the watch
+/// ended.
+fn settle(messages: &mpsc::Receiver<Message>, mut names_file: bool, config: FileWatchConfig) -> Option<bool> {
+    let began = Instant::now();
     loop {
-        let patience = DEBOUNCE.min(deadline.saturating_duration_since(Instant::now()));
+        let patience = config.quiet_period.min(config.max_delay.saturating_sub(began.elapsed()));
         match messages.recv_timeout(patience) {
             Ok(Message::Event { names_file: named }) => names_file |= named,
             Err(RecvTimeoutError::Timeout) => return Some(names_file),
@@ -254,10 +256,64 @@ fn settle(messages: &mpsc::Receiver<Message>, mut names_file: bool) -> Option<bo
     }
 }
 
-/// Watches a file of clients, see [`FileRegistry::watch`]. Dropping it ends that.
+/// When a [watched](FileRegistry::watch_with) file is read.
 ///
-/// A stream of what reloading came to: the number of clients, or what is wrong. It gives the last outcome, once;
-/// earlier ones that nobody took are forgotten.
+/// ```
+/// use std::time::Duration;
+/// use tower_oauth_client_validation::FileWatchConfig;
+///
+/// let config = FileWatchConfig::new().poll_interval(Duration::from_secs(5));
+/// # let _ = config;
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct FileWatchConfig {
+    quiet_period: Duration,
+    max_delay: Duration,
+    poll_interval: Duration,
+}
+
+impl Default for FileWatchConfig {
+    fn default() -> Self {
+        Self {
+            quiet_period: Duration::from_millis(100),
+            max_delay: Duration::from_secs(2),
+            poll_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+impl FileWatchConfig {
+    /// The defaults that the setters name.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the file when it has not changed for this long, because editors write in several steps (default: 100
+    /// milliseconds).
+    pub fn quiet_period(mut self, period: Duration) -> Self {
+        self.quiet_period = period;
+        self
+    }
+
+    /// Reads a file that keeps changing after this time (default: 2 seconds).
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
+        self
+    }
+
+    /// How often to look for changes that the system does not report: on network file systems, behind a symbolic link,
+    /// or of the folder itself (default: 30 seconds).
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+}
+
+/// Watches a file of clients, see [`FileRegistry::watch`]. Dropping it ends the watch.
+///
+/// It is a stream of the outcomes of reloading: the number of clients, or what is wrong. It yields the latest outcome
+/// once; earlier outcomes that were not taken are dropped.
 #[must_use = "dropping it ends the watch"]
 pub struct FileWatch {
     _watcher: RecommendedWatcher,
@@ -296,7 +352,7 @@ impl Stream for FileWatch {
 
 impl Drop for FileWatch {
     fn drop(&mut self) {
-        // The thread is gone when nobody listens.
+        // Sending fails only after the thread ended.
         let _ = self.stop.send(Message::Stop);
     }
 }
@@ -320,7 +376,7 @@ fn read(path: &Path) -> Result<Vec<Client>, FileError> {
     parse(&text).map_err(|(position, problem)| error(position, problem))
 }
 
-/// The clients of a file so far.
+/// The clients that were read so far.
 #[derive(Default)]
 struct Entries {
     ids: HashSet<String>,
@@ -343,13 +399,13 @@ impl Entries {
 }
 
 fn parse_json(text: &str) -> Result<Vec<Client>, Wrong> {
-    // At the very beginning of a line serde_json counts column 0.
+    // At the beginning of a line serde_json reports column 0.
     let syntax =
         |error: serde_json::Error| (Some((error.line(), error.column().max(1))), Problem::Syntax(error.into()));
     let offset = |entry: &RawValue| entry.get().as_ptr() as usize - text.as_ptr() as usize;
     let entries = match serde_json::from_str::<Vec<&RawValue>>(text) {
         Ok(entries) => entries,
-        // An object, perhaps: the error of that reading is the better one where the file begins like one.
+        // It may be an object; the error of that reading fits a file that begins like one.
         Err(error) if !text.trim_start().starts_with('{') => return Err(syntax(error)),
         Err(_) => {
             let mut members: std::collections::BTreeMap<String, &RawValue> =
@@ -371,7 +427,7 @@ fn parse_json(text: &str) -> Result<Vec<Client>, Wrong> {
 fn parse_toml(text: &str) -> Result<Vec<Client>, Wrong> {
     let mut members = DeTable::parse(text).map_err(|error| {
         let position = error.span().map(|span| position(text, span.start));
-        // Its `Display` is a drawing of many lines.
+        // Its `Display` spans several lines.
         (position, Problem::Syntax(error.message().into()))
     })?;
     let entries = members.get_mut().remove("clients").ok_or((Some((1, 1)), Problem::NoClients))?;
@@ -388,7 +444,7 @@ fn parse_toml(text: &str) -> Result<Vec<Client>, Wrong> {
     Ok(clients.clients)
 }
 
-/// Dates, and numbers that JSON does not have, as their text.
+/// Dates, and numbers that JSON cannot express, become text.
 fn json(value: DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => text.into_owned().into(),
@@ -419,9 +475,9 @@ fn position(text: &str, offset: usize) -> Position {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// A file that holds no set of clients.
+/// A file of clients was refused.
 ///
-/// Its `Display` is one line: `clients.json:12:5: client "app": redirect_uris[0]: a fragment is not allowed …`.
+/// The message is one line: `clients.json:12:5: client "app": redirect_uris[0]: a fragment is not allowed …`.
 #[derive(Debug)]
 pub struct FileError {
     path: PathBuf,
@@ -479,5 +535,17 @@ impl std::error::Error for FileError {
             Problem::Client(error) => Some(error),
             Problem::NoClients | Problem::Repeated(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let FileWatchConfig { quiet_period, max_delay, poll_interval } = FileWatchConfig::new();
+        assert_eq!(quiet_period, Duration::from_millis(100));
+        assert_eq!((max_delay, poll_interval), (Duration::from_secs(2), Duration::from_secs(30)));
     }
 }

@@ -15,31 +15,33 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{RegistryError, RegistrySource, can_be_known_elsewhere};
+use super::{RegistryConfigError, RegistryError, RegistrySource, can_be_known_elsewhere};
 use crate::client::member::is_operator_member;
-use crate::client::{Client, tokens};
+use crate::client::{Client, Untrusted, tokens};
+use crate::fetch::{self, BodyError};
 use tower::BoxError;
 
 /// All but the unreserved characters of RFC 3986 §2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Clients that another server keeps: `GET {base}/{client_id}`, with an answer of RFC 7591 client metadata. That
-/// is the admin API of Ory Hydra as it is (where empty `grant_types` and `response_types` mean the defaults);
-/// [`HttpRegistry::keycloak`] knows the one of Keycloak. Cheap to clone.
+/// Finds clients that another server keeps: `GET {base}/{client_id}` answers RFC 7591 client metadata. Cheap to clone.
 ///
-/// | answer | means |
+/// This is the admin API of Ory Hydra as it is (its empty `grant_types` and `response_types` mean the defaults).
+/// [`HttpRegistry::keycloak`] knows the API of Keycloak, and a [mapping](HttpRegistryBuilder::mapping) reads any other.
+///
+/// | answer | meaning |
 /// |---|---|
-/// | 200 | the client; its `client_id` must be the one that was asked for |
-/// | 404 | there is none |
-/// | 408, 425, 429, 5xx, no connection, too late | a [transient](RegistryError::is_transient) failure |
+/// | 200 | the client; its `client_id` must be the requested one |
+/// | 404 | no such client |
+/// | 408, 425, 429, 5xx, no connection, too slow | a [transient](RegistryError::is_transient) failure |
 /// | 401, 403, any other status, a redirect, an unreadable or too long document | a permanent failure |
 ///
-/// Redirects are not followed, since the `Authorization` header would go with them. Put a `CachedRegistry`
-/// (feature `cache`) in front of it.
+/// Redirects are not followed, because they would take the `Authorization` header along. Put a `CachedRegistry` (feature
+/// `cache`) in front of this registry.
 ///
-/// At many servers clients write their own metadata. So what gives privileges is not taken from there: `trusted`,
+/// At many servers clients write their own metadata. So members that give privileges are ignored: `trusted`,
 /// `default_scope`, digests of secrets (`…_sha256`), and the scope `*`, which allows all. `disabled`, `revoked` and
-/// `expires_at`, which only narrow, are. See [`operator_members`](HttpRegistryBuilder::operator_members).
+/// `expires_at` only narrow, and are taken. See [`operator_members`](HttpRegistryBuilder::operator_members).
 ///
 /// ```
 /// use http::HeaderValue;
@@ -52,7 +54,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 ///     })
 ///     .build()?;
 /// # let _ = registry;
-/// # Ok::<(), RegistryError>(())
+/// # Ok::<(), tower_oauth_client_validation::RegistryConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct HttpRegistry {
@@ -66,7 +68,7 @@ struct Shared {
     mapping: Option<Mapping>,
     operator_members: bool,
     timeout: Duration,
-    max_body: usize,
+    max_body_bytes: usize,
 }
 
 type Authorization = Box<dyn Fn() -> BoxFuture<'static, Result<HeaderValue, RegistryError>> + Send + Sync>;
@@ -83,21 +85,20 @@ impl HttpRegistry {
             operator_members: false,
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
-            max_body: 64 * 1024,
+            max_body_bytes: 64 * 1024,
             system_proxy: false,
         }
     }
 
     /// Begins a registry that asks Keycloak; `base` is `https://HOST/admin/realms/REALM/clients`.
     ///
-    /// The client is looked for with `?clientId=`. From its representation are taken: `clientId`, `name`,
-    /// `enabled`, `publicClient`, the flows as response and grant types, default and optional client scopes as
-    /// allowed scopes besides `openid`, and the default ones as what is granted when nothing is asked for. A SAML
-    /// client is unknown.
+    /// It asks with `?clientId=` and reads `clientId`, `name`, `enabled`, `publicClient`, the flows (as response and grant
+    /// types), and the client scopes: default and optional ones, and `openid`, are allowed; the default ones are granted to
+    /// a request without `scope`. A SAML client is unknown.
     ///
-    /// Of `redirectUris`, relative ones get the `rootUrl`. What [`RedirectUri`](crate::RedirectUri) does not take
-    /// is left out, with a warning: above all `/*`, which would send codes to any page of the host (RFC 9700
-    /// §4.1.3). Register the full URIs in Keycloak.
+    /// Relative `redirectUris` are resolved against `rootUrl`. Those that [`RedirectUri`](crate::RedirectUri) does not
+    /// accept are left out with a warning. The most common is `/*`, which would send codes to any page of the host
+    /// (RFC 9700 §4.1.3): register the full URIs in Keycloak.
     pub fn keycloak(base: impl Into<String>) -> HttpRegistryBuilder {
         Self::builder(base).query_parameter("clientId").mapping(keycloak::client)
     }
@@ -105,7 +106,7 @@ impl HttpRegistry {
 
 fn rfc7591(mut document: Value, operator_members: bool) -> Result<Client, BoxError> {
     if let Value::Object(members) = &mut document {
-        // Ory Hydra writes what was left out as empty lists, and takes the defaults of RFC 7591 §2 for them.
+        // Ory Hydra writes omitted lists as empty ones and applies the defaults of RFC 7591 §2.
         for name in ["grant_types", "response_types"] {
             if members.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty) {
                 members.remove(name);
@@ -118,7 +119,7 @@ fn rfc7591(mut document: Value, operator_members: bool) -> Result<Client, BoxErr
     Ok(Client::from_metadata(document)?)
 }
 
-/// A client may have written this itself, so it can only narrow.
+/// The client may have written this metadata, so it must not give privileges.
 fn drop_privileges(members: &mut Map<String, Value>) {
     members.retain(|name, _| matches!(&**name, "disabled" | "revoked" | "expires_at") || !is_operator_member(name));
     let Some(scope) = members.get("scope").and_then(Value::as_str).filter(|scope| scope.contains('*')) else {
@@ -134,8 +135,6 @@ fn drop_privileges(members: &mut Map<String, Value>) {
 }
 
 /// Builds an [`HttpRegistry`].
-///
-/// Defaults: 5 s for a lookup, 2 s of them to connect, 64 KiB of body.
 #[must_use]
 pub struct HttpRegistryBuilder {
     base: String,
@@ -145,12 +144,12 @@ pub struct HttpRegistryBuilder {
     operator_members: bool,
     timeout: Duration,
     connect_timeout: Duration,
-    max_body: usize,
+    max_body_bytes: usize,
     system_proxy: bool,
 }
 
 impl HttpRegistryBuilder {
-    /// The value of the `Authorization` header, asked for before each lookup. A failure of it fails the lookup.
+    /// Sets the `Authorization` header, which `authorization` gives before each lookup. The lookup fails if it fails.
     pub fn authorization<F>(mut self, authorization: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<HeaderValue, RegistryError>> + Send + 'static,
@@ -159,8 +158,8 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// Makes the client from what the server answered; `None`: there is none. An error is a permanent failure. Its
-    /// word is taken as it is: which members clients write themselves is for the mapping to know.
+    /// Reads the client from the answer of the server; `None` means that there is none, and an error is a permanent
+    /// failure. The mapping decides which members it believes.
     pub fn mapping(
         mut self,
         mapping: impl Fn(&str, Value) -> Result<Option<Client>, BoxError> + Send + Sync + 'static,
@@ -169,70 +168,71 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// Takes `trusted`, `default_scope`, `…_sha256` and the scope `*` from the server too (default: no). Only for
-    /// servers where no client writes its own metadata. Without effect beside a [`mapping`](Self::mapping).
+    /// Takes `trusted`, `default_scope`, `…_sha256` and the scope `*` from the server too (default: no). Set this only if no
+    /// client writes its own metadata there. A [`mapping`](Self::mapping) ignores it.
     pub fn operator_members(mut self, taken: bool) -> Self {
         self.operator_members = taken;
         self
     }
 
-    /// Asks `{base}?{name}={client_id}`, for servers that answer with a list. There, 404 is a permanent failure:
-    /// the list itself is missing.
+    /// Asks `{base}?{name}={client_id}`, for servers that answer with a list. 404 is a permanent failure then, because the
+    /// list itself is missing.
     pub fn query_parameter(mut self, name: &'static str) -> Self {
         self.parameter = Some(name);
         self
     }
 
-    /// How long a lookup may take, from asking for the [authorization](Self::authorization) to the last byte
-    /// (default: 5 s).
+    /// How long a lookup may take, from the call of [`authorization`](Self::authorization) to the last byte (default: 5
+    /// seconds).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long connecting may take (default: 2 s).
+    /// How long connecting may take (default: 2 seconds).
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Bytes of the answer at the most, counted while reading (default: 64 KiB).
-    pub fn max_body(mut self, bytes: usize) -> Self {
-        self.max_body = bytes;
+    /// How many bytes of an answer are read (default: 64 KiB).
+    pub fn max_body_bytes(mut self, bytes: usize) -> Self {
+        self.max_body_bytes = bytes;
         self
     }
 
-    /// Takes the proxy that the environment names (default: no proxy).
+    /// Uses the proxy that the environment names (default: no proxy).
     pub fn system_proxy(mut self, allowed: bool) -> Self {
         self.system_proxy = allowed;
         self
     }
 
-    /// Judges what was given.
+    /// Builds the registry.
     ///
     /// # Errors
     ///
-    /// When the base is no `http` or `https` URL without query and fragment.
-    pub fn build(self) -> Result<HttpRegistry, RegistryError> {
-        let base = Url::parse(&self.base).map_err(RegistryError::permanent)?;
-        let is_base = matches!(base.scheme(), "http" | "https") && base.query().is_none() && base.fragment().is_none();
-        if !is_base {
-            return Err(RegistryError::permanent("the base is no http or https URL without query and fragment"));
-        }
+    /// When the base is not an `http` or `https` URL without query and fragment, or TLS cannot be set up.
+    pub fn build(self) -> Result<HttpRegistry, RegistryConfigError> {
+        let base = Url::parse(&self.base).ok().filter(|base| {
+            matches!(base.scheme(), "http" | "https") && base.query().is_none() && base.fragment().is_none()
+        });
+        let problem = "must be an http or https URL without query and fragment";
+        let base = base.ok_or(RegistryConfigError::new("base", problem))?;
         let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.connect_timeout);
         if !self.system_proxy {
             http = http.no_proxy();
         }
+        let http = http.build().map_err(RegistryConfigError::with_source("base", "TLS cannot be set up"))?;
         let shared = Shared {
-            http: http.build().map_err(RegistryError::permanent)?,
+            http,
             address: Address { base, parameter: self.parameter },
             authorization: self.authorization,
             mapping: self.mapping,
             operator_members: self.operator_members,
             timeout: self.timeout,
-            max_body: self.max_body,
+            max_body_bytes: self.max_body_bytes,
         };
         Ok(HttpRegistry { shared: Arc::new(shared) })
     }
@@ -244,7 +244,7 @@ struct Address {
 }
 
 impl Address {
-    /// `None`: no server can know such a client.
+    /// `None` when no server can know such a client.
     fn of(&self, client_id: &str) -> Option<Url> {
         if !can_be_known_elsewhere(client_id) {
             return None;
@@ -254,7 +254,7 @@ impl Address {
             url.query_pairs_mut().append_pair(name, client_id);
             return Some(url);
         }
-        // URL parsers take these for steps in the path, even encoded.
+        // URL parsers read these as steps in the path, even encoded.
         if matches!(client_id, "." | "..") {
             return None;
         }
@@ -301,9 +301,16 @@ impl Shared {
             }
             _ => return Err(RegistryError::permanent(format!("the server answered {status}"))),
         }
-        let body = self.body(response).await?;
+        let body = fetch::read(http::Response::<reqwest::Body>::from(response).into_body(), self.max_body_bytes).await;
+        let body = body.map_err(|error| match error {
+            BodyError::TooLarge => {
+                RegistryError::permanent(format!("the answer is longer than {} bytes", self.max_body_bytes))
+            }
+            BodyError::Broken(error) => RegistryError::transient(error),
+        })?;
         let unreadable = |source: BoxError| {
-            RegistryError::permanent(format!("the document of client {client_id:?} cannot be used: {source}"))
+            let client_id = Untrusted(client_id);
+            RegistryError::permanent(format!("the document of client \"{client_id}\" cannot be used: {source}"))
         };
         let document = serde_json::from_slice(&body).map_err(|error| unreadable(error.into()))?;
         let client = match &self.mapping {
@@ -311,24 +318,13 @@ impl Shared {
             None => rfc7591(document, self.operator_members).map(Some),
         };
         match client.map_err(unreadable)? {
-            Some(client) if client.id() != client_id => Err(unreadable("it is that of another client".into())),
+            Some(client) if client.id() != client_id => Err(unreadable("it belongs to another client".into())),
             client => Ok(client.map(Arc::new)),
         }
     }
-
-    async fn body(&self, mut response: reqwest::Response) -> Result<Vec<u8>, RegistryError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(registry_error)? {
-            if chunk.len() > self.max_body - body.len() {
-                return Err(RegistryError::permanent(format!("the answer is longer than {} bytes", self.max_body)));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
-    }
 }
 
-/// Without the address, which may hold a password.
+/// Leaves out the address, which may hold a password.
 fn registry_error(error: reqwest::Error) -> RegistryError {
     let is_permanent = error.is_builder();
     let error = error.without_url();

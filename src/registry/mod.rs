@@ -4,6 +4,8 @@ mod boxed;
 #[cfg(feature = "cache")]
 mod cached;
 mod chain;
+#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+mod config_error;
 mod env;
 #[cfg(feature = "file")]
 mod file;
@@ -17,7 +19,6 @@ mod service;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 mod store;
-mod weight;
 
 use std::fmt;
 use std::future::Future;
@@ -29,12 +30,15 @@ use self::boxed::Boxed;
 pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use self::cached::{CacheOptions, CacheStats, CachedFuture, CachedRegistry};
+pub use self::cached::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
 pub use self::chain::{Or, OrFuture};
+#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
+pub use self::config_error::RegistryConfigError;
 pub use self::env::{CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, RegisterError, WellKnownClient};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
-pub use self::file::{FileError, FileRegistry, FileWatch};
+pub use self::file::{FileError, FileRegistry, FileWatch, FileWatchConfig};
 pub use self::function::{RegistryFn, registry_fn};
 #[cfg(feature = "http-registry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-registry")))]
@@ -42,9 +46,7 @@ pub use self::http::{HttpRegistry, HttpRegistryBuilder};
 pub use self::memory::MemoryRegistry;
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use self::metadata_document::{
-    MetadataDocumentBuilder, MetadataDocumentError, MetadataDocumentFuture, MetadataDocumentRegistry,
-};
+pub use self::metadata_document::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
 pub use self::service::{RegistryService, ServiceFuture, ServiceRegistry};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
@@ -55,12 +57,14 @@ pub use self::sql::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sql::SqliteRegistry;
-#[cfg(feature = "registration")]
-pub(crate) use self::store::ClientOrigin;
 pub use self::store::{Change, Record, RegistryStore, StoreError};
+#[cfg(feature = "registration")]
+pub(crate) use self::store::{ClientOrigin, SOURCE_MEMBER};
 use crate::client::Client;
 #[cfg(any(feature = "http-registry", feature = "postgres", feature = "sqlite"))]
 use crate::client::is_client_id;
+#[cfg(any(feature = "cache", feature = "metadata-document"))]
+use crate::fetch::single_flight::Interrupted;
 
 /// The longest client id that is stored in or asked of another system: what an index of PostgreSQL can hold, and what
 /// servers accept in a URL.
@@ -254,5 +258,15 @@ impl fmt::Display for RegistryError {
 impl std::error::Error for RegistryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&*self.source)
+    }
+}
+
+#[cfg(any(feature = "cache", feature = "metadata-document"))]
+impl From<Interrupted> for RegistryError {
+    fn from(why: Interrupted) -> Self {
+        match why {
+            Interrupted::Panicked => Self::permanent(why.as_str()),
+            Interrupted::ChangedTooOften => Self::transient(why.as_str()),
+        }
     }
 }

@@ -181,7 +181,7 @@ impl Assertion {
 }
 
 fn vectors() -> Vec<Vector> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/authentication.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/authentication.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

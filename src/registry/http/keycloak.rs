@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 use crate::client::{Client, GrantTypes, RedirectUri, ResponseType, ResponseTypes};
 use tower::BoxError;
 
-/// The client of this id in the answer to `?clientId=`, which is a list.
+/// Finds the client of this id in the answer to `?clientId=`, which is a list.
 pub(super) fn client(client_id: &str, answer: Value) -> Result<Option<Client>, BoxError> {
     let Value::Array(list) = answer else {
-        return Err("the answer is no list of clients".into());
+        return Err("the answer is not a list of clients".into());
     };
     let named = |members: &&Map<String, Value>| text(members, "clientId") == Some(client_id);
     let Some(members) = list.iter().filter_map(Value::as_object).find(named) else {
@@ -17,12 +17,12 @@ pub(super) fn client(client_id: &str, answer: Value) -> Result<Option<Client>, B
     if text(members, "protocol").is_some_and(|protocol| protocol != "openid-connect") {
         return Ok(None);
     }
-    // An account that may list clients but not view them gets little more than their ids.
+    // An account without the role view-clients gets little more than the ids.
     let enabled = members.get("enabled").and_then(Value::as_bool);
     let enabled = enabled.ok_or("enabled is missing: does the account have the role view-clients?")?;
     let mut builder = Client::builder(client_id).disabled(!enabled);
     builder = if flag(members, "publicClient") { builder.public() } else { builder.confidential() };
-    // `${…}` is looked up in Keycloak's own translations.
+    // `${…}` names a translation of Keycloak.
     if let Some(name) = text(members, "name").filter(|name| !name.is_empty() && !name.starts_with("${")) {
         builder = builder.name(name);
     }
@@ -33,7 +33,7 @@ pub(super) fn client(client_id: &str, answer: Value) -> Result<Option<Client>, B
     }
     let (response_types, grant_types) = flows(members);
     let default = texts(members, "defaultClientScopes")?;
-    // `openid` is no client scope: every client may ask for it.
+    // Every client may request `openid`, which is no client scope.
     let allowed = [vec!["openid"], default.clone(), texts(members, "optionalClientScopes")?].concat();
     builder = builder.response_types(response_types).grant_types(grant_types);
     Ok(Some(builder.scope(allowed.join(" ")).default_scope(default.join(" ")).build()?))
@@ -50,13 +50,13 @@ fn redirect_uri(client_id: &str, uri: &str, root_url: Option<&str>) -> Option<Re
             tracing::warn!(
                 client_id,
                 redirect_uri = uri,
-                "a redirect URI of Keycloak is left out: a wildcard would send codes to any page it matches, an open \
-                 redirect or a page of another user among them (RFC 9700 section 4.1.3); register the full URI"
+                "Keycloak redirect URI ignored: a wildcard would send codes to every page that it matches, such as an \
+                 open redirect (RFC 9700 section 4.1.3); register the full URI"
             );
             None
         }
         Err(error) => {
-            tracing::warn!(client_id, redirect_uri = uri, reason = %error, "a redirect URI of Keycloak is left out");
+            tracing::warn!(client_id, redirect_uri = uri, reason = %error, "Keycloak redirect URI ignored");
             None
         }
     }

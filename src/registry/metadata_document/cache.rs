@@ -1,36 +1,47 @@
-//! Documents that were fetched, for as long as RFC 9111 and the operator let them serve.
+//! Documents, kept for as long as RFC 9111 and the operator allow.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{CACHE_CONTROL, VARY};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use http_cache_semantics::CachePolicy;
 use tokio::time::Instant;
+use url::Url;
 
 use crate::client::Client;
+
+/// How long a stale document is answered before its host is asked again, so that requests do not wait for a host that
+/// is down.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheBounds {
     pub(super) shortest: Duration,
     pub(super) longest: Duration,
     pub(super) stale: Duration,
-    pub(super) capacity: usize,
+    pub(super) max_documents: usize,
+    pub(super) max_bytes: usize,
 }
 
-/// How long a document serves from when it was answered; `None` where it must not be stored.
+/// `None` where a document must not be stored.
 pub(super) type Lifetime = Option<Times>;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
+    /// Until then the host is not asked.
     fresh_until: Instant,
-    /// Where the document cannot be had anew.
-    serves_until: Instant,
+    /// Until then the document is answered if the host fails.
+    stale_until: Instant,
 }
 
+#[derive(Clone)]
 struct Cached {
     client: Arc<Client>,
+    domain: Box<str>,
+    bytes: usize,
     times: Times,
 }
 
@@ -46,75 +57,84 @@ impl Cache {
     }
 
     pub(super) fn fresh(&self, client_id: &str) -> Option<Arc<Client>> {
-        self.until(client_id, |times| times.fresh_until)
-    }
-
-    pub(super) fn stale(&self, client_id: &str) -> Option<Arc<Client>> {
-        self.until(client_id, |times| times.serves_until)
-    }
-
-    fn until(&self, client_id: &str, end: impl Fn(&Times) -> Instant) -> Option<Arc<Client>> {
         let documents = self.documents.pin();
         let cached = documents.get(client_id)?;
-        (Instant::now() < end(&cached.times)).then(|| Arc::clone(&cached.client))
+        (Instant::now() < cached.times.fresh_until).then(|| Arc::clone(&cached.client))
+    }
+
+    /// The document in place of one that its host failed to answer.
+    pub(super) fn stale(&self, client_id: &str) -> Option<Arc<Client>> {
+        let now = Instant::now();
+        let documents = self.documents.pin();
+        let mut cached = documents.get(client_id).filter(|cached| now < cached.times.stale_until)?.clone();
+        cached.times.fresh_until = cached.times.stale_until.min(now + RETRY_INTERVAL);
+        let client = Arc::clone(&cached.client);
+        documents.insert(client_id.into(), cached);
+        Some(client)
     }
 
     pub(super) fn remove(&self, client_id: &str) {
         self.documents.pin().remove(client_id);
     }
 
-    pub(super) fn put(&self, client_id: &str, client: &Arc<Client>, lifetime: Lifetime) {
+    pub(super) fn put(&self, client_id: &str, domain: &str, client: &Arc<Client>, lifetime: Lifetime) {
         let Some(times) = lifetime else {
             return self.remove(client_id);
         };
+        let bytes = client_id.len() + size_of::<Cached>() + client.memory_size();
+        let cached = Cached { client: Arc::clone(client), domain: domain.into(), bytes, times };
+        self.documents.pin().insert(client_id.into(), cached);
+        self.make_room();
+    }
+
+    /// Removes documents of the domain that takes the most memory, so that one domain cannot push out those of all
+    /// others; the ones that end first go first.
+    fn make_room(&self) {
         let documents = self.documents.pin();
-        documents.insert(client_id.into(), Cached { client: Arc::clone(client), times });
-        for _ in self.bounds.capacity..documents.len() {
-            // Of the host that has most of them, so that one host cannot push out the documents of all others.
-            let mut of_hosts: HashMap<&str, usize> = HashMap::new();
-            for id in documents.keys() {
-                *of_hosts.entry(host(id)).or_default() += 1;
-            }
+        let mut by_domain: HashMap<&str, usize> = HashMap::new();
+        for cached in documents.values() {
+            *by_domain.entry(&cached.domain).or_default() += cached.bytes;
+        }
+        let mut bytes: usize = by_domain.values().sum();
+        while documents.len() > self.bounds.max_documents || bytes > self.bounds.max_bytes {
             let victim = documents
                 .iter()
-                .max_by_key(|(id, cached)| (of_hosts.get(host(id)), std::cmp::Reverse(cached.times.serves_until)));
-            if let Some((id, _)) = victim {
-                documents.remove(id);
+                .max_by_key(|(_, cached)| (by_domain.get(&*cached.domain).copied(), Reverse(cached.times.stale_until)));
+            let Some((id, cached)) = victim else {
+                return;
+            };
+            bytes -= cached.bytes;
+            if let Some(of_domain) = by_domain.get_mut(&*cached.domain) {
+                *of_domain -= cached.bytes;
             }
+            documents.remove(id);
         }
     }
 
-    pub(super) fn lifetime(&self, address: &str, status: StatusCode, headers: &HeaderMap) -> Lifetime {
-        let request = Request::get(address).body(()).ok()?;
+    /// How long an answer of status 200 with these headers is kept.
+    pub(super) fn lifetime(&self, address: &Url, headers: &HeaderMap) -> Lifetime {
+        let request = Request::get(address.as_str()).body(()).ok()?;
         let mut response = Response::new(());
-        *response.status_mut() = status;
         *response.headers_mut() = headers.clone();
         let policy = CachePolicy::new(&request, &response);
-        // Names of directives know no case (RFC 9111 §5.2).
+        // Names of directives are case-insensitive (RFC 9111 §5.2).
         let directives: Vec<_> = words(headers, CACHE_CONTROL)
             .map(|word| word.split('=').next().unwrap_or(word).trim().to_ascii_lowercase())
             .collect();
-        let forbids_storing = directives.iter().any(|name| matches!(&**name, "no-store" | "private"));
-        // What varies with everything can never serve twice (RFC 9111 §4.1).
-        if forbids_storing || !policy.is_storable() || words(headers, VARY).any(|word| word == "*") {
+        let has = |names: &[&str]| directives.iter().any(|name| names.contains(&&**name));
+        // A response that varies with everything can never serve twice (RFC 9111 §4.1).
+        let varies = words(headers, VARY).any(|word| word == "*");
+        if has(&["no-store", "private"]) || !policy.is_storable() || varies {
             return None;
         }
         let bounds = &self.bounds;
         let fresh = policy.time_to_live(SystemTime::now()).min(bounds.longest).max(bounds.shortest);
         // RFC 9111 §4.2.4.
-        let forbids_stale = directives
-            .iter()
-            .any(|name| matches!(&**name, "must-revalidate" | "proxy-revalidate" | "no-cache" | "s-maxage"));
+        let forbids_stale = has(&["must-revalidate", "proxy-revalidate", "no-cache", "s-maxage"]);
         let stale = if forbids_stale { Duration::ZERO } else { bounds.stale };
-        let now = Instant::now();
-        let fresh_until = now.checked_add(fresh)?;
-        Some(Times { fresh_until, serves_until: fresh_until.checked_add(stale)? })
+        let fresh_until = Instant::now().checked_add(fresh)?;
+        Some(Times { fresh_until, stale_until: fresh_until.checked_add(stale)? })
     }
-}
-
-/// The host of an id that was judged.
-fn host(client_id: &str) -> &str {
-    client_id.split('/').nth(2).unwrap_or_default()
 }
 
 fn words(headers: &HeaderMap, name: http::HeaderName) -> impl Iterator<Item = &str> {

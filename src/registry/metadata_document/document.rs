@@ -3,20 +3,24 @@
 use serde_json::{Map, Value};
 
 use super::rule::Rule;
-use crate::client::member::{holds_private_key, is_key_set, is_operator_member, is_web_uri};
-use crate::client::{AllowedScopes, Client, ClientErrorKind, RedirectUri, Scope};
+use crate::client::member::{holds_private_key, is_key_set, is_operator_member, is_web_uri, strings};
+use crate::client::{AllowedScopes, Client, ClientErrorKind, ClientOrigin, DynamicClientRules, Scope};
 
 /// What the operator adds to the rules.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DocumentPolicy {
+    pub(super) rules: DynamicClientRules,
     pub(super) require_name: bool,
     pub(super) allowed_scopes: Option<AllowedScopes>,
     pub(super) default_scopes: Option<Scope>,
     pub(super) grant_all_scopes: bool,
 }
 
-/// Members that end up as links on a page.
+/// Members that pages show as links.
 const LINKS: [&str; 4] = ["client_uri", "logo_uri", "tos_uri", "policy_uri"];
+
+const AUTH_METHOD: &str = "token_endpoint_auth_method";
+const AUTH_METHODS: &str = "token_endpoint_auth_methods_supported";
 
 /// The client that a document describes.
 pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) -> Result<Client, Rule> {
@@ -30,8 +34,11 @@ pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) ->
     if members.contains_key("client_secret") || members.contains_key("client_secret_expires_at") {
         return Err(Rule::ClientSecret);
     }
+    if members.get("redirect_uris").is_none_or(|uris| uris.as_array().is_some_and(Vec::is_empty)) {
+        return Err(Rule::NoRedirectUri);
+    }
+    policy.rules.judge(ClientOrigin::MetadataDocument, &members).map_err(Rule::Dynamic)?;
     auth_method(&mut members)?;
-    redirect_uris(&members)?;
     let is_named = members.get("client_name").and_then(Value::as_str).is_some_and(|name| !name.trim().is_empty());
     if policy.require_name && !is_named {
         return Err(Rule::NoName);
@@ -47,10 +54,12 @@ pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) ->
     })
 }
 
-/// A public document can hold no secret, so a method with one cannot work; left out means `none`, unlike in
-/// RFC 7591.
+/// Sets the authentication method by which the client counts as public or confidential.
+///
+/// A public document can hold no secret, so methods that need one are refused; without a method the client is public,
+/// unlike in RFC 7591. A client that offers `none` among others (OpenID Connect RP Metadata Choices) is public, because
+/// the server may choose `none`; the list stays in the metadata for the token endpoint.
 fn auth_method(members: &mut Map<String, Value>) -> Result<(), Rule> {
-    const NAME: &str = "token_endpoint_auth_method";
     let has_keys = match (members.get("jwks"), members.get("jwks_uri")) {
         (None, None) => false,
         (Some(keys), None) if holds_private_key(keys) => return Err(Rule::PrivateKey),
@@ -58,32 +67,39 @@ fn auth_method(members: &mut Map<String, Value>) -> Result<(), Rule> {
         (None, Some(uri)) if is_web_uri(uri, &["https"]) => true,
         _ => return Err(Rule::Keys),
     };
-    match members.get(NAME) {
-        None => {
-            members.insert(NAME.into(), "none".into());
-        }
-        Some(Value::String(method)) if method.starts_with("client_secret") => return Err(Rule::SharedSecretMethod),
-        Some(Value::String(method)) if method == "private_key_jwt" && !has_keys => return Err(Rule::Keys),
-        Some(Value::String(_)) => {}
+    let named = match members.get(AUTH_METHOD) {
+        None => None,
+        Some(Value::String(method)) if needs_secret(method) => return Err(Rule::SharedSecretMethod),
+        Some(Value::String(method)) => Some(&**method),
         Some(_) => return Err(Rule::Metadata),
+    };
+    let choices = match members.get(AUTH_METHODS) {
+        None => None,
+        Some(choices) => Some(strings(choices).ok_or(Rule::Metadata)?),
+    };
+    let usable = choices.as_ref().map(|choices| -> Vec<&str> {
+        // The list is written for many servers, so methods with a secret are ignored here.
+        choices.iter().copied().filter(|method| !needs_secret(method)).collect()
+    });
+    let method = match &usable {
+        Some(usable) if usable.contains(&"none") => "none",
+        Some(usable) => *usable.first().ok_or(Rule::SharedSecretMethod)?,
+        None => named.unwrap_or("none"),
+    };
+    if method == "private_key_jwt" && !has_keys {
+        return Err(Rule::Keys);
     }
+    let (method, usable) = (Value::from(method), usable.map(Value::from));
+    members.insert(AUTH_METHOD.into(), method);
+    members.extend(usable.map(|usable| (AUTH_METHODS.to_owned(), usable)));
     Ok(())
 }
 
-fn redirect_uris(members: &Map<String, Value>) -> Result<(), Rule> {
-    let uris = match members.get("redirect_uris") {
-        None => return Err(Rule::NoRedirectUri),
-        Some(Value::Array(uris)) if uris.is_empty() => return Err(Rule::NoRedirectUri),
-        Some(Value::Array(uris)) => uris,
-        Some(_) => return Err(Rule::RedirectUri),
-    };
-    // Patterns are for operators.
-    let is_plain =
-        |uri: &Value| uri.as_str().is_some_and(|uri| RedirectUri::parse(uri).is_ok_and(|uri| !uri.has_wildcard_port()));
-    if uris.iter().all(is_plain) { Ok(()) } else { Err(Rule::RedirectUri) }
+fn needs_secret(method: &str) -> bool {
+    method.starts_with("client_secret")
 }
 
-/// A document is written for many servers: what it names is cut to what is allowed here.
+/// Cuts the scopes of a document, which is written for many servers, to those that are allowed here.
 fn scopes(members: &mut Map<String, Value>, policy: &DocumentPolicy) -> Result<(), Rule> {
     let named = match members.remove("scope") {
         None => None,
@@ -95,7 +111,7 @@ fn scopes(members: &mut Map<String, Value>, policy: &DocumentPolicy) -> Result<(
     let is_allowed = |token: &str| policy.allowed_scopes.as_ref().is_some_and(|allowed| allowed.contains(token));
     let within =
         |named: &Scope| Scope::from_tokens(named.iter().filter(|token| is_default(token) || is_allowed(token)));
-    // Where nothing is allowed, what the document names does not count.
+    // Without scopes that are allowed or granted by default, the document's own do not count.
     let counts = policy.allowed_scopes.is_some() || policy.default_scopes.is_some();
     let named = named.as_ref().filter(|_| counts).map(within).transpose().map_err(|_| Rule::Scope)?;
     let own = named.or_else(|| policy.default_scopes.clone());
@@ -126,7 +142,7 @@ fn is_link(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Tests have no server at a default port.
+    /// Integration tests cannot listen on a default port.
     #[test]
     fn ids_are_compared_as_strings() {
         let judge = |id: &str, said: &str| {

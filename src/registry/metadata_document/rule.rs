@@ -1,7 +1,9 @@
-//! The rules that an unusable document breaks.
+//! Why a document is unusable.
 
-/// The rule that a client id or its document breaks, as logs name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::client::DynamicClientError;
+
+/// The rule that a client id or its document breaks, by its name in logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     Length,
     Characters,
@@ -14,7 +16,7 @@ pub(super) enum Rule {
     PlainHttp,
     NotTrusted,
     Address,
-    Status,
+    Withdrawn,
     ContentType,
     Size,
     NotAnObject,
@@ -24,6 +26,8 @@ pub(super) enum Rule {
     Keys,
     PrivateKey,
     NoRedirectUri,
+    /// One of the operator's rules for dynamic clients.
+    Dynamic(DynamicClientError),
     RedirectUri,
     NoName,
     Scope,
@@ -31,7 +35,7 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Length => "client_id_length",
             Self::Characters => "client_id_characters",
@@ -44,7 +48,7 @@ impl Rule {
             Self::PlainHttp => "client_id_plain_http",
             Self::NotTrusted => "not_trusted",
             Self::Address => "address_not_public",
-            Self::Status => "status_not_200",
+            Self::Withdrawn => "withdrawn",
             Self::ContentType => "content_type",
             Self::Size => "too_large",
             Self::NotAnObject => "not_a_json_object",
@@ -54,10 +58,19 @@ impl Rule {
             Self::Keys => "keys",
             Self::PrivateKey => "private_key",
             Self::NoRedirectUri => "no_redirect_uri",
+            Self::Dynamic(error) if error.is_redirect_uri() => "redirect_uri",
             Self::RedirectUri => "redirect_uri",
             Self::NoName => "no_client_name",
             Self::Scope => "scope",
-            Self::Metadata => "metadata",
+            Self::Metadata | Self::Dynamic(_) => "metadata",
+        }
+    }
+
+    /// What exactly is wrong, where that is more than the rule.
+    pub(super) fn detail(&self) -> Option<String> {
+        match self {
+            Self::Dynamic(error) => Some(error.to_string()),
+            _ => None,
         }
     }
 }
