@@ -1489,6 +1489,127 @@ mod store {
     }
 }
 
+/// Documents of clients in use, written anew with the members of the originals as of autumn 2026.
+mod published {
+    use super::*;
+
+    struct Published {
+        /// The address of the original.
+        id: &'static str,
+        members: Value,
+        /// A redirect URI that the client sends.
+        requested: &'static str,
+    }
+
+    fn published() -> Vec<Published> {
+        let public = |name: &str, uris: &[&str]| {
+            json!({
+                "client_name": name,
+                "redirect_uris": uris,
+                "grant_types": ["authorization_code", "refresh_token"],
+                "response_types": ["code"],
+                "token_endpoint_auth_method": "none",
+            })
+        };
+        let with = |mut members: Value, more: Value| {
+            members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            members
+        };
+        let loopback = ["http://localhost/callback", "http://127.0.0.1/callback"];
+        vec![
+            Published {
+                id: "https://claude.ai/oauth/mcp-oauth-client-metadata",
+                members: with(
+                    public("Claude", &["https://claude.ai/api/mcp/auth_callback"]),
+                    json!({ "client_uri": "https://claude.ai" }),
+                ),
+                requested: "https://claude.ai/api/mcp/auth_callback",
+            },
+            Published {
+                id: "https://claude.ai/oauth/claude-code-client-metadata",
+                members: public("Claude Code", &loopback),
+                requested: "http://localhost:54545/callback",
+            },
+            Published {
+                id: "https://chatgpt.com/oauth/client.json",
+                members: with(
+                    public("ChatGPT", &["https://chatgpt.com/connector_platform_oauth_redirect"]),
+                    json!({
+                        "token_endpoint_auth_method": "private_key_jwt",
+                        "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
+                        "jwks_uri": "https://chatgpt.com/oauth/jwks.json",
+                    }),
+                ),
+                requested: "https://chatgpt.com/connector_platform_oauth_redirect",
+            },
+            Published {
+                id: "https://chatgpt.com/oauth/codex/client.json",
+                members: public("Codex", &loopback),
+                requested: "http://127.0.0.1:1455/callback",
+            },
+            Published {
+                id: "https://vscode.dev/oauth/client-metadata.json",
+                members: with(
+                    public("Visual Studio Code", &["http://127.0.0.1:33418/", "https://vscode.dev/redirect"]),
+                    json!({
+                        "application_type": "native",
+                        "client_uri": "https://vscode.dev/product",
+                        "grant_types": [
+                            "authorization_code",
+                            "refresh_token",
+                            "urn:ietf:params:oauth:grant-type:device_code",
+                        ],
+                    }),
+                ),
+                requested: "http://127.0.0.1:33418/",
+            },
+            Published {
+                id: "https://cursor.com/oauth/mcp-client.json",
+                members: public("Cursor", &["cursor://anysphere.cursor-mcp/oauth/callback"]),
+                requested: "cursor://anysphere.cursor-mcp/oauth/callback",
+            },
+            Published {
+                id: "https://zed.dev/oauth/client-metadata.json",
+                members: public("Zed", &["http://127.0.0.1/callback"]),
+                requested: "http://127.0.0.1:50000/callback",
+            },
+            // The shape that AT Protocol asks of a public client.
+            Published {
+                id: "https://atproto.example/client-metadata.json",
+                members: with(
+                    public("AT Protocol app", &["https://atproto.example/callback"]),
+                    json!({
+                        "application_type": "web",
+                        "dpop_bound_access_tokens": true,
+                        "scope": "atproto transition:generic",
+                    }),
+                ),
+                requested: "https://atproto.example/callback",
+            },
+        ]
+    }
+
+    #[tokio::test]
+    async fn published_documents_are_clients() {
+        let served = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+            let id = request.uri().to_string();
+            let published = published().into_iter().find(|published| published.id == id).unwrap();
+            let mut document = published.members;
+            document["client_id"] = json!(id);
+            let response = http::Response::builder().header("content-type", "application/json");
+            Ok::<_, io::Error>(response.body(Full::<Bytes>::from(document.to_string())).unwrap())
+        });
+        let documents = MetadataDocumentRegistry::builder().fetcher(served).require_client_name(true).build().unwrap();
+        for Published { id, members, requested } in published() {
+            let client = find(&documents, id).await.unwrap().unwrap_or_else(|| panic!("{id}"));
+            assert_eq!(client.name(), members["client_name"].as_str(), "{id}");
+            assert_eq!((client.kind(), client.is_dynamic()), (ClientKind::Public, true), "{id}");
+            assert!(client.check_redirect_uri(requested, LoopbackPorts::Any).is_ok(), "{id}");
+            assert!(client.check_redirect_uri("https://evil.example/", LoopbackPorts::Any).is_err(), "{id}");
+        }
+    }
+}
+
 /// A refused fetch must not count as an outage of the host.
 #[tokio::test]
 async fn a_flood_of_fetches_does_not_bring_a_withdrawn_document_back() {
