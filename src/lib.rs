@@ -3,6 +3,8 @@
 #![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![doc = include_str!("../docs/crate.md")]
 
+#[cfg(feature = "client-authentication")]
+mod authentication;
 mod authorization;
 mod client;
 #[cfg(any(feature = "cache", feature = "http-registry", feature = "metadata-document"))]
@@ -102,6 +104,19 @@ pub use crate::state::SqliteStateStore;
 #[cfg(feature = "state")]
 #[cfg_attr(docsrs, doc(cfg(feature = "state")))]
 pub use crate::state::{MemoryStateStore, PrefixedStateStore, StateBounds, StateError, StateErrorKind, StateStore};
+
+// The gate at endpoints that clients call themselves.
+#[cfg(all(feature = "axum", feature = "client-authentication"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "axum", feature = "client-authentication"))))]
+pub use crate::authentication::MissingAuthentication;
+#[cfg(feature = "client-authentication")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
+pub use crate::authentication::{
+    AuthenticatedClient, AuthenticationError, AuthenticationFailure, AuthenticationFuture, AuthenticationMethod,
+    AuthenticationPolicy, AuthenticationPolicyBuilder, AuthenticationPolicyError, Claim, ClientAuthentication,
+    ClientAuthenticationLayer, ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource,
+    SigningAlgorithm,
+};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+#[cfg(feature = "client-authentication")]
+use crate::authentication::AuthenticationPolicy;
 use crate::authorization::{Policy, ResponseMode};
 use crate::client::{ResponseType, Scope};
 
@@ -17,7 +19,7 @@ use crate::client::{ResponseType, Scope};
 /// | `code_challenge_methods_supported` | `S256`, and `plain` where the policy allows it |
 /// | `request_parameter_supported`, `request_uri_parameter_supported` | `false` where the policy refuses them: OpenID Connect takes a missing `request_uri_parameter_supported` for `true` |
 ///
-/// Add the endpoints and what the token endpoint supports yourself.
+/// Add the endpoints, and how clients authenticate at them.
 ///
 /// ```
 /// use tower_oauth_client_validation::{Policy, Scope, server_metadata};
@@ -88,6 +90,39 @@ impl ServerMetadata {
         self.member("registration_endpoint", url.into())
     }
 
+    /// Sets `revocation_endpoint` (RFC 7009). Its authentication methods are those of the token endpoint.
+    pub fn revocation_endpoint(self, url: impl Into<String>) -> Self {
+        self.member("revocation_endpoint", url.into())
+    }
+
+    /// Sets `introspection_endpoint` (RFC 7662). Its authentication methods are those of the token endpoint.
+    pub fn introspection_endpoint(self, url: impl Into<String>) -> Self {
+        self.member("introspection_endpoint", url.into())
+    }
+
+    /// Announces the methods and signing algorithms of this policy (`token_endpoint_auth_methods_supported`,
+    /// `token_endpoint_auth_signing_alg_values_supported`).
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{AuthenticationPolicy, Policy, server_metadata};
+    ///
+    /// let authentication = AuthenticationPolicy::builder().build()?;
+    /// let document = server_metadata(&Policy::default()).client_authentication(&authentication).build();
+    /// let methods = serde_json::json!(["none", "client_secret_basic", "client_secret_post"]);
+    /// assert_eq!(document["token_endpoint_auth_methods_supported"], methods);
+    /// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+    /// ```
+    #[cfg(feature = "client-authentication")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
+    pub fn client_authentication(self, policy: &AuthenticationPolicy) -> Self {
+        let algorithms: Vec<_> = policy.signing_algorithms().map(|algorithm| algorithm.as_str()).collect();
+        let metadata = self.token_endpoint_auth_methods(policy.methods().map(|method| method.as_str()));
+        if algorithms.is_empty() {
+            return metadata;
+        }
+        metadata.member("token_endpoint_auth_signing_alg_values_supported", algorithms)
+    }
+
     /// Announces only scopes that clients of one source can get, such as those that register themselves, because some
     /// clients ask for all of `scopes_supported`. Call it once for each source.
     pub fn grantable_scopes(mut self, grantable: &Scope) -> Self {
@@ -121,6 +156,19 @@ impl ServerMetadata {
         if let Some(scopes) = &self.scopes {
             self.members.entry("scopes_supported").or_insert_with(|| scopes.iter().collect());
         }
+        for endpoint in ["revocation_endpoint", "introspection_endpoint"] {
+            if self.members.contains_key(endpoint) {
+                self.copy_from_token_endpoint(endpoint);
+            }
+        }
         self.members
+    }
+
+    fn copy_from_token_endpoint(&mut self, endpoint: &str) {
+        for suffix in ["_auth_methods_supported", "_auth_signing_alg_values_supported"] {
+            if let Some(value) = self.members.get(&format!("token_endpoint{suffix}")).cloned() {
+                self.members.entry(format!("{endpoint}{suffix}")).or_insert(value);
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod answers;
+#[cfg(feature = "client-authentication")]
+mod authentication;
 mod bodies;
 #[cfg(feature = "axum")]
 mod composition;
@@ -11,8 +13,6 @@ mod composition;
 mod contract;
 mod documents;
 mod dynamic;
-#[cfg(feature = "full")]
-mod examples;
 mod faults;
 mod fixture;
 mod log;
@@ -30,6 +30,8 @@ mod reference;
 #[cfg(feature = "registration")]
 mod registration;
 #[cfg(feature = "full")]
+mod registration_both;
+#[cfg(feature = "full")]
 mod registry_cache;
 #[cfg(feature = "full")]
 mod registry_file;
@@ -38,6 +40,8 @@ mod registry_http;
 #[cfg(feature = "full")]
 mod registry_sql;
 mod server_metadata;
+#[cfg(feature = "client-authentication")]
+mod signing;
 #[cfg(feature = "axum")]
 mod socket;
 mod sources;

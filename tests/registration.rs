@@ -8,15 +8,15 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::{Value, json};
-use tower::ServiceExt;
+use tower::{Service as _, ServiceExt};
 use tower_oauth_client_validation::{
-    AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, GrantTypes, MemoryRegistry, RegistrationPolicy,
-    RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
+    AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, EndpointFuture, GrantTypes, MemoryRegistry,
+    RegistrationPolicy, RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
 };
 
 use crate::fixture;
 
-const ENDPOINT: &str = "https://as.example/register";
+pub(crate) const ENDPOINT: &str = "https://as.example/register";
 
 type Service = RegistrationService<MemoryRegistry>;
 
@@ -30,14 +30,25 @@ fn open() -> (MemoryRegistry, Service) {
     (store, service)
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: http::HeaderMap,
-    body: Value,
+/// A registration service of either kind.
+pub(crate) trait Endpoint: Send + Sync {
+    fn ask(&self, request: Request<Full<Bytes>>) -> EndpointFuture;
+}
+
+impl<S: RegistryStore + 'static> Endpoint for RegistrationService<S> {
+    fn ask(&self, request: Request<Full<Bytes>>) -> EndpointFuture {
+        self.clone().call(request)
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    async fn read(response: Response<Full<Bytes>>) -> Self {
+    pub(crate) async fn read(response: Response<Full<Bytes>>) -> Self {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
@@ -46,20 +57,20 @@ impl Answer {
         Self { status: parts.status, headers: parts.headers, body }
     }
 
-    fn text(&self, member: &str) -> &str {
+    pub(crate) fn text(&self, member: &str) -> &str {
         self.body[member].as_str().unwrap_or_else(|| panic!("{member} in {}", self.body))
     }
 
     #[track_caller]
-    fn assert_error(&self, status: u16, error: &str) {
+    pub(crate) fn assert_error(&self, status: u16, error: &str) {
         assert_eq!((self.status.as_u16(), self.body["error"].as_str()), (status, Some(error)), "{}", self.body);
         let description = self.text("error_description");
         assert!(description.bytes().all(|b| matches!(b, 0x20..=0x21 | 0x23..=0x5B | 0x5D..=0x7E)), "{description}");
     }
 }
 
-async fn send<S: RegistryStore + 'static>(
-    service: &RegistrationService<S>,
+pub(crate) async fn send(
+    service: &(impl Endpoint + ?Sized),
     method: &str,
     path: &str,
     token: Option<&str>,
@@ -74,22 +85,22 @@ async fn send<S: RegistryStore + 'static>(
     }
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     let request = request.body(Full::<Bytes>::from(body)).unwrap();
-    Answer::read(service.clone().oneshot(request).await.unwrap()).await
+    Answer::read(service.ask(request).await.unwrap()).await
 }
 
-async fn register<S: RegistryStore + 'static>(service: &RegistrationService<S>, body: Value) -> Answer {
+pub(crate) async fn register(service: &(impl Endpoint + ?Sized), body: Value) -> Answer {
     send(service, "POST", "/register", None, Some(body)).await
 }
 
-fn path(answer: &Answer) -> String {
+pub(crate) fn path(answer: &Answer) -> String {
     answer.text("registration_client_uri").strip_prefix("https://as.example").unwrap().to_owned()
 }
 
-fn public() -> Value {
+pub(crate) fn public() -> Value {
     json!({ "redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none" })
 }
 
-fn with(mut body: Value, more: Value) -> Value {
+pub(crate) fn with(mut body: Value, more: Value) -> Value {
     let Value::Object(more) = more else { unreachable!() };
     body.as_object_mut().unwrap().extend(more);
     body
@@ -338,7 +349,7 @@ async fn privileges_cannot_be_registered() {
     assert!(!verify_client_secret(&client, "secret") && !verify_client_secret(&client, "chosen"));
     let kept = client.metadata().unwrap();
     let names: Vec<_> = kept.keys().map(String::as_str).collect();
-    assert_eq!(names, ["client_uri#de", "registration_access_token_sha256"]);
+    assert_eq!(names, ["client_uri#de", "registration_access_token_sha256", "registration_granted"]);
     assert_eq!(store.get("admin").unwrap().name(), Some("Admin"));
     assert_eq!(store.origin("admin"), Some(ClientOrigin::Configured));
     send(&service, "GET", &path(&answer), Some("secret"), None).await.assert_error(401, "invalid_token");
@@ -701,112 +712,6 @@ async fn past_the_cap_the_oldest_unused_client_goes() {
     assert_eq!(store.len(), 4);
 }
 
-/// Two servers share the store, and each registers as fast as it can; some clients are used at once.
-async fn past_the_cap<S: RegistryStore + Clone + 'static>(store: S, each: usize) {
-    const CAP: u64 = 50;
-    let node =
-        || RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new().max_registrations(CAP)).unwrap();
-    let nodes = [node(), node()];
-    let configured = Client::builder("configured").build().unwrap();
-    store.insert(configured, ClientOrigin::Configured).await.unwrap();
-    let tasks: Vec<_> = (0..8)
-        .map(|task| {
-            let (service, store) = (nodes[task % 2].clone(), store.clone());
-            tokio::spawn(async move {
-                let mut used = Vec::new();
-                for n in 0..each {
-                    let answer = register(&service, public()).await;
-                    assert_eq!(answer.status, 201, "{}", answer.body);
-                    let id = answer.text("client_id").to_owned();
-                    // It may be gone already; then it was not used.
-                    if n % 6 == 0 && used.len() < 4 && store.touch(&id, SystemTime::now()).await.is_ok() {
-                        used.push(id);
-                    }
-                    // Each server but one may have counted just before another one inserted.
-                    assert!(store.count(ClientOrigin::Registered).await.unwrap() <= CAP + 1);
-                }
-                used
-            })
-        })
-        .collect();
-    let mut used = vec!["configured".to_owned()];
-    for task in tasks {
-        used.extend(task.await.unwrap());
-    }
-    assert!(used.len() > 8, "{used:?}");
-    let rows = store.list(None, usize::MAX).await.unwrap();
-    assert!(rows.len() as u64 <= CAP + 2, "{}", rows.len());
-    assert!(used.iter().all(|id| rows.iter().any(|row| row.client.id() == id)), "a client that was used is gone");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn registrations_past_the_cap_take_no_memory_and_no_used_client() {
-    past_the_cap(MemoryRegistry::new(), 250).await;
-}
-
-#[cfg(feature = "full")]
-mod databases {
-    use tower_oauth_client_validation::{BoxStore, SqlConfig, SqliteRegistry};
-
-    use super::*;
-    use crate::postgres_cluster::Cluster;
-
-    /// A SQLite file, and a database of PostgreSQL where it is installed.
-    async fn databases() -> (tempfile::TempDir, Vec<BoxStore>) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("clients.sqlite").display());
-        let patience = Duration::from_secs(20);
-        let options = SqlConfig::default().acquire_timeout(patience).statement_timeout(patience);
-        let sqlite = SqliteRegistry::connect_with(&url, options).await.unwrap();
-        sqlite.migrate().await.unwrap();
-        let mut stores = vec![sqlite.boxed_store()];
-        if let Some(cluster) = Cluster::shared() {
-            stores.push(cluster.registry().await.boxed_store());
-        }
-        (folder, stores)
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn registrations_past_the_cap_take_no_rows_and_no_used_client() {
-        let (_folder, stores) = databases().await;
-        for store in stores {
-            past_the_cap(store, 25).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn an_access_token_is_good_for_one_change_in_a_database() {
-        let (_folder, stores) = databases().await;
-        for store in stores {
-            one_change_wins(store).await;
-        }
-    }
-
-    async fn one_change_wins<S: RegistryStore + 'static>(store: S) {
-        let service = RegistrationService::new(store, ENDPOINT, RegistrationPolicy::new()).unwrap();
-        let created = register(&service, public()).await;
-        let path = path(&created);
-        let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
-        let changes = (0..8).map(|n| {
-            let (service, path, token) = (service.clone(), path.clone(), token.to_owned());
-            let change = with(public(), json!({ "client_id": id, "client_name": n.to_string() }));
-            tokio::spawn(async move { send(&service, "PUT", &path, Some(&token), Some(change)).await })
-        });
-        let mut won = Vec::new();
-        for change in changes.collect::<Vec<_>>() {
-            let answer = change.await.unwrap();
-            if answer.status == 200 {
-                won.push(answer);
-            } else {
-                answer.assert_error(401, "invalid_token");
-            }
-        }
-        assert_eq!(won.len(), 1);
-        let read = send(&service, "GET", &path, Some(won[0].text("registration_access_token")), None).await;
-        assert_eq!((read.status.as_u16(), read.text("client_name")), (200, won[0].text("client_name")));
-    }
-}
-
 #[tokio::test]
 async fn a_cap_that_was_lowered_is_reached_in_steps() {
     let store = Recording::with_unused(2_500).await;
@@ -888,101 +793,23 @@ async fn a_clean_up_that_fails_refuses_nobody_below_the_cap() {
     assert_eq!(store.inner.len(), 2);
 }
 
-type Decision = fn(&MemoryRegistry, &str);
+pub(crate) type Decision = fn(&MemoryRegistry, &str);
 
-fn disable(store: &MemoryRegistry, id: &str) {
+pub(crate) fn disable(store: &MemoryRegistry, id: &str) {
     store.replace(store.get(id).unwrap().to_builder().disabled(true).build().unwrap()).unwrap();
 }
 
-fn revoke(store: &MemoryRegistry, id: &str) {
+pub(crate) fn revoke(store: &MemoryRegistry, id: &str) {
     store.revoke(id).unwrap();
 }
 
-fn remove(store: &MemoryRegistry, id: &str) {
+pub(crate) fn remove(store: &MemoryRegistry, id: &str) {
     store.remove(id).unwrap();
 }
 
-fn configure(store: &MemoryRegistry, id: &str) {
+pub(crate) fn configure(store: &MemoryRegistry, id: &str) {
     remove(store, id);
     store.insert(Client::builder(id).name("Ours").build().unwrap()).unwrap();
-}
-
-#[tokio::test]
-async fn an_operator_who_decides_at_the_same_time_is_obeyed() {
-    for decide in [disable, revoke, remove, configure] as [Decision; 4] {
-        for method in ["PUT", "DELETE"] {
-            let store = Recording::default();
-            let service = RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new()).unwrap();
-            let created = register(&service, public()).await;
-            let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
-            let expected = MemoryRegistry::from_clients([(*store.inner.get(id).unwrap()).clone()]);
-            decide(&expected, id);
-            store.meanwhile(id, decide);
-            let change = with(public(), json!({ "client_id": id, "client_name": "New" }));
-            let answer = send(&service, method, &path(&created), Some(token), Some(change)).await;
-            answer.assert_error(401, "invalid_token");
-            assert_eq!(store.inner.get(id), expected.get(id));
-        }
-    }
-}
-
-#[tokio::test]
-async fn what_the_operator_grants_at_the_same_time_is_kept() {
-    const END: Duration = Duration::from_secs(4_000_000_000);
-    fn trust(store: &MemoryRegistry, id: &str) {
-        let end = SystemTime::UNIX_EPOCH + END;
-        store.replace(store.get(id).unwrap().to_builder().trusted(true).expires_at(end).build().unwrap()).unwrap();
-    }
-    for (uri, trusted) in [("http://127.0.0.1/callback", true), ("https://new.example/", false)] {
-        let store = Recording::default();
-        let service = RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new()).unwrap();
-        let created = register(&service, public()).await;
-        let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
-        store.meanwhile(id, trust);
-        let change = with(public(), json!({ "client_id": id, "client_name": "New", "redirect_uris": [uri] }));
-        let changed = send(&service, "PUT", &path(&created), Some(token), Some(change)).await;
-        assert_eq!(changed.status, 200);
-        let client = store.inner.get(id).unwrap();
-        assert_eq!(client.name(), Some("New"));
-        assert_eq!((client.is_trusted(), client.expires_at()), (trusted, Some(SystemTime::UNIX_EPOCH + END)));
-        // The access token that was told is the one that holds.
-        let token = changed.text("registration_access_token");
-        assert_eq!(send(&service, "GET", &path(&created), Some(token), None).await.status, 200);
-
-        store.meanwhile(id, trust);
-        assert_eq!(send(&service, "DELETE", &path(&created), Some(token), None).await.status, 204);
-        assert!(store.inner.is_empty());
-    }
-}
-
-#[tokio::test]
-async fn an_access_token_is_good_for_one_change() {
-    for other in ["PUT", "DELETE"] {
-        for shared in [false, true] {
-            let store = Recording::default();
-            let policy = RegistrationPolicy::new().reuse_identical(shared);
-            let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
-            let created = register(&service, public()).await;
-            let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
-            *store.meeting.lock().unwrap() = Some((Arc::new(tokio::sync::Barrier::new(2)), 2));
-            let change = with(public(), json!({ "client_id": id }));
-            let path = path(&created);
-            let (first, second) = futures::join!(
-                send(&service, "PUT", &path, Some(token), Some(change.clone())),
-                send(&service, other, &path, Some(token), Some(change.clone())),
-            );
-            let (won, lost) = if first.status == 200 { (first, second) } else { (second, first) };
-            assert!(won.status.is_success(), "{}", won.body);
-            lost.assert_error(401, "invalid_token");
-            send(&service, "GET", &path, Some(token), None).await.assert_error(401, "invalid_token");
-            if won.status == 200 {
-                let token = won.text("registration_access_token");
-                assert_eq!(send(&service, "GET", &path, Some(token), None).await.status, 200);
-            } else {
-                assert_eq!(store.inner.get(id).is_some(), shared);
-            }
-        }
-    }
 }
 
 #[tokio::test]
@@ -1184,16 +1011,16 @@ fn a_wrong_setting_is_named() {
 /// A store that remembers what was to be removed, and can be made to fail.
 #[derive(Clone, Default)]
 pub(crate) struct Recording {
-    inner: MemoryRegistry,
+    pub(crate) inner: MemoryRegistry,
     removals: Arc<Mutex<Vec<(SystemTime, u64)>>>,
-    fails: Arc<Mutex<bool>>,
+    pub(crate) fails: Arc<Mutex<bool>>,
     pub(crate) cannot_remove: Arc<AtomicBool>,
     /// How much older its clients are than they look.
     older_by: Duration,
     /// What somebody else does once, between a reading and the writing that follows.
     other: Arc<Mutex<Option<Box<dyn FnOnce(&MemoryRegistry) + Send>>>>,
     /// Where so many writers wait for each other.
-    meeting: Arc<Mutex<Option<(Arc<tokio::sync::Barrier>, usize)>>>,
+    pub(crate) meeting: Arc<Mutex<Option<(Arc<tokio::sync::Barrier>, usize)>>>,
 }
 
 impl Recording {
@@ -1206,7 +1033,7 @@ impl Recording {
         store
     }
 
-    fn meanwhile(&self, id: &str, decide: Decision) {
+    pub(crate) fn meanwhile(&self, id: &str, decide: Decision) {
         let id = id.to_owned();
         *self.other.lock().unwrap() = Some(Box::new(move |store| decide(store, &id)));
     }
@@ -1326,6 +1153,16 @@ mod recording {
                 return ready(Err(RegistryError::transient("no time"))).boxed();
             }
             self.inner.remove_unused(origin, before + self.older_by, most)
+        }
+
+        fn remove_idle<'a>(
+            &'a self,
+            origin: ClientOrigin,
+            source: Option<&'a str>,
+            before: SystemTime,
+            max: u64,
+        ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+            self.inner.remove_idle(origin, source, before, max)
         }
     }
 }

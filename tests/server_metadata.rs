@@ -147,3 +147,27 @@ fn endpoints_and_sources() {
     assert_eq!(document["client_id_metadata_document_supported"], false);
     assert_eq!(document["grant_types_supported"], json!(["authorization_code"]));
 }
+
+#[cfg(feature = "client-authentication")]
+#[test]
+fn methods_and_algorithms_are_those_of_the_policy() {
+    use tower_oauth_client_validation::{
+        AuthenticationMethod, AuthenticationPolicy, MemoryStateStore, SigningAlgorithm,
+    };
+
+    let policy = AuthenticationPolicy::builder()
+        .methods([AuthenticationMethod::None, AuthenticationMethod::PrivateKeyJwt])
+        .issuer("https://as.example")
+        .replay_store(std::sync::Arc::new(MemoryStateStore::new()))
+        .signing_algorithms([SigningAlgorithm::Es256])
+        .build()
+        .unwrap();
+    let metadata = server_metadata(&Policy::default()).client_authentication(&policy);
+    let document = metadata.clone().revocation_endpoint("https://as.example/revoke").build();
+    for endpoint in ["token_endpoint", "revocation_endpoint"] {
+        let methods = &document[&format!("{endpoint}_auth_methods_supported")];
+        assert_eq!(methods, &json!(["none", "private_key_jwt"]), "{endpoint}");
+        assert_eq!(document[&format!("{endpoint}_auth_signing_alg_values_supported")], json!(["ES256"]), "{endpoint}");
+    }
+    assert!(!metadata.build().contains_key("revocation_endpoint_auth_methods_supported"));
+}

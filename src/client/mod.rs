@@ -11,6 +11,7 @@ mod response_type;
 mod scope;
 mod text;
 mod time;
+mod typed;
 pub(crate) mod uri;
 mod weight;
 
@@ -34,6 +35,7 @@ pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
 pub(crate) use self::text::{Causes, Untrusted};
 pub(crate) use self::time::{from_unix_seconds, unix_seconds};
+use self::typed::Requirements;
 
 /// A registered OAuth client.
 ///
@@ -80,6 +82,7 @@ struct Details {
     name: Option<Box<str>>,
     expires_at: Option<NonZeroU64>,
     metadata: Map<String, Value>,
+    requirements: Requirements,
 }
 
 /// Shared by the clients of a registry that have the same lists.
@@ -210,7 +213,7 @@ impl Client {
             LoopbackPorts::NativeClients if self.application_type == Some(ApplicationType::Native) => {
                 LoopbackRule::AnyHost
             }
-            LoopbackPorts::NativeClients => LoopbackRule::SamePort,
+            LoopbackPorts::NativeClients | LoopbackPorts::Exact => LoopbackRule::SamePort,
         };
         redirect_uri::find(requested, &self.redirect_uris, rule)
     }

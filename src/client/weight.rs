@@ -4,7 +4,7 @@ use std::mem::size_of;
 
 use serde_json::{Map, Value};
 
-use super::{Client, Details, RedirectUri};
+use super::{Client, ClientScopes, Details, RedirectUri};
 
 /// What the allocator adds to each allocation.
 const ALLOCATION: usize = 16;
@@ -20,15 +20,29 @@ impl Client {
     /// from above: scope lists that clients share count for each of them.
     #[must_use]
     pub fn memory_size(&self) -> usize {
-        let text = |text: &str| text.len() + ALLOCATION;
+        self.own_size() + self.scopes.size()
+    }
+
+    /// Without the scope lists.
+    pub(crate) fn own_size(&self) -> usize {
         let uris = self.redirect_uris.iter().map(|uri| size_of::<RedirectUri>() + text(uri.as_str()));
-        let allowed = self.scopes.allowed.as_ref().map_or(0, |allowed| text(allowed.as_str()));
-        let default = self.scopes.default.as_ref().map_or(0, |default| text(default.as_str()));
         let details = self.details.as_ref().map_or(0, |details| {
             size_of::<Details>() + details.name.as_deref().map_or(0, text) + members_size(&details.metadata)
         });
-        size_of::<Self>() + text(&self.id) + uris.sum::<usize>() + allowed + default + details
+        size_of::<Self>() + text(&self.id) + uris.sum::<usize>() + details
     }
+}
+
+impl ClientScopes {
+    pub(crate) fn size(&self) -> usize {
+        let allowed = self.allowed.as_ref().map_or(0, |allowed| text(allowed.as_str()));
+        let default = self.default.as_ref().map_or(0, |default| text(default.as_str()));
+        size_of::<Self>() + ALLOCATION + allowed + default
+    }
+}
+
+fn text(text: &str) -> usize {
+    text.len() + ALLOCATION
 }
 
 /// The bytes that an object takes on the heap.

@@ -1,4 +1,4 @@
-//! How many registrations there may be, and how long unused ones stay.
+//! How many registrations there may be, and how long those stay that are not used.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +10,7 @@ use crate::client::unix_seconds;
 use crate::http::endpoint::Refusal;
 use crate::registry::{ClientOrigin, RegistryError, RegistryStore, StoreError};
 
-/// How often a registration also removes unused ones.
+/// How often a registration also removes those whose lifetime has ended.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 
 /// How many registrations are removed at once: few enough for a store to finish while somebody waits.
@@ -19,11 +19,16 @@ const BATCH: u64 = 1_000;
 /// How many registrations wait for their turn. Later ones are refused.
 const MAX_WAITING: usize = 1_000;
 
+/// A client that was used within this time is never removed to make room.
+const RECENTLY_USED: Duration = Duration::from_secs(24 * 3600);
+
 /// The bounds of a policy on the registrations of one origin.
 pub(super) struct Bounds {
     origin: ClientOrigin,
     max_registrations: Option<u64>,
+    max_registrations_per_source: Option<u64>,
     unused_lifetime: Option<Duration>,
+    idle_lifetime: Option<Duration>,
     waiting: Semaphore,
     /// Locked from counting to inserting, so that concurrent registrations do not exceed the maximum. Fair, so nobody
     /// waits forever. Holds when the store was last unavailable.
@@ -43,7 +48,9 @@ impl Bounds {
         Self {
             origin,
             max_registrations: policy.max_registrations,
+            max_registrations_per_source: policy.per_source_limit(),
             unused_lifetime: policy.unused_lifetime,
+            idle_lifetime: policy.idle_lifetime,
             waiting: Semaphore::new(MAX_WAITING),
             adding: Mutex::new(None),
             cleaned_up_at: AtomicU64::new(0),
@@ -72,31 +79,59 @@ impl Bounds {
         })
     }
 
-    /// Makes room for one more client. `removed` gets the clients that were removed, also when they were too few.
+    /// Makes room for one more client from this source. `removed` gets the clients that were removed, also when they
+    /// were too few.
     pub(super) async fn make_room(
         &self,
+        source: Option<&str>,
         store: &impl RegistryStore,
         removed: &mut Vec<String>,
     ) -> Result<(), AddError> {
-        let Some(max_registrations) = self.max_registrations else {
-            return Ok(());
-        };
-        let too_many = (store.count(self.origin).await? + 1).saturating_sub(max_registrations).min(BATCH);
-        if too_many > 0 {
-            // Stores keep whole seconds: include those of the current one.
-            let just_now = SystemTime::now() + Duration::from_secs(2);
-            let evicted = store.remove_unused(self.origin, just_now, too_many).await?;
-            let is_enough = evicted.len() as u64 >= too_many;
-            tracing::info!(removed = evicted.len(), "unused registrations made room for a new one");
-            removed.extend(evicted);
-            if !is_enough {
-                return Err(Refusal::unavailable("no more clients can be registered for now").into());
-            }
+        if let (Some(max), Some(source)) = (self.max_registrations_per_source, source) {
+            let count = store.count_by_source(self.origin, source).await?;
+            self.evict((count + 1).saturating_sub(max), Some(source), store, removed).await?;
+        }
+        if let Some(max) = self.max_registrations {
+            let count = store.count(self.origin).await?;
+            self.evict((count + 1).saturating_sub(max), None, store, removed).await?;
         }
         Ok(())
     }
 
-    /// Removes all registrations that were not used within their lifetime. `removed` gets them, also before a failure.
+    /// Removes clients that were never used, or else those that were not used for longest.
+    async fn evict(
+        &self,
+        too_many: u64,
+        source: Option<&str>,
+        store: &impl RegistryStore,
+        removed: &mut Vec<String>,
+    ) -> Result<(), AddError> {
+        let mut left = too_many.min(BATCH);
+        if left == 0 {
+            return Ok(());
+        }
+        let now = SystemTime::now();
+        // Stores keep whole seconds: include those of the current one.
+        let just_now = now + Duration::from_secs(2);
+        let unused = match source {
+            Some(source) => store.remove_unused_by_source(self.origin, source, just_now, left).await?,
+            None => store.remove_unused(self.origin, just_now, left).await?,
+        };
+        left = left.saturating_sub(unused.len() as u64);
+        removed.extend(unused);
+        if let (1.., Some(used_before)) = (left, now.checked_sub(RECENTLY_USED)) {
+            let idle = store.remove_idle(self.origin, source, used_before, left).await?;
+            left = left.saturating_sub(idle.len() as u64);
+            removed.extend(idle);
+        }
+        tracing::info!(removed = removed.len(), by_source = source.is_some(), "a new registration replaces others");
+        match left {
+            0 => Ok(()),
+            _ => Err(Refusal::unavailable("no more clients can be registered for now").into()),
+        }
+    }
+
+    /// Removes all registrations whose lifetime has ended. `removed` gets them, also before a failure.
     pub(super) async fn clean_up(
         &self,
         store: &impl RegistryStore,
@@ -121,7 +156,7 @@ impl Bounds {
             Ok(true) => self.cleaned_up_at.store(0, Ordering::Relaxed),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(cause, "unused registrations could not be removed");
+                tracing::warn!(cause, "registrations whose lifetime has ended could not be removed");
             }
         }
     }
@@ -133,12 +168,18 @@ impl Bounds {
         now: SystemTime,
         removed: &mut Vec<String>,
     ) -> Result<bool, RegistryError> {
-        let Some(created_before) = self.unused_lifetime.and_then(|lifetime| now.checked_sub(lifetime)) else {
-            return Ok(false);
-        };
-        let batch = store.remove_unused(self.origin, created_before, BATCH).await?;
-        let is_full = batch.len() as u64 >= BATCH;
-        removed.extend(batch);
+        let before = |lifetime: Option<Duration>| lifetime.and_then(|lifetime| now.checked_sub(lifetime));
+        let mut is_full = false;
+        if let Some(created_before) = before(self.unused_lifetime) {
+            let unused = store.remove_unused(self.origin, created_before, BATCH).await?;
+            is_full |= unused.len() as u64 >= BATCH;
+            removed.extend(unused);
+        }
+        if let Some(used_before) = before(self.idle_lifetime) {
+            let idle = store.remove_idle(self.origin, None, used_before, BATCH).await?;
+            is_full |= idle.len() as u64 >= BATCH;
+            removed.extend(idle);
+        }
         Ok(is_full)
     }
 }

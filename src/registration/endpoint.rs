@@ -30,7 +30,12 @@ pub(super) trait Registrar: Send + Sync + 'static {
 
     fn endpoint(&self) -> &Endpoint<Self::Store>;
 
-    fn register(self: Arc<Self>, asked: Map<String, Value>) -> impl Future<Output = Result<Answer, Refusal>> + Send;
+    /// `source` tells where the request comes from, if that is known.
+    fn register(
+        self: Arc<Self>,
+        asked: Map<String, Value>,
+        source: Option<String>,
+    ) -> impl Future<Output = Result<Answer, Refusal>> + Send;
 
     /// `record` is that of the client whose access token is `token`.
     fn read(self: Arc<Self>, record: Record, token: String) -> impl Future<Output = Result<Answer, Refusal>> + Send;
@@ -58,8 +63,9 @@ impl<R: Registrar> Handler for R {
                 if !endpoint.policy.initial_access.admits(token.as_deref()).await {
                     return Err(invalid_token());
                 }
+                let source = endpoint.policy.source(&request.parts, token.as_deref());
                 let asked = endpoint.members(request).await?;
-                return self.register(asked).await;
+                return self.register(asked, source).await;
             }
             Target::Client(id) => id,
             Target::Other => return Err(Refusal::not_found()),

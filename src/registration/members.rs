@@ -2,12 +2,17 @@
 
 use serde_json::{Map, Value};
 
+use crate::client::member::is_operator_member;
+use crate::registry::SOURCE_MEMBER;
+
 /// SHA-256 of the client secret, in hexadecimal.
 pub(super) const CLIENT_SECRET: &str = "client_secret_sha256";
 /// SHA-256 of the registration access token, in hexadecimal.
 pub(super) const ACCESS_TOKEN: &str = "registration_access_token_sha256";
 /// Set on a client that strangers share, see [`RegistrationPolicy::reuse_identical`](super::RegistrationPolicy::reuse_identical).
 pub(super) const SHARED: &str = "registration_shared";
+/// Fingerprints of the metadata that the client's last request granted, see [`operator`](super::operator).
+pub(super) const GRANTED: &str = "registration_granted";
 /// The client configuration endpoint at the upstream.
 pub(super) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
 
@@ -22,7 +27,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
 
 /// Members that a store keeps and no answer shows.
 fn is_internal(name: &str) -> bool {
-    crate::client::member::is_operator_member(name) || name == SHARED || name == UPSTREAM_URI
+    is_operator_member(name) || [SHARED, GRANTED, SOURCE_MEMBER, UPSTREAM_URI].contains(&name)
 }
 
 /// What a client may see of its stored metadata.

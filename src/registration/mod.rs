@@ -7,6 +7,7 @@ mod endpoint;
 mod error;
 mod members;
 mod metadata;
+mod operator;
 mod policy;
 mod refusal;
 mod service;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use http::request::Parts;
 use serde_json::{Map, Value};
 
 use super::credential::{digest, is_digest_of};
@@ -17,14 +18,16 @@ use crate::client::{AllowedScopes, GrantTypes, Scope};
 
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 const DEFAULT_MAX_REGISTRATIONS: u64 = 10_000;
+const DEFAULT_IDLE_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 
+type SourceHook = dyn Fn(&Parts) -> Option<String> + Send + Sync;
 type TokenHook = dyn Fn(String) -> BoxFuture<'static, bool> + Send + Sync;
 type StatementHook =
     dyn Fn(String) -> BoxFuture<'static, Result<Map<String, Value>, SoftwareStatementError>> + Send + Sync;
 
 /// What an operator lets clients register.
 ///
-/// By default anyone may register, up to 10,000 clients, with any redirect URI that the rules of
+/// By default anyone may register, up to 10,000 clients that end 90 days after their last use, with any redirect URI that the rules of
 /// [`RedirectUri`](crate::RedirectUri) allow, and without scopes. A wrong setting fails when the service is built.
 ///
 /// ```
@@ -53,8 +56,11 @@ pub struct RegistrationPolicy {
     pub(super) auth_methods: Vec<String>,
     pub(super) extra_members: BTreeSet<String>,
     pub(super) statement_hook: Option<Arc<StatementHook>>,
+    source_hook: Option<Arc<SourceHook>>,
     pub(super) unused_lifetime: Option<Duration>,
+    pub(super) idle_lifetime: Option<Duration>,
     pub(super) max_registrations: Option<u64>,
+    max_registrations_per_source: Option<u64>,
     pub(super) reuse_identical: bool,
     pub(super) max_body_bytes: usize,
 }
@@ -77,8 +83,11 @@ impl RegistrationPolicy {
             auth_methods: ["none", "client_secret_basic", "client_secret_post"].map(str::to_owned).into(),
             extra_members: BTreeSet::new(),
             statement_hook: None,
+            source_hook: None,
             unused_lifetime: None,
+            idle_lifetime: Some(DEFAULT_IDLE_LIFETIME),
             max_registrations: Some(DEFAULT_MAX_REGISTRATIONS),
+            max_registrations_per_source: None,
             reuse_identical: false,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
         }
@@ -196,18 +205,57 @@ impl RegistrationPolicy {
     /// [`RegistrationService::clean_up`](super::RegistrationService::clean_up) enforces it; registrations do too, once a
     /// minute. A client counts as used once the token endpoint has called
     /// [`RegistryStore::touch`](crate::RegistryStore::touch).
-    pub fn unused_lifetime(mut self, lifetime: Duration) -> Self {
-        self.unused_lifetime = Some(lifetime);
+    pub fn unused_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.unused_lifetime = lifetime.into();
         self
     }
 
-    /// How many registrations there may be (default: 10,000). One more replaces the oldest one that was never used:
-    /// refusing it would let anyone lock others out. Clients that were used or that an operator disabled stay; if there
-    /// are no others, the answer is 503 `temporarily_unavailable`.
+    /// How long a registration that was used stays after its last use (default: 90 days). Enforced like
+    /// [`unused_lifetime`](Self::unused_lifetime).
+    pub fn idle_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.idle_lifetime = lifetime.into();
+        self
+    }
+
+    /// How many registrations there may be (default: 10,000). One more replaces the oldest one that was never used, or
+    /// if there is none, the one that was not used for longest: refusing it would let anyone lock others out. Clients
+    /// that were used within a day, and clients that an operator disabled, stay; if there are no others, the answer is
+    /// 503 `temporarily_unavailable`.
     ///
     /// Servers that share a store may each exceed the number by one, since each counts before it inserts.
     pub fn max_registrations(mut self, max: impl Into<Option<u64>>) -> Self {
         self.max_registrations = max.into();
+        self
+    }
+
+    /// How many registrations of one source there may be (default: half of
+    /// [`max_registrations`](Self::max_registrations)), so that one source cannot fill the store alone. One more replaces
+    /// a client of the same source.
+    ///
+    /// The source is the initial access token, or what [`source_hook`](Self::source_hook) returns. Without either, all
+    /// registrations count as unrelated and only `max_registrations` holds.
+    pub fn max_registrations_per_source(mut self, max: u64) -> Self {
+        self.max_registrations_per_source = Some(max);
+        self
+    }
+
+    /// Tells sources of registrations apart, such as by network, account or tenant. Replaces the initial access token as
+    /// source. Only a SHA-256 of it is stored.
+    ///
+    /// ```
+    /// use std::net::{IpAddr, SocketAddr};
+    /// use tower_oauth_client_validation::RegistrationPolicy;
+    ///
+    /// // With `axum::extract::ConnectInfo<SocketAddr>` or the like in the extensions.
+    /// let policy = RegistrationPolicy::new().max_registrations_per_source(100).source_hook(|parts| {
+    ///     Some(match parts.extensions.get::<SocketAddr>()?.ip().to_canonical() {
+    ///         IpAddr::V4(address) => address.to_string(),
+    ///         IpAddr::V6(address) => format!("{:?}", &address.segments()[..4]),
+    ///     })
+    /// });
+    /// ```
+    pub fn source_hook(mut self, hook: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.source_hook = Some(Arc::new(hook));
         self
     }
 
@@ -236,6 +284,21 @@ impl RegistrationPolicy {
             Some(AllowedScopes::Listed(allowed)) => Some(Scope::from_valid_tokens(allowed.iter().chain(default))),
             None => Some(Scope::from_valid_tokens(default)),
         }
+    }
+
+    pub(super) fn per_source_limit(&self) -> Option<u64> {
+        let half = self.max_registrations.map(|max| max.div_ceil(2));
+        self.max_registrations_per_source.or(half)
+    }
+
+    /// Where a registration comes from, if that is known: a digest.
+    pub(super) fn source(&self, parts: &Parts, initial_access_token: Option<&str>) -> Option<String> {
+        let source = match (&self.source_hook, &self.initial_access) {
+            (Some(hook), _) => hook(parts)?,
+            (None, InitialAccess::Open) => return None,
+            (None, InitialAccess::Tokens(_) | InitialAccess::Hook(_)) => initial_access_token?.to_owned(),
+        };
+        Some(digest(&source)[..32].to_owned())
     }
 
     /// Finds settings that cannot work.
@@ -267,6 +330,9 @@ impl RegistrationPolicy {
         if self.max_registrations == Some(0) {
             return wrong("max_registrations", "must not be 0".to_owned());
         }
+        if self.max_registrations_per_source == Some(0) {
+            return wrong("max_registrations_per_source", "must not be 0".to_owned());
+        }
         Ok(())
     }
 
@@ -295,7 +361,9 @@ impl fmt::Debug for RegistrationPolicy {
             .field("grant_types", &self.grant_types)
             .field("auth_methods", &self.auth_methods)
             .field("unused_lifetime", &self.unused_lifetime)
+            .field("idle_lifetime", &self.idle_lifetime)
             .field("max_registrations", &self.max_registrations)
+            .field("max_registrations_per_source", &self.per_source_limit())
             .field("reuse_identical", &self.reuse_identical)
             .field("max_body_bytes", &self.max_body_bytes)
             .finish_non_exhaustive()

@@ -13,6 +13,7 @@ use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
 use super::error::RegistrationConfigError;
 use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata};
 use super::metadata::{judge, uses_secret, with_software_statement};
+use super::operator::{with_granted, with_operator_changes};
 use super::policy::RegistrationPolicy;
 use super::refusal::{access_denied, invalid_metadata};
 use crate::client::{Client, unix_seconds};
@@ -123,11 +124,11 @@ impl<S: RegistryStore + 'static> Registrar for Local<S> {
         &self.endpoint
     }
 
-    async fn register(self: Arc<Self>, asked: Map<String, Value>) -> Result<Answer, Refusal> {
+    async fn register(self: Arc<Self>, asked: Map<String, Value>, source: Option<String>) -> Result<Answer, Refusal> {
         let Endpoint { policy, bounds, .. } = &self.endpoint;
         let asked = with_software_statement(asked, policy).await?;
         let registration = Registration::new(judge(asked, policy)?)?;
-        let (client, created_at) = bounds.one_at_a_time(self.add(&registration)).await?;
+        let (client, created_at) = bounds.one_at_a_time(self.add(&registration, source.as_deref())).await?;
         tracing::info!(outcome = "registered", client_id = client.id(), "client registration");
         let Registration { access_token, secret, .. } = &registration;
         Ok(self.answer(StatusCode::CREATED, &client, created_at, access_token, secret.as_deref()))
@@ -179,14 +180,18 @@ impl<S: RegistryStore + 'static> Registrar for Local<S> {
 }
 
 impl<S: RegistryStore + 'static> Local<S> {
-    async fn add(&self, registration: &Registration) -> Result<(Arc<Client>, SystemTime), AddError> {
-        let client = self.insert(registration).await?;
+    async fn add(
+        &self,
+        registration: &Registration,
+        source: Option<&str>,
+    ) -> Result<(Arc<Client>, SystemTime), AddError> {
+        let client = self.insert(registration, source).await?;
         // Before another registration can remove it.
         let record = self.endpoint.store.record(client.id()).await?;
         Ok((client, record.map_or_else(SystemTime::now, |record| record.created_at)))
     }
 
-    async fn insert(&self, registration: &Registration) -> Result<Arc<Client>, AddError> {
+    async fn insert(&self, registration: &Registration, source: Option<&str>) -> Result<Arc<Client>, AddError> {
         let Endpoint { store, policy, bounds, .. } = &self.endpoint;
         let mut removed = Vec::new();
         bounds.clean_up_if_due(store, &mut removed).await;
@@ -196,16 +201,16 @@ impl<S: RegistryStore + 'static> Local<S> {
                 return Ok(client);
             }
         }
-        bounds.make_room(store, &mut removed).await?;
+        bounds.make_room(source, store, &mut removed).await?;
         if let Some(id) = &shared_id {
-            match store.insert(registration.client(id, true)?, ClientOrigin::Registered).await {
+            match store.insert(with_granted(&registration.client(id, true)?, source)?, ClientOrigin::Registered).await {
                 // Another client has this id, or this one was disabled: use a new id.
                 Err(StoreError::AlreadyExists) => {}
                 inserted => return Ok(inserted?),
             }
         }
         loop {
-            let client = registration.client(&credential::client_id()?, false)?;
+            let client = with_granted(&registration.client(&credential::client_id()?, false)?, source)?;
             match store.insert(client, ClientOrigin::Registered).await {
                 Err(StoreError::AlreadyExists) => {}
                 inserted => return Ok(inserted?),
@@ -315,11 +320,11 @@ fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Optio
 
 /// What a `PUT` makes of a client.
 fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal> {
-    let new = registration.client(old.id(), is_shared(old))?;
+    let new = with_operator_changes(old, &registration.client(old.id(), is_shared(old))?)?;
     if is_shared(old) && public_metadata(new.to_metadata()) != public_metadata(old.to_metadata()) {
         return Err(access_denied("other clients share this registration, so it cannot be changed"));
     }
-    Ok(new.with_operator_decisions(old))
+    Ok(new)
 }
 
 fn with_access_token(client: &Client, digest: &str) -> Result<Client, Refusal> {

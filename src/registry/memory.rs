@@ -1,7 +1,7 @@
 //! Clients in memory.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::future::{Ready, ready};
 use std::hash::{Hash, Hasher};
@@ -15,8 +15,7 @@ use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::store::{ClientOrigin, Record, RegistryStore, StoreError};
-use super::weight::{client_bytes, scopes_bytes};
+use super::store::{ClientOrigin, Record, RegistryStore, StoreError, registration_source};
 use super::{RegistryError, RegistrySource};
 use crate::client::{Client, ClientScopes, ClientStatus, from_unix_seconds, unix_seconds};
 
@@ -297,7 +296,7 @@ impl RegistryStore for MemoryRegistry {
     }
 
     fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        ready(Ok(self.write().ledger.live[origin as usize])).boxed()
+        ready(Ok(self.write().ledger.live.get(&origin).copied().unwrap_or_default())).boxed()
     }
 
     fn remove_unused(
@@ -306,20 +305,51 @@ impl RegistryStore for MemoryRegistry {
         created_before: SystemTime,
         max: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
-        let mut writer = self.write();
-        let clients = Arc::clone(&writer.clients);
-        let clients = clients.pin();
         let before = seconds(created_before);
-        let is_unused = |held: &&Held| held.origin == origin && held.is_unused() && held.created_at < before;
-        let mut unused: Vec<&Held> = clients.values().filter(is_unused).collect();
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        if max < unused.len() {
-            // Not sorted: every registration runs this while somebody floods the store.
-            unused.select_nth_unstable_by_key(max, |held| held.created_at);
-            unused.truncate(max);
-        }
-        let remove = |held: &Held| writer.remove(held.client.id()).map(|client| client.id().to_owned());
-        ready(Ok(unused.into_iter().filter_map(remove).collect())).boxed()
+        let is_unused = |held: &Held| held.is_from(origin, None) && held.is_unused() && held.created_at < before;
+        ready(Ok(self.write().remove_oldest(max, is_unused, |held| held.created_at))).boxed()
+    }
+
+    fn count_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<u64, RegistryError>> {
+        let writer = self.write();
+        let is_counted =
+            |held: &&Held| held.client.status() != ClientStatus::Revoked && held.is_from(origin, Some(source));
+        let counted = writer.clients.pin().values().filter(is_counted).count();
+        drop(writer);
+        ready(Ok(counted as u64)).boxed()
+    }
+
+    fn remove_unused_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+        created_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        let before = seconds(created_before);
+        let is_unused =
+            |held: &Held| held.is_unused() && held.created_at < before && held.is_from(origin, Some(source));
+        ready(Ok(self.write().remove_oldest(max, is_unused, |held| held.created_at))).boxed()
+    }
+
+    fn remove_idle<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: Option<&'a str>,
+        used_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        let before = seconds(used_before);
+        let last_used_at = |held: &Held| held.last_used_at.load(Ordering::Relaxed);
+        let is_idle = |held: &Held| {
+            let is_used = held.client.status() == ClientStatus::Active && last_used_at(held) != 0;
+            is_used && last_used_at(held) < before && held.is_from(origin, source)
+        };
+        ready(Ok(self.write().remove_oldest(max, is_idle, last_used_at))).boxed()
     }
 }
 
@@ -343,17 +373,32 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn insert(&mut self, mut client: Client, origin: ClientOrigin) -> Result<Arc<Client>, StoreError> {
-        client.set_origin(origin);
         let clients = self.clients.pin();
         if clients.contains_key(client.id()) {
             return Err(StoreError::AlreadyExists);
         }
+        client.set_origin(origin);
         self.ledger.make_room(&client, 0)?;
         let held = Held::new(self.ledger.scope_lists.enter(client), origin, seconds(SystemTime::now()));
         let client = Arc::clone(&held.client);
         self.ledger.add(&held);
         clients.insert(held.id(), held);
         Ok(client)
+    }
+
+    /// Removes the clients that `selects` selects and that have the least `age`, and returns their ids.
+    fn remove_oldest(&mut self, max: u64, selects: impl Fn(&Held) -> bool, age: impl Fn(&Held) -> u32) -> Vec<String> {
+        let clients = Arc::clone(&self.clients);
+        let clients = clients.pin();
+        let mut selected: Vec<&Held> = clients.values().filter(|held| selects(held)).collect();
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        if max < selected.len() {
+            // Does not sort all of them: a flood of registrations calls this for each.
+            selected.select_nth_unstable_by_key(max, |held| age(held));
+            selected.truncate(max);
+        }
+        let remove = |held: &Held| self.remove(held.client.id()).map(|client| client.id().to_owned());
+        selected.into_iter().filter_map(remove).collect()
     }
 
     /// Whether a client still is what somebody read.
@@ -421,7 +466,7 @@ struct Ledger {
     client_bytes: usize,
     scope_lists: ScopeLists,
     /// How many clients of each origin are not revoked.
-    live: [u64; 3],
+    live: HashMap<ClientOrigin, u64>,
     /// Built for the first page, so that a registry that nobody lists does without.
     ordered: Option<BTreeSet<Id>>,
 }
@@ -433,7 +478,7 @@ impl Ledger {
 
     /// Whether `client` may take the place of `old_bytes`.
     fn make_room(&mut self, client: &Client, old_bytes: usize) -> Result<(), StoreError> {
-        let new_bytes = ENTRY_BYTES + client_bytes(client);
+        let new_bytes = ENTRY_BYTES + client.own_size();
         if new_bytes <= old_bytes {
             return Ok(());
         }
@@ -446,7 +491,7 @@ impl Ledger {
 
     fn add(&mut self, held: &Held) {
         self.client_bytes += held.bytes();
-        self.live[held.origin as usize] += held.live();
+        *self.live.entry(held.origin).or_default() += held.live();
         if let Some(ids) = &mut self.ordered {
             ids.replace(held.id());
         }
@@ -454,7 +499,7 @@ impl Ledger {
 
     fn subtract(&mut self, held: &Held) {
         self.client_bytes -= held.bytes();
-        self.live[held.origin as usize] -= held.live();
+        *self.live.entry(held.origin).or_default() -= held.live();
     }
 }
 
@@ -474,14 +519,14 @@ impl ScopeLists {
             if self.lists.len() >= self.sweep_at {
                 self.sweep();
             }
-            self.bytes += scopes_bytes(client.scopes_arc());
+            self.bytes += client.scopes_arc().size();
             self.lists.insert(Arc::clone(client.scopes_arc()));
         }
         Arc::new(client)
     }
 
     fn added_bytes(&self, client: &Client) -> usize {
-        if self.lists.contains(client.scopes_arc()) { 0 } else { scopes_bytes(client.scopes_arc()) }
+        if self.lists.contains(client.scopes_arc()) { 0 } else { client.scopes_arc().size() }
     }
 
     /// Drops the lists that no client has any more.
@@ -489,7 +534,7 @@ impl ScopeLists {
         self.lists.retain(|list| {
             let is_used = Arc::strong_count(list) > 1;
             if !is_used {
-                self.bytes -= scopes_bytes(list);
+                self.bytes -= list.size();
             }
             is_used
         });
@@ -524,8 +569,12 @@ impl Held {
         Id(Arc::clone(&self.client))
     }
 
+    fn is_from(&self, origin: ClientOrigin, source: Option<&str>) -> bool {
+        self.origin == origin && source.is_none_or(|source| registration_source(&self.client) == Some(source))
+    }
+
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + client_bytes(&self.client)
+        ENTRY_BYTES + self.client.own_size()
     }
 
     fn live(&self) -> u64 {

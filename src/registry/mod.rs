@@ -19,7 +19,6 @@ mod service;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 mod store;
-mod weight;
 
 use std::fmt;
 use std::future::Future;
@@ -58,9 +57,9 @@ pub use self::sql::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sql::SqliteRegistry;
-#[cfg(feature = "registration")]
-pub(crate) use self::store::ClientOrigin;
 pub use self::store::{Change, Record, RegistryStore, StoreError};
+#[cfg(feature = "registration")]
+pub(crate) use self::store::{ClientOrigin, SOURCE_MEMBER};
 use crate::client::Client;
 #[cfg(any(feature = "http-registry", feature = "postgres", feature = "sqlite"))]
 use crate::client::is_client_id;

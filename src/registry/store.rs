@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use futures::future::BoxFuture;
 
 use super::{BoxStore, Boxed, RegistryError, RegistrySource};
-use crate::client::Client;
 pub(crate) use crate::client::ClientOrigin;
+use crate::client::{Client, ClientStatus};
 
 /// A source whose clients can be added, changed and removed. Registration endpoints and operators' tools write to it.
 ///
@@ -121,6 +121,67 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
         max: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>>;
 
+    /// How many clients of this origin that are not revoked come from this source: the metadata member
+    /// `registration_source` is `source`.
+    ///
+    /// The default reads all clients.
+    fn count_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<u64, RegistryError>> {
+        Box::pin(async move {
+            let counts = |record: &Record| {
+                record.client.status() != ClientStatus::Revoked && record.is_from(origin, Some(source))
+            };
+            Ok(select(self, counts).await?.len() as u64)
+        })
+    }
+
+    /// [Removes unused clients](Self::remove_unused) that come from this [source](Self::count_by_source).
+    ///
+    /// The default reads all clients, and may remove one that is used for the first time just then.
+    fn remove_unused_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+        created_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        Box::pin(async move {
+            let is_unused = |record: &Record| {
+                record.is_from(origin, Some(source))
+                    && record.last_used_at.is_none()
+                    && record.created_at < created_before
+            };
+            let mut unused = select(self, is_unused).await?;
+            unused.sort_by_key(|record| record.created_at);
+            remove_first(self, unused, max).await
+        })
+    }
+
+    /// Removes clients of this origin that were last used before `used_before` and are neither disabled nor revoked:
+    /// those that were not used for longest first, at most `max`. Clients that were never used stay. With a `source`,
+    /// only those that come from it. Returns their ids.
+    ///
+    /// The default reads all clients, and may remove one that is used just then.
+    fn remove_idle<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: Option<&'a str>,
+        used_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        Box::pin(async move {
+            let is_idle = |record: &Record| {
+                record.is_from(origin, source) && record.last_used_at.is_some_and(|used_at| used_at < used_before)
+            };
+            let mut idle = select(self, is_idle).await?;
+            idle.sort_by_key(|record| record.last_used_at);
+            remove_first(self, idle, max).await
+        })
+    }
+
     /// Hides the type, for stores that are chosen at run time.
     ///
     /// ```
@@ -198,6 +259,34 @@ macro_rules! forward_store {
         ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
             $store.remove_unused(origin, created_before, max)
         }
+
+        fn count_by_source<'a>(
+            &'a $this,
+            origin: ClientOrigin,
+            source: &'a str,
+        ) -> BoxFuture<'a, Result<u64, RegistryError>> {
+            $store.count_by_source(origin, source)
+        }
+
+        fn remove_unused_by_source<'a>(
+            &'a $this,
+            origin: ClientOrigin,
+            source: &'a str,
+            created_before: SystemTime,
+            max: u64,
+        ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+            $store.remove_unused_by_source(origin, source, created_before, max)
+        }
+
+        fn remove_idle<'a>(
+            &'a $this,
+            origin: ClientOrigin,
+            source: Option<&'a str>,
+            used_before: SystemTime,
+            max: u64,
+        ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+            $store.remove_idle(origin, source, used_before, max)
+        }
     };
 }
 pub(super) use forward_store;
@@ -220,6 +309,57 @@ pub struct Record {
     pub updated_at: SystemTime,
     /// When it was last [touched](RegistryStore::touch), in whole seconds.
     pub last_used_at: Option<SystemTime>,
+}
+
+impl Record {
+    /// Whether the client has this origin, and this registration source if one is given.
+    pub(super) fn is_from(&self, origin: ClientOrigin, source: Option<&str>) -> bool {
+        self.origin == origin && source.is_none_or(|source| registration_source(&self.client) == Some(source))
+    }
+}
+
+/// The metadata member that holds the source of a registration.
+pub(crate) const SOURCE_MEMBER: &str = "registration_source";
+
+pub(super) fn registration_source(client: &Client) -> Option<&str> {
+    client.metadata()?.get(SOURCE_MEMBER)?.as_str()
+}
+
+async fn select<S: RegistryStore + ?Sized>(
+    store: &S,
+    matches: impl Fn(&Record) -> bool,
+) -> Result<Vec<Record>, RegistryError> {
+    const PAGE: usize = 1_000;
+    let mut selected = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.list(after.as_deref(), PAGE).await?;
+        after = page.last().filter(|_| page.len() == PAGE).map(|record| record.client.id().to_owned());
+        selected.extend(page.into_iter().filter(&matches));
+        if after.is_none() {
+            return Ok(selected);
+        }
+    }
+}
+
+/// Leaves out clients that are not active, or changed since they were read.
+async fn remove_first<S: RegistryStore + ?Sized>(
+    store: &S,
+    records: Vec<Record>,
+    max: u64,
+) -> Result<Vec<String>, RegistryError> {
+    let mut removed = Vec::new();
+    for record in records.iter().filter(|record| record.client.status() == ClientStatus::Active) {
+        if removed.len() as u64 >= max {
+            break;
+        }
+        match store.remove_unchanged(&record.client).await {
+            Ok(()) => removed.push(record.client.id().to_owned()),
+            Err(StoreError::Registry(error)) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(removed)
 }
 
 /// A change that another node made.

@@ -85,7 +85,7 @@ pub(crate) struct Case<T> {
 
 /// The lines of `tests/vectors/<file>`: an array with one object a line.
 pub(crate) fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
-    let path = format!("{}/tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let lines = text.lines().enumerate().filter(|(_, line)| !matches!(line.trim(), "" | "[" | "]"));
     lines

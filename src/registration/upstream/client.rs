@@ -258,12 +258,12 @@ impl UpstreamClient {
         }
     }
 
-    pub(super) async fn delete(&self, management: &Management) -> Result<(), Refusal> {
+    /// Deletes a client. Returns `false` if the upstream does not know it with this access token (RFC 7592 §2.3).
+    pub(super) async fn delete(&self, management: &Management) -> Result<bool, Refusal> {
         let request = self.http.delete(management.uri.clone()).bearer_auth(&management.token);
         match self.ask(request).await? {
-            (status, _) if status.is_success() => Ok(()),
-            // Deleted before (RFC 7592 §2.3).
-            (StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::GONE, _) => Ok(()),
+            (status, _) if status.is_success() => Ok(true),
+            (StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::GONE, _) => Ok(false),
             (status, answered) => Err(passed_on_to_manager(status, &answered)),
         }
     }

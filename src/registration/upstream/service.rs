@@ -16,6 +16,7 @@ use super::super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
 use super::super::error::RegistrationConfigError;
 use super::super::members::UPSTREAM_URI;
 use super::super::metadata::judge;
+use super::super::operator::{with_granted, with_operator_changes};
 use super::super::policy::RegistrationPolicy;
 use super::super::refusal::access_denied;
 use super::client::{Management, Upstream, UpstreamClient, failed};
@@ -152,14 +153,14 @@ impl<S: RegistryStore + 'static> Registrar for Proxy<S> {
         &self.endpoint
     }
 
-    async fn register(self: Arc<Self>, asked: Map<String, Value>) -> Result<Answer, Refusal> {
+    async fn register(self: Arc<Self>, asked: Map<String, Value>, source: Option<String>) -> Result<Answer, Refusal> {
         let judged = judge(asked, &self.endpoint.policy)?;
         if let Some(members) = self.configured(&judged).await? {
             return Ok(json_answer(StatusCode::CREATED, &members.into()));
         }
         let permit = self.upstream.permit()?;
         to_the_end(async move {
-            let registered = self.register_at_both(&judged).await;
+            let registered = self.register_at_both(&judged, source.as_deref()).await;
             drop(permit);
             registered
         })
@@ -207,11 +208,16 @@ impl<S: RegistryStore + 'static> Registrar for Proxy<S> {
         let permit = self.upstream.permit()?;
         let management = self.management(&record, &token).await?;
         to_the_end(async move {
-            if let Some(management) = management {
-                self.upstream.delete(&management).await?;
-            }
+            let is_deleted = match management {
+                Some(management) => self.upstream.delete(&management).await?,
+                None => false,
+            };
             drop(permit);
             let id = record.client.id();
+            if !is_deleted {
+                // Deleted there before, unless a concurrent change has replaced the access token.
+                self.endpoint.authorized(id, &token).await?;
+            }
             self.remove(id).await?;
             self.withdrawals.forget(id);
             tracing::info!(outcome = "deleted", client_id = id, "upstream client registration");
@@ -247,17 +253,24 @@ impl<S: RegistryStore + 'static> Proxy<S> {
         Ok(Some(members))
     }
 
-    async fn register_at_both(self: &Arc<Self>, judged: &Map<String, Value>) -> Result<Answer, Refusal> {
+    async fn register_at_both(
+        self: &Arc<Self>,
+        judged: &Map<String, Value>,
+        source: Option<&str>,
+    ) -> Result<Answer, Refusal> {
         // The upstream is not asked for a client that there is no room for.
-        self.add(None).await?;
+        self.add(None, source).await?;
         let endpoint = self.upstream.endpoint().await?;
         let answered = self.upstream.register(&endpoint, &request(judged)).await?;
         let management = self.named_management(&answered, &endpoint);
         let added = async {
             let upstream_uri = management.as_ref().map(|management| management.uri.to_string());
             let answered = Answered { members: &answered, judged, known: None, upstream_uri };
-            let Translated { client, members } = self.translate(answered)?;
-            Ok((client.id().to_owned(), self.add(Some((client, management.clone()))).await?, members))
+            let translated = self.translate(answered)?;
+            let client = with_granted(&translated.client, source)?;
+            let members = translated.answer(&client);
+            let id = client.id().to_owned();
+            Ok((id, self.add(Some((client, management.clone())), source).await?, members))
         };
         match added.await {
             Ok((id, true, members)) => {
@@ -280,12 +293,16 @@ impl<S: RegistryStore + 'static> Proxy<S> {
     }
 
     /// Makes room for a client, and adds it if it is there already. Returns `false` if its id is taken.
-    async fn add(self: &Arc<Self>, client: Option<(Client, Option<Management>)>) -> Result<bool, Refusal> {
+    async fn add(
+        self: &Arc<Self>,
+        client: Option<(Client, Option<Management>)>,
+        source: Option<&str>,
+    ) -> Result<bool, Refusal> {
         let Endpoint { store, bounds, .. } = &self.endpoint;
         let mut removed = Vec::new();
         let add = async {
             bounds.clean_up_if_due(store, &mut removed).await;
-            bounds.make_room(store, &mut removed).await?;
+            bounds.make_room(source, store, &mut removed).await?;
             let Some((client, management)) = client else {
                 return Ok(true);
             };
@@ -353,11 +370,12 @@ impl<S: RegistryStore + 'static> Proxy<S> {
                 known: Some(old),
                 upstream_uri: named.as_ref().map(|named| named.uri.to_string()),
             })?;
-            let Translated { client, mut members } = translated;
-            match self.endpoint.store.replace_unchanged(old, client.with_operator_decisions(old)).await {
+            let new = with_operator_changes(old, &translated.client)?;
+            let stored = match self.endpoint.store.replace_unchanged(old, new).await {
                 Err(StoreError::Changed) => continue,
                 replaced => replaced?,
             };
+            let mut members = translated.answer(&stored);
             let token = members.entry("registration_access_token").or_insert(management.token.as_str().into());
             if record.last_used_at.is_none() {
                 let token = token.as_str().unwrap_or(&management.token).to_owned();

@@ -36,10 +36,20 @@ pub(super) struct Answered<'a> {
     pub(super) upstream_uri: Option<String>,
 }
 
-/// The client that an answer describes, and what the client gets to see.
+/// The client that an answer describes.
 pub(super) struct Translated {
     pub(super) client: Client,
-    pub(super) members: Map<String, Value>,
+    /// What the answer says besides, such as a secret.
+    others: Map<String, Value>,
+}
+
+impl Translated {
+    /// What the client may see once it is stored as `stored`.
+    pub(super) fn answer(self, stored: &Client) -> Map<String, Value> {
+        let mut members = self.others;
+        members.extend(description(stored));
+        members
+    }
 }
 
 /// The client may do no more than the policy allows, and has no redirect URIs but those that were asked for. `None`: the
@@ -84,14 +94,13 @@ pub(super) fn translate(answered: Answered<'_>, policy: &RegistrationPolicy) -> 
         }
     };
 
-    let mut shown = public_metadata(members.clone());
-    shown.remove("scope");
-    shown.extend(description(&client));
-    if shown.contains_key("client_secret") {
-        shown.entry("client_secret_expires_at").or_insert(0.into());
+    let mut others = public_metadata(members.clone());
+    others.retain(|name, value| !value.is_null() && !is_understood(name, policy));
+    if others.contains_key("client_secret") {
+        others.entry("client_secret_expires_at").or_insert(0.into());
     }
-    shown.extend(access_token.map(|token| ("registration_access_token".to_owned(), token.into())));
-    Some(Translated { client, members: shown })
+    others.extend(access_token.map(|token| ("registration_access_token".to_owned(), token.into())));
+    Some(Translated { client, others })
 }
 
 /// What a client may see of itself. `*` is no scope that it could request.
@@ -103,15 +112,17 @@ pub(super) fn description(client: &Client) -> Map<String, Value> {
 
 /// The members that are understood here, or that the policy keeps, if their types are right.
 pub(super) fn understood(members: &Map<String, Value>, policy: &RegistrationPolicy) -> Map<String, Value> {
+    let has_right_type =
+        |name: &str, value: &Value| plain_member(name).is_none_or(|(_, shape)| shape.check(value, policy).is_ok());
+    let present = members.iter().filter(|(name, value)| !value.is_null() && !is_reserved(name));
+    let understood = present.filter(|(name, value)| is_understood(name, policy) && has_right_type(name, value));
+    understood.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn is_understood(name: &str, policy: &RegistrationPolicy) -> bool {
     const CHECKED_LATER: [&str; 6] =
         ["redirect_uris", "response_types", "grant_types", "scope", AUTH_METHOD, "application_type"];
-    let is_understood = |(name, value): &(&String, &Value)| {
-        CHECKED_LATER.contains(&name.as_str())
-            || plain_member(name).is_some_and(|(_, shape)| shape.check(value, policy).is_ok())
-            || policy.extra_members.contains(*name)
-    };
-    let present = members.iter().filter(|(name, value)| !value.is_null() && !is_reserved(name));
-    present.filter(is_understood).map(|(name, value)| (name.clone(), value.clone())).collect()
+    CHECKED_LATER.contains(&name) || plain_member(name).is_some() || policy.extra_members.contains(name)
 }
 
 fn within_policy(
