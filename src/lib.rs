@@ -148,6 +148,10 @@ pub mod guide {
     pub mod request_rules {}
     #[doc = include_str!("../docs/guide/the_handler.md")]
     pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/your_server.md")]
+    pub mod your_server {}
+    #[doc = include_str!("../docs/guide/client_authentication.md")]
+    pub mod client_authentication {}
     #[doc = include_str!("../docs/guide/troubleshooting.md")]
     pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]
