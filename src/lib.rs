@@ -118,6 +118,10 @@ pub use crate::authentication::{
     SigningAlgorithm,
 };
 
+#[cfg(all(feature = "client-authentication", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "client-authentication", feature = "metadata-document"))))]
+pub use crate::authentication::{FetchedKeys, FetchedKeysBuilder};
+
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
