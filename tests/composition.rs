@@ -611,7 +611,7 @@ async fn unknown_clients_are_forwarded_on_demand() {
 
 /// What some outer layer left in the extensions.
 async fn stale() -> ValidatedRequest {
-    let old = Client::builder("stale").redirect_uri(CALLBACK).build().unwrap();
+    let old = Client::builder("stale").confidential().redirect_uri(CALLBACK).build().unwrap();
     let request = AuthorizationRequest::parse(b"client_id=stale&response_type=code", b"");
     Validator::default().validate(request, Some(Arc::new(old))).unwrap()
 }

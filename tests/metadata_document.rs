@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -1034,14 +1034,19 @@ async fn fetches_at_the_same_time_are_bounded() {
     .await;
     let registry = development().max_fetches(3).max_fetches_per_domain(2).build().unwrap();
     let ip = |path: &str| format!("http://127.0.0.1:{}{path}", server.port);
-    let first = registry.find_client(&server.id("/1"));
-    let second = registry.find_client(&server.id("/2"));
+    let begin = |id: &str| {
+        let mut lookup = registry.find_client(id);
+        assert!((&mut lookup).now_or_never().is_none(), "{id}");
+        lookup
+    };
+    let first = begin(&server.id("/1"));
+    let second = begin(&server.id("/2"));
     assert_unavailable(find(&registry, &server.id("/3")).await);
-    let third = registry.find_client(&ip("/ip1"));
+    let third = begin(&ip("/ip1"));
     assert_unavailable(find(&registry, &ip("/ip2")).await);
     // A cancelled fetch gives its permit back.
     drop(second);
-    let fourth = registry.find_client(&ip("/ip2"));
+    let fourth = begin(&ip("/ip2"));
     assert_unavailable(find(&registry, &server.id("/3")).await);
     gate.add_permits(1000);
     for found in join_all([first, third, fourth]).await {
@@ -1069,18 +1074,18 @@ async fn a_name_lookup_that_outlives_its_fetch_holds_no_permit_and_is_bounded() 
         })
         .build()
         .unwrap();
-    // Three whose caller is cancelled, and one that is given up.
-    for path in ["/1", "/2", "/3"] {
+    // Two whose caller is cancelled, and one that is given up.
+    for path in ["/1", "/2"] {
         let cancelled = tokio::spawn(registry.find_client(&server.id(path)));
         looked_up.recv().await.unwrap();
         cancelled.abort();
         assert!(cancelled.await.unwrap_err().is_cancelled());
     }
-    let slow = tokio::spawn(registry.find_client(&server.id("/4")));
+    let slow = tokio::spawn(registry.find_client(&server.id("/3")));
     looked_up.recv().await.unwrap();
     advance(Duration::from_secs(4)).await;
     assert_unavailable(slow.await.unwrap());
-    // Four lookups are still running, which is all that one domain gets.
+    // Three lookups are still running, which is all that the domain of a stranger gets.
     assert_unavailable(find(&registry, &server.id("/5")).await);
     assert!(looked_up.try_recv().is_err(), "another lookup began");
     gate.add_permits(1000);
@@ -1216,11 +1221,10 @@ async fn a_domain_cannot_push_out_the_documents_of_another() {
 
 #[tokio::test]
 async fn documents_are_kept_by_the_memory_they_take() {
-    // 5 KB of text, and more than 30 KB of memory.
-    let many = |path: &str| if path.starts_with("/large") { json!(vec![""; 1_500]) } else { json!([]) };
-    let server = documents_at("localhost", many).await;
-    let registry = development().max_cached_bytes(100_000).build().unwrap();
-    for (kind, kept) in [("small", 5..=5), ("large", 1..=3)] {
+    let contacts = |path: &str| if path.starts_with("/large") { json!(["x".repeat(4_000)]) } else { json!([]) };
+    let server = documents_at("localhost", contacts).await;
+    let registry = development().max_cached_bytes(12_000).build().unwrap();
+    for (kind, kept) in [("small", 5..=5), ("large", 1..=2)] {
         let ids: Vec<_> = (0..5).map(|number| server.id(&format!("/{kind}/{number}"))).collect();
         for id in &ids {
             assert!(find(&registry, id).await.unwrap().is_some());
@@ -1282,6 +1286,330 @@ async fn failures_are_not_kept_and_the_last_document_is_answered_meanwhile() {
     assert_unavailable(find(&registry, &lenient).await);
 }
 
+/// Waits until a background fetch had its effect.
+async fn eventually<T, Fut: Future<Output = Option<T>>>(check: impl Fn() -> Fut) -> T {
+    let checked = async {
+        loop {
+            if let Some(value) = check().await {
+                return value;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), checked).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_document_in_use_is_fetched_in_the_background_before_its_time_ends() {
+    let (server, registry) = with_document(|_, hit, mut document| {
+        document["client_name"] = json!(format!("Version {hit}"));
+        ok("cache-control: max-age=100\r\n", &document)
+    })
+    .await;
+    let id = server.id("/client");
+    let name = async || find(&registry, &id).await.unwrap().unwrap().name().unwrap().to_owned();
+    assert_eq!(name().await, "Version 0");
+    advance(Duration::from_secs(74)).await;
+    assert_eq!((name().await, server.hits()), ("Version 0".to_owned(), 1));
+    advance(Duration::from_secs(2)).await;
+    // Nobody waits for the fetch.
+    assert_eq!(registry.find_client(&id).now_or_never().unwrap().unwrap().unwrap().name(), Some("Version 0"));
+    eventually(async || (name().await == "Version 1").then_some(())).await;
+    assert_eq!(server.hits(), 2);
+}
+
+/// Documents that a store keeps.
+mod store {
+    use std::time::SystemTime;
+
+    use tower_oauth_client_validation::{ClientStatus, RegistryStore};
+
+    use super::*;
+
+    type Answers = Arc<Mutex<(&'static str, &'static str, &'static str)>>;
+
+    /// A server that answers with this status, name and `Cache-Control`.
+    async fn server(answers: &Answers) -> Server {
+        let answers = Arc::clone(answers);
+        let (server, _) = with_document(move |_, _, mut document| {
+            let (status, name, cache_control) = *answers.lock().unwrap();
+            document["client_name"] = json!(name);
+            document["metadata_document_times"] = json!([u32::MAX, u32::MAX, u32::MAX]);
+            let headers = format!("content-type: application/json\r\ncache-control: {cache_control}\r\n");
+            raw(status, &headers, document.to_string().as_bytes())
+        })
+        .await;
+        server
+    }
+
+    fn answers(status: &'static str, name: &'static str, cache_control: &'static str) -> Answers {
+        Arc::new(Mutex::new((status, name, cache_control)))
+    }
+
+    /// Without a shortest lifetime, so that a document ends when it says so.
+    fn registry(store: &MemoryRegistry) -> MetadataDocumentRegistry {
+        let builder = development().store(store.clone()).max_cached_documents(2);
+        builder.cache_lifetime(Duration::ZERO, Duration::from_secs(3600)).build().unwrap()
+    }
+
+    async fn name(registry: &MetadataDocumentRegistry, id: &str) -> Option<String> {
+        find(registry, id).await.unwrap().map(|client| client.name().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_kept_document_survives_a_restart_and_its_host() {
+        let store = MemoryRegistry::new();
+        let host = server(&answers("200 OK", "App", "max-age=3600")).await;
+        let id = host.id("/client");
+        assert_eq!(name(&registry(&store), &id).await.as_deref(), Some("App"));
+        let record = store.record(&id).await.unwrap().unwrap();
+        assert_eq!((record.origin, record.client.is_dynamic()), (ClientOrigin::MetadataDocument, true));
+        let unreachable = MetadataDocumentRegistry::builder()
+            .insecure_allow_loopback(true)
+            .resolver(|_| async { Err(io::Error::other("gone")) })
+            .store(store)
+            .build()
+            .unwrap();
+        assert_eq!(name(&unreachable, &id).await.as_deref(), Some("App"));
+        assert_eq!(host.hits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_kept_document_is_answered_while_its_host_fails_and_follows_its_changes() {
+        let (store, answers) = (MemoryRegistry::new(), answers("200 OK", "First", "max-age=0"));
+        let host = server(&answers).await;
+        let id = host.id("/client");
+        assert_eq!(name(&registry(&store), &id).await.as_deref(), Some("First"));
+        *answers.lock().unwrap() = ("200 OK", "Second", "max-age=0");
+        assert_eq!(name(&registry(&store), &id).await.as_deref(), Some("Second"));
+        *answers.lock().unwrap() = ("403 X", "Third", "max-age=0");
+        let failing = registry(&store);
+        let (log, _guard) = Log::listen();
+        assert_eq!(name(&failing, &id).await.as_deref(), Some("Second"));
+        assert!(log.take().contains("403"));
+        // The host is not asked at each lookup.
+        let hits = host.hits();
+        assert_eq!(name(&failing, &id).await.as_deref(), Some("Second"));
+        assert_eq!(host.hits(), hits);
+        *answers.lock().unwrap() = ("404 X", "", "max-age=0");
+        assert_eq!(name(&registry(&store), &id).await, None);
+        assert!(store.record(&id).await.unwrap().is_none());
+        *answers.lock().unwrap() = ("503 X", "", "max-age=0");
+        assert_unavailable(find(&registry(&store), &id).await);
+    }
+
+    #[tokio::test]
+    async fn a_kept_document_is_not_answered_stale_if_it_forbids_that() {
+        for forbids in ["no-store", "max-age=0, must-revalidate"] {
+            let (store, answers) = (MemoryRegistry::new(), answers("200 OK", "App", forbids));
+            let host = server(&answers).await;
+            let id = host.id("/client");
+            assert_eq!(name(&registry(&store), &id).await.as_deref(), Some("App"));
+            *answers.lock().unwrap() = ("503 X", "", "");
+            assert_unavailable(find(&registry(&store), &id).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_operator_decides_about_kept_documents() {
+        let (store, answers) = (MemoryRegistry::new(), answers("200 OK", "App", "max-age=0"));
+        let host = server(&answers).await;
+        let id = host.id("/client");
+        let registry = registry(&store);
+        let client = find(&registry, &id).await.unwrap().unwrap();
+        let trusted = client.to_builder().trusted(true).build().unwrap();
+        RegistryStore::replace(&store, trusted).await.unwrap();
+        *answers.lock().unwrap() = ("200 OK", "Second", "max-age=0");
+        let client = find(&registry, &id).await.unwrap().unwrap();
+        assert_eq!((client.name(), client.is_trusted()), (Some("Second"), true));
+
+        let disabled = client.to_builder().disabled(true).build().unwrap();
+        RegistryStore::replace(&store, disabled).await.unwrap();
+        *answers.lock().unwrap() = ("404 X", "", "");
+        let hits = host.hits();
+        assert_eq!(find(&registry, &id).await.unwrap().unwrap().status(), ClientStatus::Disabled);
+        RegistryStore::revoke(&store, &id).await.unwrap();
+        assert_eq!(find(&registry, &id).await.unwrap().unwrap().status(), ClientStatus::Revoked);
+        assert_eq!(host.hits(), hits);
+    }
+
+    #[tokio::test]
+    async fn other_clients_of_the_store_are_answered_as_they_are() {
+        let store = MemoryRegistry::new();
+        let host = server(&answers("200 OK", "Document", "max-age=0")).await;
+        for id in ["app", &*host.id("/client"), "https://app.example/#odd"] {
+            let client = Client::builder(id).name("Configured").build().unwrap();
+            RegistryStore::insert(&store, client, ClientOrigin::Configured).await.unwrap();
+        }
+        let registry = registry(&store);
+        for id in ["app", &*host.id("/client"), "https://app.example/#odd"] {
+            assert_eq!(name(&registry, id).await.as_deref(), Some("Configured"), "{id}");
+        }
+        assert!(find(&registry, "other").await.unwrap().is_none());
+        assert_eq!(host.hits(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_document_that_was_never_used_makes_room() {
+        let store = MemoryRegistry::new();
+        let host = server(&answers("200 OK", "App", "max-age=3600")).await;
+        let registry = registry(&store);
+        let id = |number: usize| host.id(&format!("/{number}"));
+        for number in 0..2 {
+            assert!(find(&registry, &id(number)).await.unwrap().is_some());
+            store.touch(&id(number), SystemTime::now()).await.unwrap();
+        }
+        // No room: it works, and is not kept.
+        assert!(find(&registry, &id(2)).await.unwrap().is_some());
+        assert!(store.record(&id(2)).await.unwrap().is_none());
+        store.remove(&id(0)).unwrap();
+        for number in 3..5 {
+            assert!(find(&registry, &id(number)).await.unwrap().is_some());
+        }
+        for (number, is_kept) in [(1, true), (3, false), (4, true)] {
+            assert_eq!(store.record(&id(number)).await.unwrap().is_some(), is_kept, "{number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kept_document_in_use_is_fetched_in_the_background() {
+        let (store, answers) = (MemoryRegistry::new(), answers("200 OK", "First", "max-age=4000"));
+        let host = server(&answers).await;
+        let (id, registry) = (host.id("/client"), registry(&store));
+        let first = find(&registry, &id).await.unwrap().unwrap();
+        // As if three quarters of its time were over.
+        let mut times = first.metadata().unwrap()["metadata_document_times"].clone();
+        times[0] = json!(0);
+        let due = first.to_builder().metadata("metadata_document_times", times).build().unwrap();
+        RegistryStore::replace(&store, due).await.unwrap();
+        *answers.lock().unwrap() = ("200 OK", "Second", "max-age=4000");
+        assert_eq!(name(&registry, &id).await.as_deref(), Some("First"));
+        eventually(async || (name(&registry, &id).await.as_deref() == Some("Second")).then_some(())).await;
+        assert_eq!(host.hits(), 2);
+    }
+}
+
+/// Documents of clients in use, written anew with the members of the originals as of autumn 2026.
+mod published {
+    use super::*;
+
+    struct Published {
+        /// The address of the original.
+        id: &'static str,
+        members: Value,
+        /// A redirect URI that the client sends.
+        requested: &'static str,
+    }
+
+    fn published() -> Vec<Published> {
+        let public = |name: &str, uris: &[&str]| {
+            json!({
+                "client_name": name,
+                "redirect_uris": uris,
+                "grant_types": ["authorization_code", "refresh_token"],
+                "response_types": ["code"],
+                "token_endpoint_auth_method": "none",
+            })
+        };
+        let with = |mut members: Value, more: Value| {
+            members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            members
+        };
+        let loopback = ["http://localhost/callback", "http://127.0.0.1/callback"];
+        vec![
+            Published {
+                id: "https://claude.ai/oauth/mcp-oauth-client-metadata",
+                members: with(
+                    public("Claude", &["https://claude.ai/api/mcp/auth_callback"]),
+                    json!({ "client_uri": "https://claude.ai" }),
+                ),
+                requested: "https://claude.ai/api/mcp/auth_callback",
+            },
+            Published {
+                id: "https://claude.ai/oauth/claude-code-client-metadata",
+                members: public("Claude Code", &loopback),
+                requested: "http://localhost:54545/callback",
+            },
+            Published {
+                id: "https://chatgpt.com/oauth/client.json",
+                members: with(
+                    public("ChatGPT", &["https://chatgpt.com/connector_platform_oauth_redirect"]),
+                    json!({
+                        "token_endpoint_auth_method": "private_key_jwt",
+                        "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
+                        "jwks_uri": "https://chatgpt.com/oauth/jwks.json",
+                    }),
+                ),
+                requested: "https://chatgpt.com/connector_platform_oauth_redirect",
+            },
+            Published {
+                id: "https://chatgpt.com/oauth/codex/client.json",
+                members: public("Codex", &loopback),
+                requested: "http://127.0.0.1:1455/callback",
+            },
+            Published {
+                id: "https://vscode.dev/oauth/client-metadata.json",
+                members: with(
+                    public("Visual Studio Code", &["http://127.0.0.1:33418/", "https://vscode.dev/redirect"]),
+                    json!({
+                        "application_type": "native",
+                        "client_uri": "https://vscode.dev/product",
+                        "grant_types": [
+                            "authorization_code",
+                            "refresh_token",
+                            "urn:ietf:params:oauth:grant-type:device_code",
+                        ],
+                    }),
+                ),
+                requested: "http://127.0.0.1:33418/",
+            },
+            Published {
+                id: "https://cursor.com/oauth/mcp-client.json",
+                members: public("Cursor", &["cursor://anysphere.cursor-mcp/oauth/callback"]),
+                requested: "cursor://anysphere.cursor-mcp/oauth/callback",
+            },
+            Published {
+                id: "https://zed.dev/oauth/client-metadata.json",
+                members: public("Zed", &["http://127.0.0.1/callback"]),
+                requested: "http://127.0.0.1:50000/callback",
+            },
+            // The shape that AT Protocol asks of a public client.
+            Published {
+                id: "https://atproto.example/client-metadata.json",
+                members: with(
+                    public("AT Protocol app", &["https://atproto.example/callback"]),
+                    json!({
+                        "application_type": "web",
+                        "dpop_bound_access_tokens": true,
+                        "scope": "atproto transition:generic",
+                    }),
+                ),
+                requested: "https://atproto.example/callback",
+            },
+        ]
+    }
+
+    #[tokio::test]
+    async fn published_documents_are_clients() {
+        let served = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+            let id = request.uri().to_string();
+            let published = published().into_iter().find(|published| published.id == id).unwrap();
+            let mut document = published.members;
+            document["client_id"] = json!(id);
+            let response = http::Response::builder().header("content-type", "application/json");
+            Ok::<_, io::Error>(response.body(Full::<Bytes>::from(document.to_string())).unwrap())
+        });
+        let documents = MetadataDocumentRegistry::builder().fetcher(served).require_client_name(true).build().unwrap();
+        for Published { id, members, requested } in published() {
+            let client = find(&documents, id).await.unwrap().unwrap_or_else(|| panic!("{id}"));
+            assert_eq!(client.name(), members["client_name"].as_str(), "{id}");
+            assert_eq!((client.kind(), client.is_dynamic()), (ClientKind::Public, true), "{id}");
+            assert!(client.check_redirect_uri(requested, LoopbackPorts::Any).is_ok(), "{id}");
+            assert!(client.check_redirect_uri("https://evil.example/", LoopbackPorts::Any).is_err(), "{id}");
+        }
+    }
+}
+
 /// A refused fetch must not count as an outage of the host.
 #[tokio::test]
 async fn a_flood_of_fetches_does_not_bring_a_withdrawn_document_back() {
@@ -1324,8 +1652,10 @@ async fn authorize(documents: &MetadataDocumentRegistry, id: &str) -> (u16, Stri
         Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::from("in")))
     });
     let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    let uri =
-        format!("/authorize?response_type=code&client_id={id}&redirect_uri=http%3A%2F%2Flocalhost%3A57470%2Fcallback");
+    let uri = format!(
+        "/authorize?response_type=code&client_id={id}&redirect_uri=http%3A%2F%2Flocalhost%3A57470%2Fcallback\
+         &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
+    );
     let request = Request::get(uri).body(Full::default()).unwrap();
     let answer = ClientValidationLayer::new(documents.clone()).layer(inner).oneshot(request).await.unwrap();
     assert!(!answer.headers().contains_key("location"));

@@ -20,6 +20,6 @@ pub(crate) use self::body::{BodyError, read};
 #[cfg(feature = "metadata-document")]
 pub(crate) use self::{
     fetcher::{FetchError, Fetcher, FetcherConfig},
-    permits::{Limits, Permit, TooManyFetches, registrable_domain},
+    permits::{Limits, TooManyFetches, registrable_domain},
     transport::TransportConfig,
 };

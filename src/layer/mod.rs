@@ -84,7 +84,7 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 ///
 /// # futures::executor::block_on(async {
 /// let registry = MemoryRegistry::from_clients([
-///     Client::builder("app").redirect_uri("https://app.example/cb").scope("read").build()?,
+///     Client::builder("app").confidential().redirect_uri("https://app.example/cb").scope("read").build()?,
 /// ]);
 /// let service = ServiceBuilder::new().layer(ClientValidationLayer::new(registry)).service_fn(
 ///     |request: Request<Full<Bytes>>| async move {
@@ -141,7 +141,7 @@ impl Settings {
 }
 
 impl<R: RegistrySource> ClientValidationLayer<R> {
-    /// Validates requests of the clients in `registry` by [`Policy::oauth2`].
+    /// Validates requests of the clients in `registry` by [`Policy::default`].
     pub fn new(registry: R) -> Self {
         Self::with_tenancy(registry)
     }
@@ -210,7 +210,7 @@ impl<T: Tenancy> ClientValidationLayer<T> {
 }
 
 impl<T, M> ClientValidationLayer<T, M> {
-    /// Sets the policy to validate by (default: [`Policy::oauth2`]).
+    /// Sets the policy to validate by (default: [`Policy::rfc9700`]).
     pub fn policy(self, policy: Policy) -> Self {
         self.validator(Validator::new(policy))
     }

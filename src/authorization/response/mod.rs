@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 
 use self::redirect::AuthorizationResponse;
 use super::error::ErrorCode;
-use super::rejection::Rejection;
+use super::rejection::{Delivery, Rejection};
 use crate::http::accept::prefers_html;
 use crate::http::answer::finish;
 
@@ -30,8 +30,7 @@ impl Rejection {
     /// The answer to a request with this method and these headers, as the layer gives it without hooks: for endpoints
     /// that call a [`Validator`](crate::Validator) themselves.
     ///
-    /// An error for the redirect URI becomes a redirect or a form, one for the user agent JSON or a page, as `Accept`
-    /// prefers.
+    /// An error for the redirect URI becomes a redirect or a form, any other JSON or a page, as `Accept` prefers.
     ///
     /// ```
     /// use http::{HeaderMap, Method};
@@ -46,15 +45,22 @@ impl Rejection {
     pub fn into_http<B: From<Bytes>>(self, method: &Method, headers: &HeaderMap) -> Response<B> {
         reject(self, AnswerTo { method, headers, allow: ALLOW }).map(B::from)
     }
+
+    /// The response to the redirect URI that [`Rejection::redirect_uri`] names, for a page of your own that asks the
+    /// user ([`Delivery::Confirm`]).
+    #[must_use]
+    pub fn redirect_response(&self) -> Option<AuthorizationResponse> {
+        self.target().map(|target| AuthorizationResponse::error(target, self.authorization_error()))
+    }
 }
 
 /// The answer to a refused request, with the rejection in its extensions.
 pub(crate) fn reject(rejection: Rejection, to: AnswerTo<'_>) -> Response<Bytes> {
-    let Some(target) = rejection.target() else {
+    let redirect = if rejection.delivery() == Delivery::Redirect { rejection.redirect_response() } else { None };
+    let Some(redirect) = redirect else {
         let answer = prepare(&rejection, to);
         return complete(rejection, answer, to.method);
     };
-    let redirect = AuthorizationResponse::error(target, rejection.authorization_error());
     let mut response = redirect.into_http(to.method);
     response.extensions_mut().insert(rejection);
     response
@@ -71,7 +77,7 @@ pub(crate) fn prepare(rejection: &Rejection, to: AnswerTo<'_>) -> Response<Bytes
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     if prefers_html(to.headers) {
-        html::write_error_page(rejection, &mut response);
+        html::write_page(rejection, &mut response);
     } else {
         json::write_error(rejection, &mut response);
     }
@@ -80,7 +86,7 @@ pub(crate) fn prepare(rejection: &Rejection, to: AnswerTo<'_>) -> Response<Bytes
 
 /// Adds what every answer for the user agent has, with the rejection in its extensions.
 pub(crate) fn complete(rejection: Rejection, mut answer: Response<Bytes>, method: &Method) -> Response<Bytes> {
-    html::keep_policy(&mut answer);
+    html::keep_policy(&rejection, &mut answer);
     let mut answer = finish(answer, method);
     answer.extensions_mut().insert(rejection);
     answer

@@ -17,11 +17,12 @@ use url::Url;
 
 use super::cache::{Cache, CacheBounds};
 use super::document::DocumentPolicy;
+use super::kept::KeptDocuments;
 use super::{MetadataDocumentRegistry, Shared, Trust};
 use crate::client::{AllowedScopes, DynamicClientRules, Scope};
 use crate::fetch::single_flight::SingleFlight;
 use crate::fetch::{Fetcher, FetcherConfig, Limits, TransportConfig};
-use crate::registry::RegistryConfigError;
+use crate::registry::{BoxStore, RegistryConfigError, RegistryStore};
 
 /// Builds a [`MetadataDocumentRegistry`].
 #[derive(Clone)]
@@ -32,6 +33,7 @@ pub struct MetadataDocumentBuilder {
     policy: DocumentPolicy,
     fetcher: FetcherConfig,
     cache: CacheBounds,
+    store: Option<BoxStore>,
 }
 
 impl MetadataDocumentBuilder {
@@ -54,6 +56,7 @@ impl MetadataDocumentBuilder {
                 max_documents: 1000,
                 max_bytes: 16 * 1024 * 1024,
             },
+            store: None,
         }
     }
 
@@ -245,6 +248,42 @@ impl MetadataDocumentBuilder {
         self
     }
 
+    /// Keeps documents in this store instead of in memory: they survive a restart, and the operator lists and disables
+    /// their clients like any others, with the origin [`ClientOrigin::MetadataDocument`](crate::ClientOrigin).
+    ///
+    /// This registry then answers all clients of the store. Do not put the store in front of it: the store alone never
+    /// fetches a document again. Put a `CachedRegistry` (feature `cache`) around this registry if the store is slow.
+    ///
+    /// A client that did not come from a document is answered as it is. So is one that was disabled or revoked, or that
+    /// expired; its document is not fetched. What the operator decided about a client (`trusted`, `expires_at`)
+    /// stays when its document changes; new redirect URIs end its trust. A document that was withdrawn is removed.
+    ///
+    /// [`max_cached_documents`](Self::max_cached_documents) bounds their number: the oldest client that was never
+    /// [used](crate::RegistryStore::touch) makes room, and a document that finds no room is not kept.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{
+    ///     Client, ClientOrigin, MemoryRegistry, MetadataDocumentRegistry, RegistrySource, RegistryStore,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = MemoryRegistry::new();
+    /// RegistryStore::insert(&store, Client::builder("app").build()?, ClientOrigin::Configured).await?;
+    /// let registry = MetadataDocumentRegistry::builder().store(store.clone()).build()?;
+    /// assert!(registry.find_client("app").await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn store<S>(mut self, store: S) -> Self
+    where
+        S: RegistryStore + 'static,
+        S::Future: Send + 'static,
+    {
+        self.store = Some(store.boxed_store());
+        self
+    }
+
     /// Builds the registry.
     ///
     /// # Errors
@@ -283,6 +322,7 @@ impl MetadataDocumentBuilder {
                 policy: self.policy,
                 fetcher,
                 cache: Cache::new(self.cache),
+                kept: self.store.map(|store| KeptDocuments::new(store, self.cache.max_documents)),
                 lookups: SingleFlight::new(),
             }),
         })
@@ -291,7 +331,7 @@ impl MetadataDocumentBuilder {
 
 /// Whether this is a host as it stands in a URL.
 fn is_host(host: &str) -> bool {
-    Url::parse(&format!("https://{host}/")).is_ok_and(|url| url.host_str() == Some(host))
+    !host.contains('*') && Url::parse(&format!("https://{host}/")).is_ok_and(|url| url.host_str() == Some(host))
 }
 
 impl fmt::Debug for MetadataDocumentBuilder {

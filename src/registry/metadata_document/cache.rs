@@ -15,7 +15,7 @@ use crate::client::Client;
 
 /// How long a stale document is answered before its host is asked again, so that requests do not wait for a host that
 /// is down.
-const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheBounds {
@@ -27,13 +27,22 @@ pub(super) struct CacheBounds {
 }
 
 /// `None` where a document must not be stored.
-pub(super) type Lifetime = Option<Times>;
+pub(super) type Lifetime = Option<Durations>;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    /// Until then the host is not asked.
+pub(super) struct Durations {
+    pub(super) fresh: Duration,
+    /// How much longer the document is answered if its host fails.
+    pub(super) stale: Duration,
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    /// From then on the document is fetched in the background when it is used.
+    refresh_from: Instant,
+    /// Until then the document is answered without asking its host.
     fresh_until: Instant,
-    /// Until then the document is answered if the host fails.
+    /// Until then the document is answered if its host fails.
     stale_until: Instant,
 }
 
@@ -62,12 +71,19 @@ impl Cache {
         (Instant::now() < cached.times.fresh_until).then(|| Arc::clone(&cached.client))
     }
 
+    /// Whether the document should be fetched in the background.
+    pub(super) fn is_due(&self, client_id: &str) -> bool {
+        self.documents.pin().get(client_id).is_some_and(|cached| cached.times.refresh_from <= Instant::now())
+    }
+
     /// The document in place of one that its host failed to answer.
     pub(super) fn stale(&self, client_id: &str) -> Option<Arc<Client>> {
         let now = Instant::now();
         let documents = self.documents.pin();
         let mut cached = documents.get(client_id).filter(|cached| now < cached.times.stale_until)?.clone();
-        cached.times.fresh_until = cached.times.stale_until.min(now + RETRY_INTERVAL);
+        let retry_at = cached.times.stale_until.min(now + RETRY_INTERVAL);
+        cached.times.refresh_from = retry_at;
+        cached.times.fresh_until = cached.times.fresh_until.max(retry_at);
         let client = Arc::clone(&cached.client);
         documents.insert(client_id.into(), cached);
         Some(client)
@@ -78,7 +94,7 @@ impl Cache {
     }
 
     pub(super) fn put(&self, client_id: &str, domain: &str, client: &Arc<Client>, lifetime: Lifetime) {
-        let Some(times) = lifetime else {
+        let Some(times) = lifetime.and_then(Times::from_now) else {
             return self.remove(client_id);
         };
         let bytes = client_id.len() + size_of::<Cached>() + client.memory_size();
@@ -132,8 +148,15 @@ impl Cache {
         // RFC 9111 §4.2.4.
         let forbids_stale = has(&["must-revalidate", "proxy-revalidate", "no-cache", "s-maxage"]);
         let stale = if forbids_stale { Duration::ZERO } else { bounds.stale };
-        let fresh_until = Instant::now().checked_add(fresh)?;
-        Some(Times { fresh_until, stale_until: fresh_until.checked_add(stale)? })
+        Some(Durations { fresh, stale })
+    }
+}
+
+impl Times {
+    fn from_now(Durations { fresh, stale }: Durations) -> Option<Self> {
+        let now = Instant::now();
+        let fresh_until = now.checked_add(fresh)?;
+        Some(Self { refresh_from: now + fresh / 4 * 3, fresh_until, stale_until: fresh_until.checked_add(stale)? })
     }
 }
 

@@ -4,14 +4,17 @@ mod builder;
 mod cache;
 mod client_id;
 mod document;
+mod kept;
 mod rule;
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use futures::FutureExt;
 use http::StatusCode;
@@ -23,13 +26,14 @@ pub use self::builder::MetadataDocumentBuilder;
 use self::cache::{Cache, Lifetime};
 use self::client_id::{document_address, is_document_id};
 use self::document::DocumentPolicy;
+use self::kept::{Kept, KeptDocuments};
 use self::rule::Rule;
 use super::{RegistryError, RegistrySource};
 #[cfg(doc)]
 use crate::client::DynamicClientRules;
 use crate::client::{Causes, Client, Untrusted};
 use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
-use crate::fetch::{AddressFilter, FetchError, Fetcher, Permit, TooManyFetches, registrable_domain};
+use crate::fetch::{AddressFilter, FetchError, Fetcher, TooManyFetches, registrable_domain};
 
 type Found = Result<Option<Arc<Client>>, RegistryError>;
 type Trust = dyn Fn(&Url) -> bool + Send + Sync;
@@ -76,7 +80,9 @@ type Trust = dyn Fn(&Url) -> bool + Send + Sync;
 /// # The cache
 ///
 /// Documents are kept as RFC 9111 says, but at least a minute and at most a day: up to 1000 documents and 16 MiB.
-/// Documents that forbid storing are not kept, and failures never are.
+/// Documents that forbid storing are not kept, and failures never are. A document that is used in the last quarter of its
+/// time is fetched in the background, so that nobody waits for it. Documents that should survive a restart, or that the
+/// operator should see and disable, go into a [store](MetadataDocumentBuilder::store).
 ///
 /// Needs a Tokio runtime.
 ///
@@ -103,6 +109,7 @@ struct Shared {
     policy: DocumentPolicy,
     fetcher: Fetcher,
     cache: Cache,
+    kept: Option<KeptDocuments>,
     lookups: Arc<SingleFlight<Found>>,
 }
 
@@ -112,9 +119,12 @@ impl MetadataDocumentRegistry {
         MetadataDocumentBuilder::new()
     }
 
-    /// Forgets a document: the next lookup fetches it, and a fetch that is in flight is repeated.
+    /// Forgets a document: the next lookup fetches it, and a fetch that is in flight is repeated. Documents in a
+    /// [store](MetadataDocumentBuilder::store) are removed there instead.
     pub fn invalidate(&self, client_id: &str) {
-        self.shared.lookups.invalidate(client_id, || self.shared.cache.remove(client_id));
+        let forget = || self.shared.cache.remove(client_id);
+        self.shared.lookups.invalidate(client_id, forget);
+        self.shared.lookups.invalidate(&refresh_key(client_id), forget);
     }
 }
 
@@ -128,22 +138,37 @@ impl RegistrySource for MetadataDocumentRegistry {
 
 impl Shared {
     fn find(shared: &Arc<Self>, client_id: &str) -> Joined<Found> {
-        if !is_document_id(client_id, shared.filter) {
-            return Joined::ready(Ok(None));
-        }
         let cached = || shared.cache.fresh(client_id).map(|client| Ok(Some(client)));
-        if let Some(found) = cached() {
-            return Joined::ready(found);
+        let found = cached();
+        if found.is_some() && !shared.cache.is_due(client_id) {
+            return Joined::ready(found.unwrap_or(Ok(None)));
         }
-        let address = match document_address(client_id, shared.filter) {
-            Ok(address) if shared.trusts(&address) => address,
-            Ok(_) => return Joined::ready(unusable(client_id, &Rule::NotTrusted)),
-            Err(rule) => return Joined::ready(unusable(client_id, &rule)),
-        };
-        shared.lookups.join(client_id, cached, || {
-            let permit = shared.fetcher.permit(&address).map_err(RegistryError::client_hosted).map_err(Err)?;
-            Ok(DocumentLookup { shared: Arc::clone(shared), address, permit })
-        })
+        let address = shared.address(client_id);
+        if shared.kept.is_none() {
+            match address {
+                Ok(_) => {}
+                Err(None) => return Joined::ready(Ok(None)),
+                Err(Some(rule)) => return Joined::ready(unusable(client_id, &rule)),
+            }
+        }
+        let lookup =
+            DocumentLookup { shared: Arc::clone(shared), client_id: client_id.into(), address, refreshes: false };
+        match found {
+            Some(found) => {
+                lookup.refresh_in_background();
+                Joined::ready(found)
+            }
+            None => shared.lookups.join(client_id, cached, || Ok(lookup)),
+        }
+    }
+
+    /// Where the document is. Without a rule in the error, the id is not meant to be an address.
+    fn address(&self, client_id: &str) -> Result<Url, Option<Rule>> {
+        if !is_document_id(client_id, self.filter) {
+            return Err(None);
+        }
+        let address = document_address(client_id, self.filter).map_err(Some)?;
+        if self.trusts(&address) { Ok(address) } else { Err(Some(Rule::NotTrusted)) }
     }
 
     fn trusts(&self, address: &Url) -> bool {
@@ -151,24 +176,25 @@ impl Shared {
         self.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(|allowed| matches_host(allowed, host)))
             && self.trust.as_ref().is_none_or(|trust| trust(address))
     }
-
-    fn unavailable(&self, client_id: &str, cause: BoxError) -> Found {
-        match self.cache.stale(client_id) {
-            Some(client) => {
-                let (client_id, cause) = (display(Untrusted(client_id)), display(Causes(&*cause)));
-                tracing::info!(outcome = "stale", client_id, cause, "client metadata document");
-                Ok(Some(client))
-            }
-            None => Err(RegistryError::client_hosted(cause)),
-        }
-    }
 }
 
-/// A document that is being fetched.
+/// A document that is looked up.
+#[derive(Clone)]
 struct DocumentLookup {
     shared: Arc<Shared>,
-    address: Url,
-    permit: Arc<Permit>,
+    client_id: Box<str>,
+    /// See [`Shared::address`].
+    address: Result<Url, Option<Rule>>,
+    /// Whether the document is fetched even if it is fresh.
+    refreshes: bool,
+}
+
+/// What a lookup came to.
+enum Read {
+    Fetched(Client, Lifetime),
+    /// The store has it.
+    Kept(Arc<Client>),
+    Unknown,
 }
 
 /// Why there is no document.
@@ -177,15 +203,16 @@ enum Failure {
     Unusable(Rule),
     /// Nobody knows.
     Unavailable(BoxError),
+    /// Our own limits refused it.
     TooMany,
+    Store(RegistryError),
 }
 
-impl Lookup for DocumentLookup {
-    type Read = Result<(Client, Lifetime), Failure>;
-    type Answer = Found;
-
-    async fn read(&self, client_id: &str) -> Self::Read {
-        let fetched = self.shared.fetcher.get(&self.permit, &self.address).await?;
+impl DocumentLookup {
+    async fn fetch(&self, address: &Url) -> Result<(Client, Lifetime), Failure> {
+        let shared = &self.shared;
+        let permit = shared.fetcher.permit(address).map_err(|TooManyFetches| Failure::TooMany)?;
+        let fetched = shared.fetcher.get(&permit, address).await?;
         match fetched.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Failure::Unusable(Rule::Withdrawn)),
@@ -194,33 +221,126 @@ impl Lookup for DocumentLookup {
         if !fetched.is_json() {
             return Err(Failure::Unusable(Rule::ContentType));
         }
-        let lifetime = self.shared.cache.lifetime(&self.address, &fetched.headers);
+        let lifetime = shared.cache.lifetime(address, &fetched.headers);
         let document = fetched.bytes().await?;
-        let client = document::read(client_id, &document, &self.shared.policy).map_err(Failure::Unusable)?;
+        let client = document::read(&self.client_id, &document, &shared.policy).map_err(Failure::Unusable)?;
         Ok((client, lifetime))
     }
 
-    fn keep(&self, client_id: &str, read: Self::Read) -> Found {
-        let cache = &self.shared.cache;
+    async fn read_kept(&self, kept: &KeptDocuments) -> Result<Read, Failure> {
+        let client_id = &*self.client_id;
+        let known = match kept.find(client_id).await? {
+            Kept::Decided(client) => return Ok(Read::Kept(client)),
+            Kept::Document(client, times) => Some((client, times)),
+            Kept::Missing => None,
+        };
+        let address = match &self.address {
+            Ok(address) => address,
+            Err(None) => return Ok(Read::Unknown),
+            Err(Some(rule)) => return Err(Failure::Unusable(rule.clone())),
+        };
+        let now = SystemTime::now();
+        if let Some((client, times)) = known.as_ref().filter(|(_, times)| !self.refreshes && now < times.fresh_until) {
+            if times.refresh_from <= now && !kept.failed_recently(client_id) {
+                self.refresh_in_background();
+            }
+            return Ok(Read::Kept(Arc::clone(client)));
+        }
+        let fetched = if known.is_some() && kept.failed_recently(client_id) {
+            Err(Failure::Unavailable("the document's host failed a moment ago".into()))
+        } else {
+            self.fetch(address).await
+        };
+        match (fetched, known) {
+            (Ok((client, lifetime)), _) => Ok(Read::Kept(kept.put(&client, lifetime).await?)),
+            (Err(Failure::Unusable(rule)), known) => {
+                if known.is_some() {
+                    kept.remove(client_id).await?;
+                }
+                Err(Failure::Unusable(rule))
+            }
+            (Err(Failure::Unavailable(cause)), Some((client, times))) if now < times.stale_until => {
+                log_stale(client_id, &*cause);
+                kept.host_failed(client_id);
+                Ok(Read::Kept(client))
+            }
+            (Err(failure), _) => Err(failure),
+        }
+    }
+
+    /// Fetches the document without waiting for it, unless that is under way.
+    fn refresh_in_background(&self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let mut begins = false;
+        let refresh = self.shared.lookups.join(
+            &refresh_key(&self.client_id),
+            || None,
+            || {
+                begins = true;
+                Ok(Self { refreshes: true, ..self.clone() })
+            },
+        );
+        if begins {
+            runtime.spawn(refresh);
+        }
+    }
+}
+
+/// The key of a background fetch, which is no id: those hold no space.
+fn refresh_key(client_id: &str) -> String {
+    format!("{client_id} refresh")
+}
+
+impl Lookup for DocumentLookup {
+    type Read = Result<Read, Failure>;
+    type Answer = Found;
+
+    async fn read(&self, _key: &str) -> Self::Read {
+        match (&self.shared.kept, &self.address) {
+            (Some(kept), _) => self.read_kept(kept).await,
+            (None, Ok(address)) => self.fetch(address).await.map(|(client, lifetime)| Read::Fetched(client, lifetime)),
+            (None, Err(_)) => Ok(Read::Unknown),
+        }
+    }
+
+    fn keep(&self, _key: &str, read: Self::Read) -> Found {
+        let (cache, client_id) = (&self.shared.cache, &*self.client_id);
         match read {
-            Ok((client, lifetime)) => {
+            Ok(Read::Unknown) => Ok(None),
+            Ok(Read::Kept(client)) => Ok(Some(client)),
+            Ok(Read::Fetched(client, lifetime)) => {
                 let client = Arc::new(client);
-                let domain = registrable_domain(self.address.host_str().unwrap_or_default());
-                cache.put(client_id, domain, &client, lifetime);
+                let host = self.address.as_ref().ok().and_then(Url::host_str).unwrap_or_default();
+                cache.put(client_id, registrable_domain(host), &client, lifetime);
                 Ok(Some(client))
             }
             Err(Failure::Unusable(rule)) => {
                 cache.remove(client_id);
                 unusable(client_id, &rule)
             }
-            Err(Failure::Unavailable(cause)) => self.shared.unavailable(client_id, cause),
-            // Never a stale client: that would make a flood of fetches an outage of the host.
+            Err(Failure::Unavailable(cause)) => match cache.stale(client_id) {
+                Some(client) => {
+                    log_stale(client_id, &*cause);
+                    Ok(Some(client))
+                }
+                None => Err(RegistryError::client_hosted(cause)),
+            },
+            // Never a stale client: our own limit is no outage of the host.
             Err(Failure::TooMany) => Err(RegistryError::client_hosted(TooManyFetches)),
+            Err(Failure::Store(error)) => Err(error),
         }
     }
 
     fn interrupted(&self, why: Interrupted) -> Found {
         Err(why.into())
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self::Store(error)
     }
 }
 
@@ -240,6 +360,11 @@ fn matches_host(allowed: &str, host: &str) -> bool {
         Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
         None => allowed == host,
     }
+}
+
+fn log_stale(client_id: &str, cause: &(dyn Error + 'static)) {
+    let (client_id, cause) = (display(Untrusted(client_id)), display(Causes(cause)));
+    tracing::info!(outcome = "stale", client_id, cause, "client metadata document");
 }
 
 fn unusable(client_id: &str, rule: &Rule) -> Found {

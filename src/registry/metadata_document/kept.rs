@@ -1,0 +1,155 @@
+//! Documents that a [`RegistryStore`] keeps.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::cache::{Lifetime, RETRY_INTERVAL};
+use crate::client::{Client, ClientOrigin, from_unix_seconds, unix_seconds};
+use crate::registry::{BoxStore, RegistryError, RegistryStore, StoreError};
+
+/// The metadata member that says how long the document is fresh, and how long it is answered while its host fails. The
+/// server sets it; a document cannot.
+pub(super) const TIMES: &str = "metadata_document_times";
+
+/// How often a write is repeated because somebody else changed the client.
+const MAX_ROUNDS: usize = 8;
+
+/// The store, and what it cannot know.
+pub(super) struct KeptDocuments {
+    store: BoxStore,
+    max_documents: usize,
+    /// When hosts that failed are asked again.
+    retries: Mutex<HashMap<Box<str>, Instant>>,
+}
+
+/// What the store has for an id.
+pub(super) enum Kept {
+    Missing,
+    /// A client that did not come from a document, or that the operator switched off: it is answered as it is.
+    Decided(Arc<Client>),
+    Document(Arc<Client>, Times),
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) refresh_from: SystemTime,
+    pub(super) fresh_until: SystemTime,
+    pub(super) stale_until: SystemTime,
+}
+
+impl KeptDocuments {
+    pub(super) fn new(store: BoxStore, max_documents: usize) -> Self {
+        Self { store, max_documents, retries: Mutex::default() }
+    }
+
+    pub(super) async fn find(&self, client_id: &str) -> Result<Kept, RegistryError> {
+        let Some(record) = self.store.record(client_id).await? else {
+            return Ok(Kept::Missing);
+        };
+        let client = record.client;
+        if record.origin != ClientOrigin::MetadataDocument || !client.is_active_at(SystemTime::now()) {
+            return Ok(Kept::Decided(client));
+        }
+        let times = Times::of(&client);
+        Ok(Kept::Document(client, times))
+    }
+
+    /// Keeps a document that was fetched, unless there is no room for it. What the operator decided about the client stays.
+    pub(super) async fn put(&self, client: &Client, lifetime: Lifetime) -> Result<Arc<Client>, RegistryError> {
+        let times = Times::from_now(lifetime).to_value();
+        let client = client.to_builder().metadata(TIMES, times).build().map_err(RegistryError::permanent)?;
+        for _ in 0..MAX_ROUNDS {
+            let written = match self.store.record(client.id()).await? {
+                None if self.has_room().await? => {
+                    self.store.insert(client.clone(), ClientOrigin::MetadataDocument).await
+                }
+                None => return Ok(Arc::new(client)),
+                Some(record) if record.origin != ClientOrigin::MetadataDocument => return Ok(record.client),
+                Some(record) if !record.client.is_active_at(SystemTime::now()) => return Ok(record.client),
+                Some(record) => {
+                    let client = client.clone().with_operator_decisions(&record.client);
+                    self.store.replace_unchanged(&record.client, client).await
+                }
+            };
+            match written {
+                Ok(client) => return Ok(client),
+                Err(StoreError::AlreadyExists | StoreError::Changed | StoreError::Missing) => {}
+                Err(StoreError::Full) => return Ok(Arc::new(client)),
+                Err(StoreError::Registry(error)) => return Err(error),
+            }
+        }
+        Err(RegistryError::transient(StoreError::Changed))
+    }
+
+    /// Removes a document that was withdrawn or became unusable, unless the operator switched the client off.
+    pub(super) async fn remove(&self, client_id: &str) -> Result<(), RegistryError> {
+        for _ in 0..MAX_ROUNDS {
+            let Kept::Document(client, _) = self.find(client_id).await? else {
+                return Ok(());
+            };
+            match self.store.remove_unchanged(&client).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Registry(error)) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Err(RegistryError::transient(StoreError::Changed))
+    }
+
+    /// The oldest document that was never used makes room.
+    async fn has_room(&self) -> Result<bool, RegistryError> {
+        let origin = ClientOrigin::MetadataDocument;
+        if self.store.count(origin).await? < self.max_documents as u64 {
+            return Ok(true);
+        }
+        let now = SystemTime::now() + Duration::from_secs(1);
+        Ok(!self.store.remove_unused(origin, now, 1).await?.is_empty())
+    }
+
+    /// Whether the host failed a moment ago.
+    pub(super) fn failed_recently(&self, client_id: &str) -> bool {
+        self.retries().get(client_id).is_some_and(|retry_at| Instant::now() < *retry_at)
+    }
+
+    pub(super) fn host_failed(&self, client_id: &str) {
+        let mut retries = self.retries();
+        let now = Instant::now();
+        if retries.len() >= self.max_documents {
+            retries.retain(|_, retry_at| now < *retry_at);
+        }
+        retries.insert(client_id.into(), now + RETRY_INTERVAL);
+    }
+
+    fn retries(&self) -> MutexGuard<'_, HashMap<Box<str>, Instant>> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Times {
+    fn of(client: &Client) -> Self {
+        let times = client.metadata().and_then(|members| members.get(TIMES)).and_then(Value::as_array);
+        let at = |index: usize| {
+            let seconds = times.and_then(|times| times.get(index)?.as_u64()).unwrap_or_default();
+            from_unix_seconds(seconds).unwrap_or(SystemTime::UNIX_EPOCH)
+        };
+        Self { refresh_from: at(0), fresh_until: at(1), stale_until: at(2) }
+    }
+
+    /// A document that forbids storing is kept for the operator, but fetched each time.
+    fn from_now(lifetime: Lifetime) -> Self {
+        let now = SystemTime::now();
+        let after = |duration: Duration| now.checked_add(duration).unwrap_or(now);
+        let (fresh, stale) = lifetime.map_or_else(Default::default, |lifetime| (lifetime.fresh, lifetime.stale));
+        Self { refresh_from: after(fresh / 4 * 3), fresh_until: after(fresh), stale_until: after(fresh + stale) }
+    }
+
+    fn to_value(self) -> Value {
+        let [refresh_from, fresh_until, stale_until] =
+            [self.refresh_from, self.fresh_until, self.stale_until].map(unix_seconds);
+        json!([refresh_from, fresh_until, stale_until])
+    }
+}
