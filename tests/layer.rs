@@ -48,11 +48,14 @@ fn tenants() -> ClientValidationLayer<impl Tenancy> {
     let policy = Policy::oauth2().issuer("https://b.as.example").build().unwrap();
     let a = Tenant::new(registry());
     let b = Tenant::new(MemoryRegistry::from_clients([of_b])).policy(policy);
-    ClientValidationLayer::for_each_tenant(move |request| match request.headers.get(header::HOST)?.as_bytes() {
-        b"a.example" => Some(a.clone()),
-        b"b.example" => Some(b.clone()),
-        _ => None,
-    })
+    let layer =
+        ClientValidationLayer::for_each_tenant(move |request| match request.headers.get(header::HOST)?.as_bytes() {
+            b"a.example" => Some(a.clone()),
+            b"b.example" => Some(b.clone()),
+            _ => None,
+        });
+    // The policy of tenants without their own.
+    layer.policy(Policy::oauth2().build().unwrap())
 }
 
 #[test]
@@ -241,7 +244,7 @@ impl AsyncRegistry for Table {
 
 #[test]
 fn a_lookup_can_be_an_async_fn() {
-    let layer = ClientValidationLayer::new(Table.into_source());
+    let layer = ClientValidationLayer::new(Table.into_source()).policy(Policy::oauth2().build().unwrap());
     assert_eq!(body(ask(layer.clone(), fixture::get(ACCEPTED))), CALLBACK);
     assert_eq!(ask(layer, fixture::get(UNKNOWN)).status(), 400);
 }
