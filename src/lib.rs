@@ -24,10 +24,10 @@ mod state;
 pub use crate::http::body::{KeepBodies, RequestBodies, RequestBody, ResponseBodies, ResponseBody, WrapBodies};
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-pub use crate::layer::MissingLayer;
+pub use crate::layer::NotValidated;
 pub use crate::layer::{
-    ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ReportedOutcome, ResponseFuture,
-    UnregisteredClient,
+    AnswerHook, AsyncCheck, ClientValidation, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, ForEachTenant,
+    ReportedOutcome, ResponseFuture, Tenancy, Tenant, UnregisteredClient, Verdict,
 };
 pub use crate::server_metadata::{ServerMetadata, server_metadata};
 
@@ -68,9 +68,10 @@ pub use crate::registry::SqlRegistry;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, MemoryRegistry,
-    Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource, RegistryStore,
-    ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
+    AsyncRegistry, AsyncSource, BoxRegistry, BoxStore, Change, CheckError, Environment, EnvironmentRegistry,
+    EnvironmentWarning, MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn,
+    RegistryService, RegistrySource, RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient,
+    registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]

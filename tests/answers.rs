@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures::executor::block_on;
 use http::header::{self, HeaderName};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
@@ -84,9 +85,23 @@ fn every_answer_carries_the_security_headers() {
     }
 }
 
+/// Changes answers of one content type.
+fn with_hook<R: RegistrySource>(
+    layer: ClientValidationLayer<R>,
+    content_type: &'static str,
+    change: impl Fn(&Rejection, &mut Response<Bytes>) + Send + Sync + 'static,
+) -> ClientValidationLayer<R> {
+    layer.answer_hook(move |_: &Parts, rejection: &Rejection, mut answer: Response<Bytes>| {
+        if answer.headers()[header::CONTENT_TYPE].as_bytes().starts_with(content_type.as_bytes()) {
+            change(rejection, &mut answer);
+        }
+        std::future::ready(answer)
+    })
+}
+
 #[test]
 fn the_json_hook_changes_the_answer_and_keeps_the_security_headers() {
-    let hooked = layer().json_answer(|error, response| {
+    let hooked = with_hook(layer(), "application/json", |error, response| {
         let title = format!(r#"{{"title":"{}","why":"{}"}}"#, error.error(), error.reason().as_str());
         let headers = response.headers_mut();
         headers.clear();
@@ -121,7 +136,7 @@ fn the_json_hook_changes_the_answer_and_keeps_the_security_headers() {
 
 #[test]
 fn the_html_hook_changes_the_page_and_keeps_the_security_headers() {
-    let hooked = layer().html_answer(|error, response| {
+    let hooked = with_hook(layer(), "text/html", |error, response| {
         *response.body_mut() = format!("<h1>Our page: {}</h1>", error.description()).into();
         response.headers_mut().insert("x-own", "1".parse().unwrap());
     });
@@ -132,14 +147,14 @@ fn the_html_hook_changes_the_page_and_keeps_the_security_headers() {
     assert!(body(ask(hooked, fixture::get(UNKNOWN))).starts_with('{'));
 
     // A response made anew has lost the policy; it gets the prepared one.
-    let replaced = layer().html_answer(|_, response| {
+    let replaced = with_hook(layer(), "text/html", |_, response| {
         *response = Response::new("<h1>Ours</h1>".into());
         response.headers_mut().insert(header::CONTENT_TYPE, "text/html".parse().unwrap());
     });
     assert_security_headers(&ask(replaced, page(UNKNOWN)));
 
     let own = "default-src 'none'; style-src 'self'; frame-ancestors 'none'";
-    let styled = layer().html_answer(move |_, response| {
+    let styled = with_hook(layer(), "text/html", move |_, response| {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, own.parse().unwrap());
     });
     let response = ask(styled, page(UNKNOWN));
@@ -149,13 +164,11 @@ fn the_html_hook_changes_the_page_and_keeps_the_security_headers() {
 
 #[test]
 fn hooks_see_errors_that_are_not_redirected() {
-    let hooked = layer()
-        .policy(
-            Policy::oauth2().redirect_errors(RedirectErrors::Never).error_uri("https://docs.example/").build().unwrap(),
-        )
-        .json_answer(|error, response| {
-            *response.body_mut() = format!("{} {:?}", error.error(), error.error_uri()).into()
-        });
+    let policy =
+        Policy::oauth2().redirect_errors(RedirectErrors::Never).error_uri("https://docs.example/").build().unwrap();
+    let hooked = with_hook(layer().policy(policy), "application/json", |error, response| {
+        *response.body_mut() = format!("{} {:?}", error.error(), error.error_uri()).into()
+    });
     let response = ask(hooked, fixture::get(WRONG_SCOPE));
     assert_eq!(response.status(), 400);
     assert!(!response.headers().contains_key(header::LOCATION));
@@ -325,7 +338,7 @@ fn the_issuer_goes_along_with_every_redirect() {
 #[test]
 fn a_layer_with_hooks_shares_nothing_with_the_one_it_was_made_of() {
     let plain: ClientValidationLayer<MemoryRegistry> = layer();
-    let hooked = plain.clone().json_answer(|_, response| *response.body_mut() = "hooked".into());
+    let hooked = with_hook(plain.clone(), "application/json", |_, response| *response.body_mut() = "hooked".into());
     assert_eq!(body(ask(hooked, fixture::get(UNKNOWN))), "hooked");
     assert!(body(ask(plain, fixture::get(UNKNOWN))).starts_with('{'));
 }

@@ -15,6 +15,7 @@ mod documents;
 mod dynamic;
 mod faults;
 mod fixture;
+mod layer;
 mod log;
 #[cfg(feature = "full")]
 mod metadata_document;

@@ -232,6 +232,22 @@ fn a_client_id_is_escaped_and_cut() {
 }
 
 #[test]
+fn what_strangers_chose_is_cut_and_escaped_in_causes_too() {
+    let cause = |text: String| {
+        let error = RegistryError::client_hosted(std::io::Error::other(text));
+        event(failing(error), fixture::get(ACCEPTED)).get("cause").unwrap().to_owned()
+    };
+    let url = format!("https://evil.example/{}", "a".repeat(5_000));
+    let cut = cause(format!("error sending request for url ({url}): connection refused"));
+    assert!(cut.len() < 500 && cut.ends_with(" connection refused"), "{cut}");
+    assert!(cut.contains("(https://evil.example/aaa"), "{cut}");
+
+    let forged = cause("line\noutcome=accepted\u{1b}[31m\u{202e} \"quoted\"".to_owned());
+    assert!(forged.ends_with(r#"line\noutcome=accepted\u{1b}[31m\u{202e} "quoted""#), "{forged}");
+    assert!(cause("many words ".repeat(5_000)).len() <= 1_024);
+}
+
+#[test]
 fn secrets_are_never_logged() {
     let secret = "state=S3CRET-state&nonce=S3CRET-nonce&code_challenge=S3CRET-challenge-S3CRET-challenge-S3CRET-challenge\
                   &code_challenge_method=S256&request_secret=S3CRET&client_secret=S3CRET";

@@ -188,6 +188,11 @@ impl Reason {
         self.row.rule
     }
 
+    /// The reason of a named check.
+    pub(crate) fn named(name: &'static str) -> Self {
+        Self { name, ..Self::CHECK }
+    }
+
     pub(super) fn of_fault(fault: ParameterFault) -> Self {
         match fault {
             ParameterFault::Repeated => Self::PARAMETER_REPEATED,

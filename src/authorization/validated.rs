@@ -208,8 +208,8 @@ impl ValidatedRequest {
     }
 
     /// Refuses the request by a check of the user's.
-    pub(super) fn refuse(self, error: AuthorizationError) -> Rejection {
-        Rejection::of_proven(Reason::CHECK, error, self.proven, self.response_mode)
+    pub(crate) fn refuse(self, reason: Reason, error: AuthorizationError) -> Rejection {
+        Rejection::of_proven(reason, error, self.proven, self.response_mode)
     }
 }
 

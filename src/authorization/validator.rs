@@ -149,7 +149,7 @@ impl Validator {
     fn run_checks(&self, validated: ValidatedRequest) -> Result<ValidatedRequest, Rejection> {
         for check in &*self.policy.checks {
             if let Err(error) = check.check(&validated) {
-                return Err(validated.refuse(error));
+                return Err(validated.refuse(Reason::CHECK, error));
             }
         }
         Ok(validated)

@@ -7,33 +7,37 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Extensions, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tower::Service;
+use tower::{BoxError, Service};
 
+use super::decision::{Decision, decide};
+use super::hook::{answer_with, run_checks};
 use super::metrics::Lookup;
+use super::tenant::Tenancy;
 use super::{ReportedOutcome, Settings, Shared, UnregisteredClient, log, metrics};
-use crate::authorization::response::{AnswerTo, reject};
-use crate::authorization::{AuthorizationRequest, Reason, Rejection, ValidatedRequest};
+use crate::authorization::response::reject;
+use crate::authorization::{AuthorizationRequest, Delivery, Reason, Rejection, ValidatedRequest, Validator};
 use crate::client::Client;
 use crate::http::body::{BodyError, ReadBody, Reading, RequestBodies, ResponseBodies};
 use crate::registry::{RegistryError, RegistrySource};
-use tower::BoxError;
 
 pin_project! {
     /// The response future of [`ClientValidation`](super::ClientValidation).
-    pub struct ResponseFuture<S, R, M, ReqBody>
+    pub struct ResponseFuture<S, T, M, ReqBody>
     where
         S: Service<Request<M::Inner>>,
-        R: RegistrySource,
+        T: Tenancy,
         M: RequestBodies<ReqBody>,
     {
         // Not in the stages, so that it is not moved when they change.
-        waiting: Option<Waiting<S, R, M::Inner>>,
+        waiting: Option<Waiting<S, T, M::Inner>>,
         #[pin]
-        stage: Stage<S::Future, Lookup<R::Future>, ReqBody>,
+        stage: Stage<S::Future, Lookup<<T::Registry as RegistrySource>::Future>, ReqBody>,
     }
 }
 
@@ -42,15 +46,21 @@ pin_project! {
     enum Stage<F, L, ReqBody> {
         Reading { reading: Reading<ReqBody> },
         LookingUp { #[pin] lookup: L },
+        Checking { checks: BoxFuture<'static, (Parts, Result<ValidatedRequest, Rejection>)> },
         Inner { #[pin] future: F },
+        Answering { answer: BoxFuture<'static, Response<Bytes>> },
         Answer { response: Option<Response<Bytes>> },
     }
 }
 
+type LookupOf<T> = Lookup<<<T as Tenancy>::Registry as RegistrySource>::Future>;
+
 /// A request that waits for the decision, and the inner service that was polled ready, with its permits.
-pub(super) struct Waiting<S, R, B> {
+pub(super) struct Waiting<S, T: Tenancy, B> {
     pub(super) inner: S,
-    pub(super) shared: Arc<Shared<R>>,
+    pub(super) shared: Arc<Shared<T>>,
+    /// `None` where the request is not judged, or its tenant is unknown.
+    pub(super) tenant: Option<T::Tenant>,
     pub(super) parts: Parts,
     /// `None` while it is read, and where it cannot be passed on.
     pub(super) body: Option<B>,
@@ -58,14 +68,14 @@ pub(super) struct Waiting<S, R, B> {
     pub(super) asked: Option<AuthorizationRequest>,
 }
 
-impl<S, R, M, ReqBody> ResponseFuture<S, R, M, ReqBody>
+impl<S, T, M, ReqBody> ResponseFuture<S, T, M, ReqBody>
 where
     S: Service<Request<M::Inner>>,
-    R: RegistrySource,
+    T: Tenancy,
     M: RequestBodies<ReqBody>,
 {
     /// Judges the query.
-    pub(super) fn judge(mut waiting: Waiting<S, R, M::Inner>) -> Self {
+    pub(super) fn judge(mut waiting: Waiting<S, T, M::Inner>) -> Self {
         match waiting.lookup(b"") {
             Ok(lookup) => Self { waiting: Some(waiting), stage: Stage::LookingUp { lookup } },
             Err(rejection) => Self { stage: waiting.refuse(rejection), waiting: None },
@@ -73,49 +83,59 @@ where
     }
 
     /// Reads the body, and judges query and body.
-    pub(super) fn read(waiting: Waiting<S, R, M::Inner>, reading: Reading<ReqBody>) -> Self {
+    pub(super) fn read(waiting: Waiting<S, T, M::Inner>, reading: Reading<ReqBody>) -> Self {
         Self { waiting: Some(waiting), stage: Stage::Reading { reading } }
     }
 
     /// Passes the request on.
-    pub(super) fn forward(waiting: Waiting<S, R, M::Inner>) -> Self {
+    pub(super) fn forward(waiting: Waiting<S, T, M::Inner>) -> Self {
         Self { stage: waiting.forward(), waiting: None }
     }
 
     /// Answers the request, or passes it on where refusals are only reported.
-    pub(super) fn refuse(waiting: Waiting<S, R, M::Inner>, reason: Reason) -> Self {
-        let rejection = waiting.shared.settings.validator.direct(reason, None);
+    pub(super) fn refuse(waiting: Waiting<S, T, M::Inner>, reason: Reason) -> Self {
+        let rejection = waiting.validator().direct(reason, None);
         Self { stage: waiting.refuse(rejection), waiting: None }
     }
 }
 
-impl<S, R, B> Waiting<S, R, B>
+impl<S, T, B> Waiting<S, T, B>
 where
     S: Service<Request<B>>,
-    R: RegistrySource,
+    T: Tenancy,
 {
-    fn forward<ReqBody>(mut self) -> Stage<S::Future, Lookup<R::Future>, ReqBody> {
+    fn validator(&self) -> &Validator {
+        let default = &self.shared.settings.validator;
+        self.tenant.as_ref().map_or(default, |tenant| T::validator(tenant, default))
+    }
+
+    fn forward<ReqBody>(mut self) -> Stage<S::Future, LookupOf<T>, ReqBody> {
         let body = self.body.expect("only a request whose body can be passed on is forwarded");
         Stage::Inner { future: self.inner.call(Request::from_parts(self.parts, body)) }
     }
 
     /// Unless it forwards, this drops the inner service, and frees its permits.
-    fn refuse<ReqBody>(mut self, rejection: Rejection) -> Stage<S::Future, Lookup<R::Future>, ReqBody> {
-        let Settings { report_only, answers, .. } = &self.shared.settings;
-        log::rejected(&rejection, *report_only);
-        metrics::rejected(&rejection, *report_only);
-        if *report_only && self.body.is_some() {
+    fn refuse<ReqBody>(mut self, rejection: Rejection) -> Stage<S::Future, LookupOf<T>, ReqBody> {
+        let settings = &self.shared.settings;
+        log::rejected(&rejection, settings.report_only);
+        metrics::rejected(&rejection, settings.report_only);
+        if settings.report_only && self.body.is_some() {
             clear(&mut self.parts.extensions).insert(ReportedOutcome::Rejected(rejection));
             return self.forward();
         }
-        let to = AnswerTo { method: &self.parts.method, headers: &self.parts.headers };
-        Stage::Answer { response: Some(reject(rejection, to, answers)) }
+        match &settings.answer_hook {
+            Some(hook) if rejection.delivery() != Delivery::Redirect => {
+                let (hook, allow, parts) = (Arc::clone(hook), settings.allow(), self.parts);
+                Stage::Answering { answer: async move { answer_with(&*hook, &parts, allow, rejection).await }.boxed() }
+            }
+            Some(_) | None => Stage::Answer { response: Some(reject(rejection, settings.answer_to(&self.parts))) },
+        }
     }
 
     fn after_reading<M, ReqBody>(
         &mut self,
         read: Result<ReadBody<ReqBody>, (ReadBody<ReqBody>, BodyError)>,
-    ) -> Result<Lookup<R::Future>, Rejection>
+    ) -> Result<LookupOf<T>, Rejection>
     where
         M: RequestBodies<ReqBody, Inner = B>,
     {
@@ -128,54 +148,56 @@ where
         self.body = M::replayed(read);
         match reason.or(self.body.is_none().then_some(Reason::BODY_UNREADABLE)) {
             None => self.lookup(&data),
-            Some(reason) => Err(self.shared.settings.validator.direct(reason, None)),
+            Some(reason) => Err(self.validator().direct(reason, None)),
         }
     }
 
     /// Starts the lookup, where the request names a client.
-    fn lookup(&mut self, body: &[u8]) -> Result<Lookup<R::Future>, Rejection> {
+    fn lookup(&mut self, body: &[u8]) -> Result<LookupOf<T>, Rejection> {
         let query = self.parts.uri.query().unwrap_or_default();
+        let tenant = self.tenant.as_ref().expect("a request is judged only for a known tenant");
         let asked = self.asked.insert(AuthorizationRequest::parse(query.as_bytes(), body));
-        let Shared { registry, settings } = &*self.shared;
-        settings.validator.client_id(asked).map(|client_id| metrics::time(registry.find_client(client_id)))
+        let client_id = T::validator(tenant, &self.shared.settings.validator).client_id(asked)?;
+        Ok(metrics::time(self.shared.tenancy.registry(tenant).find_client(client_id)))
     }
 
-    fn decide<ReqBody>(
-        mut self,
-        found: Result<Option<Arc<Client>>, RegistryError>,
-    ) -> Stage<S::Future, Lookup<R::Future>, ReqBody> {
-        let Settings { validator, report_only, .. } = &self.shared.settings;
+    fn decide(&mut self, found: Result<Option<Arc<Client>>, RegistryError>) -> Decision {
         let asked = self.asked.take().expect("the registry was asked for the client of a request that was read");
-        let client = match found {
-            Ok(client) => client,
-            Err(error) => {
-                let reason = if error.is_transient() { Reason::REGISTRY_UNAVAILABLE } else { Reason::REGISTRY_FAULT };
-                log::registry_failed(&error, &asked, reason, *report_only);
-                let rejection = validator.direct(reason, Some(asked));
-                return self.refuse(rejection);
-            }
+        decide(self.validator(), self.shared.settings.report_only, asked, found)
+    }
+
+    fn check<ReqBody>(&mut self, validated: ValidatedRequest) -> Stage<S::Future, LookupOf<T>, ReqBody> {
+        let checks = Arc::clone(&self.shared.settings.checks);
+        let parts = std::mem::replace(&mut self.parts, Request::new(()).into_parts().0);
+        let checks = async move {
+            let checked = run_checks(&checks, &parts, validated).await;
+            (parts, checked)
         };
-        let extensions = clear(&mut self.parts.extensions);
-        if client.is_none() && validator.policy().forwards_unknown_clients() {
-            log::forwarded(&asked, *report_only);
-            metrics::forwarded(*report_only);
-            if *report_only {
-                extensions.insert(ReportedOutcome::Forwarded);
-            }
-            extensions.insert(UnregisteredClient::new(asked));
-            return self.forward();
-        }
-        match validator.validate(asked, client) {
-            Ok(validated) => {
-                log::accepted(&validated, *report_only);
-                metrics::accepted(*report_only);
-                if *report_only {
+        Stage::Checking { checks: checks.boxed() }
+    }
+
+    fn conclude<ReqBody>(mut self, decision: Decision) -> Stage<S::Future, LookupOf<T>, ReqBody> {
+        let Settings { report_only, .. } = self.shared.settings;
+        match decision {
+            Decision::Accepted(validated) => {
+                log::accepted(&validated, report_only);
+                metrics::accepted(report_only);
+                let extensions = clear(&mut self.parts.extensions);
+                if report_only {
                     extensions.insert(ReportedOutcome::Accepted);
                 }
                 extensions.insert(validated);
                 self.forward()
             }
-            Err(rejection) => self.refuse(rejection),
+            Decision::Forwarded(client) => {
+                let extensions = clear(&mut self.parts.extensions);
+                if report_only {
+                    extensions.insert(ReportedOutcome::Forwarded);
+                }
+                extensions.insert(client);
+                self.forward()
+            }
+            Decision::Refused(rejection) => self.refuse(rejection),
         }
     }
 }
@@ -190,10 +212,10 @@ fn clear(extensions: &mut Extensions) -> &mut Extensions {
     extensions
 }
 
-impl<S, R, M, ReqBody, ResBody> Future for ResponseFuture<S, R, M, ReqBody>
+impl<S, T, M, ReqBody, ResBody> Future for ResponseFuture<S, T, M, ReqBody>
 where
     S: Service<Request<<M as RequestBodies<ReqBody>>::Inner>, Response = Response<ResBody>>,
-    R: RegistrySource,
+    T: Tenancy,
     M: RequestBodies<ReqBody> + ResponseBodies<ResBody>,
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
@@ -215,10 +237,25 @@ where
                 }
                 StageProjection::LookingUp { lookup } => {
                     let found = ready!(lookup.poll(cx));
-                    waiting.take().expect(POLLED_AGAIN).decide(found)
+                    let current = waiting.as_mut().expect(POLLED_AGAIN);
+                    match current.decide(found) {
+                        Decision::Accepted(validated) if !current.shared.settings.checks.is_empty() => {
+                            current.check(validated)
+                        }
+                        decision => waiting.take().expect(POLLED_AGAIN).conclude(decision),
+                    }
+                }
+                StageProjection::Checking { checks } => {
+                    let (parts, checked) = ready!(checks.as_mut().poll(cx));
+                    let mut current = waiting.take().expect(POLLED_AGAIN);
+                    current.parts = parts;
+                    current.conclude(checked.into())
                 }
                 StageProjection::Inner { future } => {
                     return Poll::Ready(ready!(future.poll(cx)).map(|response| response.map(M::inner)));
+                }
+                StageProjection::Answering { answer } => {
+                    return Poll::Ready(Ok(ready!(answer.as_mut().poll(cx)).map(M::answer)));
                 }
                 StageProjection::Answer { response } => {
                     return Poll::Ready(Ok(response.take().expect(POLLED_AGAIN).map(M::answer)));
@@ -231,10 +268,10 @@ where
 
 const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
 
-impl<S, R, M, ReqBody> fmt::Debug for ResponseFuture<S, R, M, ReqBody>
+impl<S, T, M, ReqBody> fmt::Debug for ResponseFuture<S, T, M, ReqBody>
 where
     S: Service<Request<M::Inner>>,
-    R: RegistrySource,
+    T: Tenancy,
     M: RequestBodies<ReqBody>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,30 +2,34 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod decision;
 mod future;
+mod hook;
 mod log;
 mod metrics;
 mod outcome;
 mod reason;
 mod service;
+mod tenant;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
 use tower_layer::Layer;
 
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-pub use self::axum::MissingLayer;
+pub use self::axum::NotValidated;
 pub use self::future::ResponseFuture;
-pub use self::outcome::{ReportedOutcome, UnregisteredClient};
+pub use self::hook::{AnswerHook, AsyncCheck};
+use self::hook::{DynAnswerHook, NamedCheck};
+pub use self::outcome::{ReportedOutcome, UnregisteredClient, Verdict};
 pub use self::service::ClientValidation;
-use crate::authorization::response::{AnswerHook, DirectAnswers};
-use crate::authorization::{Policy, Rejection, Validator};
+pub use self::tenant::{ForEachTenant, Tenancy, Tenant};
+use crate::authorization::response::{ALLOW, AnswerTo};
+use crate::authorization::{Policy, Validator};
 use crate::http::body::{KeepBodies, WrapBodies};
 use crate::registry::RegistrySource;
 
@@ -47,7 +51,7 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 /// | `POST` with recognised parameters in the query and in the body | 400 `invalid_request`: an extractor that reads one of them would see another request |
 /// | `POST` with another content type, none or two, or with a content coding | 400 `invalid_request` |
 /// | `POST` over the [body limit](Self::max_body_bytes) | 413 `invalid_request` |
-/// | `OPTIONS` | passed on untouched |
+/// | `OPTIONS` | passed on untouched, or [refused](Self::refuse_options) with 405 |
 /// | any other method | 405 `invalid_request` |
 ///
 /// An authorization endpoint must not support CORS (RFC 9700 §2.6).
@@ -99,8 +103,8 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 /// # }).unwrap();
 /// ```
 #[must_use = "a layer does nothing until it is applied to a service"]
-pub struct ClientValidationLayer<R, M = KeepBodies> {
-    registry: Arc<R>,
+pub struct ClientValidationLayer<T, M = KeepBodies> {
+    tenancy: Arc<T>,
     settings: Settings,
     bodies: PhantomData<fn() -> M>,
 }
@@ -109,8 +113,8 @@ pub struct ClientValidationLayer<R, M = KeepBodies> {
 type Bypass = dyn Fn(&Parts) -> bool + Send + Sync;
 
 /// What the clones of a service share. Behind one pointer, because a service is cloned for each request.
-pub(super) struct Shared<R> {
-    pub(super) registry: Arc<R>,
+pub(super) struct Shared<T> {
+    pub(super) tenancy: Arc<T>,
     pub(super) settings: Settings,
 }
 
@@ -119,21 +123,80 @@ pub(crate) struct Settings {
     validator: Validator,
     max_body_bytes: usize,
     report_only: bool,
+    refuse_options: bool,
     bypass: Option<Arc<Bypass>>,
-    answers: DirectAnswers,
+    checks: Arc<[NamedCheck]>,
+    answer_hook: Option<Arc<dyn DynAnswerHook>>,
+}
+
+impl Settings {
+    /// The methods that a 405 names.
+    fn allow(&self) -> &'static str {
+        if self.refuse_options { "GET, HEAD, POST" } else { ALLOW }
+    }
+
+    fn answer_to<'a>(&self, request: &'a Parts) -> AnswerTo<'a> {
+        AnswerTo { method: &request.method, headers: &request.headers, allow: self.allow() }
+    }
 }
 
 impl<R: RegistrySource> ClientValidationLayer<R> {
     /// Validates requests of the clients in `registry` by [`Policy::default`].
     pub fn new(registry: R) -> Self {
+        Self::with_tenancy(registry)
+    }
+}
+
+impl<F, R> ClientValidationLayer<ForEachTenant<F>>
+where
+    F: Fn(&Parts) -> Option<Tenant<R>>,
+    R: RegistrySource,
+{
+    /// Serves several authorization servers, each with its own registry, policy and issuer. `resolver` finds the one of a
+    /// request, by its host, path or extensions; a request without one is answered with 404.
+    ///
+    /// Build the tenants once and hand out clones. A tenant that must be loaded first is loaded by an outer layer, which
+    /// puts it into the extensions of the request. Tenants with different types of registries take
+    /// [`BoxRegistry`](crate::BoxRegistry). Give each tenant a cache of its own: a
+    /// [`CachedRegistry`](crate::CachedRegistry) knows clients by their id alone.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use tower_oauth_client_validation::{Client, ClientValidationLayer, MemoryRegistry, Policy, Tenant};
+    ///
+    /// let client = |uri: &str| Client::builder("app").redirect_uri(uri).build();
+    /// let tenants = HashMap::from([
+    ///     ("a.example", Tenant::new(MemoryRegistry::from_clients([client("https://one.example/cb")?]))),
+    ///     (
+    ///         "b.example",
+    ///         Tenant::new(MemoryRegistry::from_clients([client("https://two.example/cb")?]))
+    ///             .policy(Policy::oauth21().issuer("https://b.example").build()?),
+    ///     ),
+    /// ]);
+    /// let layer = ClientValidationLayer::for_each_tenant(move |request| {
+    ///     let host = request.headers.get("host")?.to_str().ok()?;
+    ///     tenants.get(host).cloned()
+    /// });
+    /// # let _ = layer;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn for_each_tenant(resolver: F) -> Self {
+        Self::with_tenancy(ForEachTenant::new(resolver))
+    }
+}
+
+impl<T: Tenancy> ClientValidationLayer<T> {
+    fn with_tenancy(tenancy: T) -> Self {
         Self {
-            registry: Arc::new(registry),
+            tenancy: Arc::new(tenancy),
             settings: Settings {
                 validator: Validator::default(),
                 max_body_bytes: DEFAULT_MAX_BODY_BYTES,
                 report_only: false,
+                refuse_options: false,
                 bypass: None,
-                answers: DirectAnswers::default(),
+                checks: Arc::default(),
+                answer_hook: None,
             },
             bodies: PhantomData,
         }
@@ -141,12 +204,12 @@ impl<R: RegistrySource> ClientValidationLayer<R> {
 
     /// Wraps bodies in [`RequestBody`](crate::RequestBody) and [`ResponseBody`](crate::ResponseBody), so that every body
     /// type works. Also keeps the trailers of a request, which a body made of bytes loses.
-    pub fn wrap_bodies(self) -> ClientValidationLayer<R, WrapBodies> {
-        ClientValidationLayer { registry: self.registry, settings: self.settings, bodies: PhantomData }
+    pub fn wrap_bodies(self) -> ClientValidationLayer<T, WrapBodies> {
+        ClientValidationLayer { tenancy: self.tenancy, settings: self.settings, bodies: PhantomData }
     }
 }
 
-impl<R, M> ClientValidationLayer<R, M> {
+impl<T, M> ClientValidationLayer<T, M> {
     /// Sets the policy to validate by (default: [`Policy::rfc9700`]).
     pub fn policy(self, policy: Policy) -> Self {
         self.validator(Validator::new(policy))
@@ -196,26 +259,66 @@ impl<R, M> ClientValidationLayer<R, M> {
         self.set(|settings| settings.bypass = Some(Arc::new(predicate)))
     }
 
-    /// Changes the body, headers or status of JSON answers before they are sent. The security headers are set afterwards.
-    ///
-    /// ```
-    /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry};
-    ///
-    /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).json_answer(|error, response| {
-    ///     *response.body_mut() = format!(r#"{{"title":"{}"}}"#, error.error()).into();
-    /// });
-    /// ```
-    pub fn json_answer(self, hook: impl Fn(&Rejection, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
-        let hook: Arc<AnswerHook> = Arc::new(hook);
-        self.set(|settings| settings.answers.json = Some(hook))
+    /// Answers `OPTIONS` with 405 instead of passing it on (default: off). An authorization endpoint needs no `OPTIONS`,
+    /// because it must not support CORS (RFC 9700 §2.6).
+    pub fn refuse_options(self, refuse_options: bool) -> Self {
+        self.set(|settings| settings.refuse_options = refuse_options)
     }
 
-    /// Changes the body, headers or status of HTML answers before they are sent. The security headers are set afterwards,
-    /// and a content security policy where there is none. The prepared one allows neither styles nor scripts nor images:
-    /// set your own to use them.
-    pub fn html_answer(self, hook: impl Fn(&Rejection, &mut Response<Bytes>) + Send + Sync + 'static) -> Self {
-        let hook: Arc<AnswerHook> = Arc::new(hook);
-        self.set(|settings| settings.answers.html = Some(hook))
+    /// Adds a check that may wait and that sees the whole request: its headers, and what outer layers put into its
+    /// extensions. Checks run in the order in which they were added, on requests that passed every rule of the policy.
+    ///
+    /// A refusal goes where the errors of the policy go, and is logged and counted with `name` as its reason. Checks that
+    /// need neither are better placed in the policy, see [`PolicyBuilder::check`](crate::PolicyBuilder::check).
+    ///
+    /// ```
+    /// use http::request::Parts;
+    /// use tower_oauth_client_validation::{
+    ///     AuthorizationError, ClientValidationLayer, ErrorCode, MemoryRegistry, ValidatedRequest,
+    /// };
+    ///
+    /// # async fn is_paid(_client_id: &str) -> bool { true }
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).check(
+    ///     "free_tier",
+    ///     |_request: &Parts, validated: &ValidatedRequest| {
+    ///         let client_id = validated.client_id().to_owned();
+    ///         async move {
+    ///             if is_paid(&client_id).await {
+    ///                 return Ok(());
+    ///             }
+    ///             Err(AuthorizationError::new(ErrorCode::AccessDenied, "the free tier has no access"))
+    ///         }
+    ///     },
+    /// );
+    /// ```
+    pub fn check(self, name: &'static str, check: impl AsyncCheck) -> Self {
+        self.set(|settings| {
+            let added = NamedCheck { name, check: Arc::new(check) };
+            settings.checks = settings.checks.iter().cloned().chain([added]).collect();
+        })
+    }
+
+    /// Changes the answers to refused requests before they are sent: the body, in the user's language or from the
+    /// server's templates, the headers, the status. It is not called for errors that go to a redirect URI at once.
+    ///
+    /// The security headers are set afterwards, and a content security policy where an answer that is not JSON has none.
+    /// The prepared one allows no scripts and no images: set your own to use them.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use http::request::Parts;
+    /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry, Rejection};
+    ///
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).answer_hook(
+    ///     |request: &Parts, rejection: &Rejection, mut answer: Response<Bytes>| {
+    ///         *answer.body_mut() = format!("{}: {}", request.uri.path(), rejection.error()).into();
+    ///         async { answer }
+    ///     },
+    /// );
+    /// ```
+    pub fn answer_hook(self, hook: impl AnswerHook) -> Self {
+        self.set(|settings| settings.answer_hook = Some(Arc::new(hook)))
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -224,21 +327,21 @@ impl<R, M> ClientValidationLayer<R, M> {
     }
 }
 
-impl<S, R, M> Layer<S> for ClientValidationLayer<R, M> {
-    type Service = ClientValidation<S, R, M>;
+impl<S, T, M> Layer<S> for ClientValidationLayer<T, M> {
+    type Service = ClientValidation<S, T, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ClientValidation::new(inner, Arc::clone(&self.registry), self.settings.clone())
+        ClientValidation::new(inner, Arc::clone(&self.tenancy), self.settings.clone())
     }
 }
 
-impl<R, M> Clone for ClientValidationLayer<R, M> {
+impl<T, M> Clone for ClientValidationLayer<T, M> {
     fn clone(&self) -> Self {
-        Self { registry: Arc::clone(&self.registry), settings: self.settings.clone(), bodies: PhantomData }
+        Self { tenancy: Arc::clone(&self.tenancy), settings: self.settings.clone(), bodies: PhantomData }
     }
 }
 
-impl<R, M> fmt::Debug for ClientValidationLayer<R, M> {
+impl<T, M> fmt::Debug for ClientValidationLayer<T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientValidationLayer").field("settings", &self.settings).finish_non_exhaustive()
     }
@@ -250,6 +353,8 @@ impl fmt::Debug for Settings {
             .field("policy", &self.validator.policy())
             .field("max_body_bytes", &self.max_body_bytes)
             .field("report_only", &self.report_only)
+            .field("refuse_options", &self.refuse_options)
+            .field("checks", &self.checks)
             .field("bypass", &self.bypass.is_some())
             .finish_non_exhaustive()
     }

@@ -1,6 +1,9 @@
 //! What the inner service finds where there is no validated request.
 
-use crate::authorization::{AuthorizationRequest, Parameter, Rejection};
+use bytes::Bytes;
+use http::Response;
+
+use crate::authorization::{AuthorizationRequest, Parameter, Rejection, ValidatedRequest};
 
 /// The extension of a request that [`UnknownClients::Forward`](crate::UnknownClients::Forward) let through. Its client is
 /// unknown, and **nothing else about it was checked**; see there what the handler must do.
@@ -38,4 +41,27 @@ pub enum ReportedOutcome {
     Rejected(Rejection),
     /// The request would have been forwarded although its client is unknown.
     Forwarded,
+}
+
+/// What [`ClientValidationLayer::judge`](super::ClientValidationLayer::judge) decided.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The request is valid: handle it.
+    Accepted(ValidatedRequest),
+    /// The client is unknown, and the policy forwards such requests: see [`UnregisteredClient`].
+    Forwarded(UnregisteredClient),
+    /// The request was not judged: it is `OPTIONS`, or the layer is bypassed.
+    PassedOn,
+    /// The request would have been refused, but the layer only reports. Handle it as without the layer.
+    Reported(Rejection),
+    /// The request is refused: send this response.
+    Refused(Response<Bytes>),
+}
+
+/// The extension of a request that was not judged, for the extractor's message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NotJudged {
+    Options,
+    Bypassed,
 }

@@ -12,6 +12,8 @@ reasons! {
     BODY_TOO_LARGE = "body_too_large", InvalidRequest, "the body is too large", "RFC 9110 §15.5.14", 413;
     /// The body could not be read to its end.
     BODY_UNREADABLE = "body_unreadable", InvalidRequest, "the body could not be read", "RFC 9110 §15.5.1";
+    /// The tenant is unknown.
+    TENANT_UNKNOWN = "tenant_unknown", InvalidRequest, "there is no authorization server here", "RFC 9110 §15.5.5", 404;
     /// The registry is unavailable at the moment.
     REGISTRY_UNAVAILABLE = "registry_unavailable", TemporarilyUnavailable,
         "clients cannot be looked up at the moment, please try again", "RFC 6749 §4.1.2.1";

@@ -11,23 +11,24 @@ use http_body::Body;
 use tower::{BoxError, Service};
 
 use super::future::{ResponseFuture, Waiting};
+use super::outcome::NotJudged;
+use super::tenant::Tenancy;
 use super::{Settings, Shared};
 use crate::authorization::Reason;
 use crate::http::body::{KeepBodies, Reading, RequestBodies, ResponseBodies};
 use crate::http::head::{announced_length, is_form};
-use crate::registry::RegistrySource;
 
 /// Validates authorization requests before the inner service sees them, see
 /// [`ClientValidationLayer`](super::ClientValidationLayer).
-pub struct ClientValidation<S, R, M = KeepBodies> {
+pub struct ClientValidation<S, T, M = KeepBodies> {
     inner: S,
-    shared: Arc<Shared<R>>,
+    shared: Arc<Shared<T>>,
     bodies: PhantomData<fn() -> M>,
 }
 
-impl<S, R, M> ClientValidation<S, R, M> {
-    pub(super) fn new(inner: S, registry: Arc<R>, settings: Settings) -> Self {
-        Self { inner, shared: Arc::new(Shared { registry, settings }), bodies: PhantomData }
+impl<S, T, M> ClientValidation<S, T, M> {
+    pub(super) fn new(inner: S, tenancy: Arc<T>, settings: Settings) -> Self {
+        Self { inner, shared: Arc::new(Shared { tenancy, settings }), bodies: PhantomData }
     }
 
     /// The inner service.
@@ -46,17 +47,17 @@ impl<S, R, M> ClientValidation<S, R, M> {
     }
 }
 
-impl<S, R, M, ReqBody, ResBody> Service<Request<ReqBody>> for ClientValidation<S, R, M>
+impl<S, T, M, ReqBody, ResBody> Service<Request<ReqBody>> for ClientValidation<S, T, M>
 where
     S: Service<Request<<M as RequestBodies<ReqBody>>::Inner>, Response = Response<ResBody>> + Clone,
-    R: RegistrySource,
+    T: Tenancy,
     M: RequestBodies<ReqBody> + ResponseBodies<ResBody>,
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
 {
     type Response = Response<<M as ResponseBodies<ResBody>>::Outer>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, R, M, ReqBody>;
+    type Future = ResponseFuture<S, T, M, ReqBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -68,27 +69,33 @@ where
         let inner = std::mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.shared);
         let (parts, body) = request.into_parts();
-        let judged = shared.settings.bypass.as_ref().is_none_or(|bypass| !bypass(&parts));
-        begin(Waiting { inner, shared, parts, body: None, asked: None }, body, judged)
+        begin(Waiting { inner, shared, tenant: None, parts, body: None, asked: None }, body)
     }
 }
 
 /// Does everything that needs no waiting.
-fn begin<S, R, M, ReqBody>(
-    mut waiting: Waiting<S, R, M::Inner>,
-    body: ReqBody,
-    is_judged: bool,
-) -> ResponseFuture<S, R, M, ReqBody>
+fn begin<S, T, M, ReqBody>(mut waiting: Waiting<S, T, M::Inner>, body: ReqBody) -> ResponseFuture<S, T, M, ReqBody>
 where
     S: Service<Request<M::Inner>>,
-    R: RegistrySource,
+    T: Tenancy,
     M: RequestBodies<ReqBody>,
     ReqBody: Body,
     ReqBody::Error: Into<BoxError>,
 {
-    let reads_body = is_judged && waiting.parts.method == Method::POST;
-    if reads_body {
-        let settings = &waiting.shared.settings;
+    let Shared { tenancy, settings } = &*waiting.shared;
+    if !settings.judges(&waiting.parts) {
+        let is_options = waiting.parts.method == Method::OPTIONS;
+        let why = if is_options { NotJudged::Options } else { NotJudged::Bypassed };
+        waiting.parts.extensions.insert(why);
+        waiting.body = Some(M::untouched(body));
+        return ResponseFuture::forward(waiting);
+    }
+    waiting.tenant = tenancy.tenant(&waiting.parts);
+    if waiting.tenant.is_none() {
+        waiting.body = Some(M::untouched(body));
+        return ResponseFuture::refuse(waiting, Reason::TENANT_UNKNOWN);
+    }
+    if waiting.parts.method == Method::POST {
         return match refuse_unread::<M, _>(&waiting.parts, &body, settings) {
             None => {
                 let reading = Reading::new(body, settings.max_body_bytes);
@@ -102,8 +109,6 @@ where
     }
     waiting.body = Some(M::untouched(body));
     match waiting.parts.method {
-        _ if !is_judged => ResponseFuture::forward(waiting),
-        Method::OPTIONS => ResponseFuture::forward(waiting),
         Method::GET | Method::HEAD => ResponseFuture::judge(waiting),
         _ => ResponseFuture::refuse(waiting, Reason::METHOD),
     }
@@ -127,13 +132,13 @@ where
     }
 }
 
-impl<S: Clone, R, M> Clone for ClientValidation<S, R, M> {
+impl<S: Clone, T, M> Clone for ClientValidation<S, T, M> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared), bodies: PhantomData }
     }
 }
 
-impl<S: fmt::Debug, R, M> fmt::Debug for ClientValidation<S, R, M> {
+impl<S: fmt::Debug, T, M> fmt::Debug for ClientValidation<S, T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientValidation")
             .field("inner", &self.inner)

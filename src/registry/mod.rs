@@ -1,5 +1,6 @@
 //! Where clients come from: sources, and what combines them.
 
+mod asynchronous;
 mod boxed;
 #[cfg(feature = "cache")]
 mod cached;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use tower::BoxError;
 
+pub use self::asynchronous::{AsyncRegistry, AsyncSource};
 use self::boxed::Boxed;
 pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg(feature = "cache")]
@@ -79,8 +81,8 @@ fn can_be_known_elsewhere(client_id: &str) -> bool {
 
 /// Finds clients by their id.
 ///
-/// Use one of the sources of this crate, such as [`MemoryRegistry`], wrap a closure by [`registry_fn`], or implement
-/// the trait for your own storage. Sources combine by [`or`](RegistrySource::or). As a
+/// Use one of the sources of this crate, such as [`MemoryRegistry`]. For storage of your own, write an `async fn` with
+/// [`AsyncRegistry`], wrap a closure by [`registry_fn`], or implement this trait. Sources combine by [`or`](RegistrySource::or). As a
 /// [`tower::Service`](RegistrySource::into_service), a source takes every `tower` middleware: timeout, retry,
 /// concurrency limit, load shed, buffer.
 ///
@@ -114,7 +116,7 @@ fn can_be_known_elsewhere(client_id: &str) -> bool {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not implement `RegistrySource`",
     note = "wrap a closure in `registry_fn(|client_id: String| async move {{ … }})` or a `tower::Service` in `ServiceRegistry::new(…)`",
-    note = "the documentation of `RegistrySource` shows an implementation"
+    note = "or implement `AsyncRegistry` with an `async fn find_client(&self, client_id: &str)` and pass `.into_source()`"
 )]
 pub trait RegistrySource {
     /// The lookup.

@@ -253,6 +253,7 @@ fn reasons() -> Vec<&'static str> {
     [
         Reason::METHOD,
         Reason::CONTENT_TYPE,
+        Reason::SPLIT_PARAMETERS,
         Reason::BODY_TOO_LARGE,
         Reason::BODY_UNREADABLE,
         Reason::CLIENT_ID_MISSING,

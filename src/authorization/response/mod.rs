@@ -5,8 +5,6 @@ mod json;
 mod page;
 pub(super) mod redirect;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -17,21 +15,15 @@ use super::rejection::{Delivery, Rejection};
 use crate::http::accept::prefers_html;
 use crate::http::answer::finish;
 
-/// Changes a prepared answer: its body, its headers, its status.
-pub(crate) type AnswerHook = dyn Fn(&Rejection, &mut Response<Bytes>) + Send + Sync;
+/// The methods of the authorization endpoint.
+pub(crate) const ALLOW: &str = "GET, HEAD, POST, OPTIONS";
 
-/// How errors look that do not leave at once.
-#[derive(Clone, Default)]
-pub(crate) struct DirectAnswers {
-    pub(crate) json: Option<Arc<AnswerHook>>,
-    pub(crate) html: Option<Arc<AnswerHook>>,
-}
-
-/// The parts of a request that its answer depends on.
+/// What an answer depends on besides the rejection.
 #[derive(Clone, Copy)]
 pub(crate) struct AnswerTo<'a> {
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
+    pub(crate) allow: &'static str,
 }
 
 impl Rejection {
@@ -51,7 +43,7 @@ impl Rejection {
     /// ```
     #[must_use]
     pub fn into_http<B: From<Bytes>>(self, method: &Method, headers: &HeaderMap) -> Response<B> {
-        reject(self, AnswerTo { method, headers }, &DirectAnswers::default()).map(B::from)
+        reject(self, AnswerTo { method, headers, allow: ALLOW }).map(B::from)
     }
 
     /// The response to the redirect URI that [`Rejection::redirect_uri`] names, for a page of your own that asks the
@@ -63,38 +55,41 @@ impl Rejection {
 }
 
 /// The answer to a refused request, with the rejection in its extensions.
-pub(crate) fn reject(rejection: Rejection, to: AnswerTo<'_>, answers: &DirectAnswers) -> Response<Bytes> {
-    let mut response = match rejection.delivery() {
-        Delivery::Redirect => rejection.redirect_response().map(|redirect| redirect.into_http(to.method)),
-        Delivery::Direct | Delivery::Confirm => None,
-    }
-    .unwrap_or_else(|| direct(&rejection, to, answers));
+pub(crate) fn reject(rejection: Rejection, to: AnswerTo<'_>) -> Response<Bytes> {
+    let redirect = if rejection.delivery() == Delivery::Redirect { rejection.redirect_response() } else { None };
+    let Some(redirect) = redirect else {
+        let answer = prepare(&rejection, to);
+        return complete(rejection, answer, to.method);
+    };
+    let mut response = redirect.into_http(to.method);
     response.extensions_mut().insert(rejection);
     response
 }
 
-fn direct(rejection: &Rejection, to: AnswerTo<'_>, answers: &DirectAnswers) -> Response<Bytes> {
+/// Prepares the answer that the user agent gets. A hook may change it.
+pub(crate) fn prepare(rejection: &Rejection, to: AnswerTo<'_>) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let status = status(rejection);
     *response.status_mut() = status;
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(to.allow));
     } else if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     if prefers_html(to.headers) {
         html::write_page(rejection, &mut response);
-        if let Some(hook) = &answers.html {
-            hook(rejection, &mut response);
-        }
     } else {
         json::write_error(rejection, &mut response);
-        if let Some(hook) = &answers.json {
-            hook(rejection, &mut response);
-        }
     }
-    html::keep_policy(rejection, &mut response);
-    finish(response, to.method)
+    response
+}
+
+/// Adds what every answer for the user agent has, with the rejection in its extensions.
+pub(crate) fn complete(rejection: Rejection, mut answer: Response<Bytes>, method: &Method) -> Response<Bytes> {
+    html::keep_policy(&rejection, &mut answer);
+    let mut answer = finish(answer, method);
+    answer.extensions_mut().insert(rejection);
+    answer
 }
 
 fn status(rejection: &Rejection) -> StatusCode {
