@@ -20,7 +20,14 @@ async fn hyper() {
 
 async fn lets_only_requests_of_its_client_through(example: &str) {
     let server = Running::start(example, &["127.0.0.1:0"]).await;
-    let good = [("client_id", "photo-app"), ("response_type", "code"), ("scope", "photos:read"), ("state", "a b&c")];
+    let good = [
+        ("client_id", "photo-app"),
+        ("response_type", "code"),
+        ("scope", "photos:read"),
+        ("state", "a b&c"),
+        ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+        ("code_challenge_method", "S256"),
+    ];
     let url = |parameters: &[(&str, &str)]| server.url(&format!("/authorize?{}", form(parameters)));
 
     let accepted = get(&url(&good)).await;
@@ -35,6 +42,9 @@ async fn lets_only_requests_of_its_client_through(example: &str) {
 
     let greedy = get(&url(&[("client_id", "photo-app"), ("response_type", "code"), ("scope", "photos:delete")])).await;
     assert_eq!(greedy.redirect()["error"], "invalid_scope");
+
+    let without_pkce = get(&url(&good[..4])).await;
+    assert_eq!(without_pkce.redirect()["error"], "invalid_request");
 
     let foreign = get(&url(&[&good[..], &[("redirect_uri", "https://photos.example/callback/")]].concat())).await;
     assert_eq!((foreign.status, foreign.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
