@@ -118,6 +118,10 @@ pub use crate::authentication::{
     SigningAlgorithm,
 };
 
+#[cfg(all(feature = "client-authentication", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "client-authentication", feature = "metadata-document"))))]
+pub use crate::authentication::{FetchedKeys, FetchedKeysBuilder};
+
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
@@ -144,6 +148,10 @@ pub mod guide {
     pub mod request_rules {}
     #[doc = include_str!("../docs/guide/the_handler.md")]
     pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/your_server.md")]
+    pub mod your_server {}
+    #[doc = include_str!("../docs/guide/client_authentication.md")]
+    pub mod client_authentication {}
     #[doc = include_str!("../docs/guide/troubleshooting.md")]
     pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Form};
+use axum::extract::{DefaultBodyLimit, Form, Query};
 use axum::middleware::{Next, from_fn};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
@@ -80,6 +80,38 @@ async fn axum_route_layer() {
     let head = ask(&router, method(Method::HEAD, WRONG_SCOPE)).await;
     assert_eq!(head.status(), 302);
     assert_eq!(text(head).await, "");
+}
+
+/// With PKCE in the query and the rest in the body, the layer would see a challenge, and a handler with `Form` none.
+#[tokio::test]
+async fn the_extractors_of_a_handler_never_see_another_request_than_the_layer() {
+    type Fields = HashMap<String, String>;
+    let policy = Policy::oauth21().build().unwrap();
+    let handler = |validated: ValidatedRequest, Query(query): Query<Fields>, Form(form): Form<Fields>| async move {
+        let challenge = query.get("code_challenge").or(form.get("code_challenge")).cloned();
+        assert_eq!(challenge.as_deref(), validated.code_challenge().map(|challenge| challenge.challenge));
+        for (name, sources) in [("code_challenge", [&query, &form]), ("client_id", [&query, &form])] {
+            assert!(sources.iter().filter(|fields| fields.contains_key(name)).count() == 1, "{name} is in one place");
+        }
+        assert!(query.contains_key("client_id") == query.contains_key("code_challenge"));
+    };
+    let router = Router::new().route("/authorize", post(handler)).layer(layer().policy(policy));
+    let challenge = format!("code_challenge={}&code_challenge_method=S256", "a".repeat(43));
+    let ask = async |query: &str, body: &str| {
+        let request = Request::post(format!("/authorize?{query}")).header(header::CONTENT_TYPE, FORM);
+        ask(&router, request.body(Body::from(body.to_owned())).unwrap()).await
+    };
+    for (query, body) in [(&*challenge, ACCEPTED), (ACCEPTED, &*challenge), ("code_challenge", &*all(&challenge))] {
+        let response = ask(query, body).await;
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.extensions().get::<Rejection>().unwrap().reason(), Reason::SPLIT_PARAMETERS);
+    }
+    assert_eq!(ask(&all(&challenge), "decision=allow").await.status(), 200);
+    assert_eq!(ask("step=2", &all(&challenge)).await.status(), 200);
+}
+
+fn all(challenge: &str) -> String {
+    format!("{ACCEPTED}&{challenge}")
 }
 
 #[tokio::test]
@@ -579,7 +611,7 @@ async fn unknown_clients_are_forwarded_on_demand() {
 
 /// What some outer layer left in the extensions.
 async fn stale() -> ValidatedRequest {
-    let old = Client::builder("stale").redirect_uri(CALLBACK).build().unwrap();
+    let old = Client::builder("stale").confidential().redirect_uri(CALLBACK).build().unwrap();
     let request = AuthorizationRequest::parse(b"client_id=stale&response_type=code", b"");
     Validator::default().validate(request, Some(Arc::new(old))).unwrap()
 }

@@ -493,8 +493,9 @@ fn owner_of(line: &str) -> Option<String> {
 }
 
 /// Headers, values and types of others that look like items of this crate.
-const OTHER_NAMES: [&str; 14] = [
+const OTHER_NAMES: [&str; 15] = [
     "Accept",
+    "Arc",
     "Authorization",
     "Basic",
     "BrowserSpelling",

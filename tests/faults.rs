@@ -308,7 +308,7 @@ mod input {
         let different = format!("{base}{}", scope(|index| format!("s{index}")));
         let same = format!("{base}{}", scope(|_| "read".to_owned()));
 
-        let all = Client::builder("app").redirect_uri(CALLBACK).scope("*").build().unwrap();
+        let all = Client::builder("app").confidential().redirect_uri(CALLBACK).scope("*").build().unwrap();
         let granted = |client: Client, body: &str| {
             let request = AuthorizationRequest::parse(b"", body.as_bytes());
             Validator::default().validate(request, Some(Arc::new(client))).map(|validated| validated.scopes().count())
@@ -318,6 +318,7 @@ mod input {
         assert_eq!(granted(client(), &same).unwrap(), 1);
         assert_eq!(granted(client(), &different).unwrap_err().reason(), Reason::SCOPE_NOT_ALLOWED);
         let many = Client::builder("app")
+            .confidential()
             .redirect_uri(CALLBACK)
             .scope(scope(|index| format!("s{index}")).replace('+', " "))
             .build()
@@ -337,7 +338,12 @@ mod input {
                 true
             });
             let policy = policy.build().unwrap();
-            let client = Client::builder("app").redirect_uri(CALLBACK).scope(list(allowed).join(" ")).build().unwrap();
+            let client = Client::builder("app")
+                .confidential()
+                .redirect_uri(CALLBACK)
+                .scope(list(allowed).join(" "))
+                .build()
+                .unwrap();
             let body = format!("client_id=app&response_type=code&scope={}", list(tokens).join("+"));
             let response = ask(MemoryRegistry::from_clients([client]), policy, body);
             assert_eq!(response.status(), 200);

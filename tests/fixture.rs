@@ -23,7 +23,7 @@ pub(crate) const WRONG_SCOPE: &str = "client_id=app&response_type=code&scope=adm
 pub(crate) type Found = Result<Option<Arc<Client>>, RegistryError>;
 
 pub(crate) fn client() -> Client {
-    Client::builder("app").name("App").redirect_uri(CALLBACK).scope("read write").build().unwrap()
+    Client::builder("app").name("App").confidential().redirect_uri(CALLBACK).scope("read write").build().unwrap()
 }
 
 pub(crate) fn registry() -> MemoryRegistry {

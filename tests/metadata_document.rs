@@ -1652,8 +1652,10 @@ async fn authorize(documents: &MetadataDocumentRegistry, id: &str) -> (u16, Stri
         Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::from("in")))
     });
     let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    let uri =
-        format!("/authorize?response_type=code&client_id={id}&redirect_uri=http%3A%2F%2Flocalhost%3A57470%2Fcallback");
+    let uri = format!(
+        "/authorize?response_type=code&client_id={id}&redirect_uri=http%3A%2F%2Flocalhost%3A57470%2Fcallback\
+         &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
+    );
     let request = Request::get(uri).body(Full::default()).unwrap();
     let answer = ClientValidationLayer::new(documents.clone()).layer(inner).oneshot(request).await.unwrap();
     assert!(!answer.headers().contains_key("location"));

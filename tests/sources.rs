@@ -18,7 +18,7 @@ use tower_oauth_client_validation::{
 use crate::fixture::{self, ACCEPTED, CALLBACK, Found, text};
 
 fn client(id: &str) -> Client {
-    Client::builder(id).redirect_uri(CALLBACK).scope("read write").build().unwrap()
+    Client::builder(id).confidential().redirect_uri(CALLBACK).scope("read write").build().unwrap()
 }
 
 fn named(id: &str, name: &str) -> Client {

@@ -367,7 +367,7 @@ fn metadata_that_is_no_client_says_which_member() {
 
 #[test]
 fn scopes_are_compared_whole_by_default() {
-    let client = Client::builder("app").redirect_uri(CALLBACK).scope("read").build().unwrap();
+    let client = Client::builder("app").confidential().redirect_uri(CALLBACK).scope("read").build().unwrap();
     let decide = |scope: &str| {
         let request = request(&format!("client_id=app&response_type=code&scope={scope}"));
         Validator::default().validate(request, Some(client.clone().into())).is_ok()
@@ -387,7 +387,12 @@ fn a_success_is_a_flat_set_of_parameters() {
 
 #[test]
 fn an_explanation_tells_decision_rule_and_difference() {
-    let client = Client::builder("app").redirect_uri(CALLBACK).redirect_uri("https://b.example/b").build().unwrap();
+    let client = Client::builder("app")
+        .confidential()
+        .redirect_uri(CALLBACK)
+        .redirect_uri("https://b.example/b")
+        .build()
+        .unwrap();
     let explain = |query: &str| Validator::default().explain(&request(query), Some(&client));
 
     let accepted = explain(&format!("client_id=app&response_type=code&redirect_uri={CALLBACK}"));

@@ -6,6 +6,8 @@ mod authenticator;
 mod axum;
 mod credentials;
 mod failure;
+#[cfg(feature = "metadata-document")]
+mod fetched_keys;
 mod future;
 pub(crate) mod jws;
 mod keys;
@@ -21,6 +23,8 @@ pub use self::authenticator::{AuthenticatedClient, ClientAuthenticator};
 #[cfg(feature = "axum")]
 pub use self::axum::MissingAuthentication;
 pub use self::failure::{AuthenticationError, AuthenticationFailure};
+#[cfg(feature = "metadata-document")]
+pub use self::fetched_keys::{FetchedKeys, FetchedKeysBuilder};
 pub use self::future::AuthenticationFuture;
 pub use self::jws::SigningAlgorithm;
 pub use self::keys::{KeyError, KeySource};

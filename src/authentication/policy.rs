@@ -254,6 +254,11 @@ pub struct AuthenticationPolicyError {
 }
 
 impl AuthenticationPolicyError {
+    #[cfg(feature = "metadata-document")]
+    pub(super) fn new(setting: &'static str, problem: &'static str) -> Self {
+        Self { setting, problem }
+    }
+
     /// The setting that is wrong.
     #[must_use]
     pub fn setting(&self) -> &'static str {

@@ -7,6 +7,7 @@ mod proven;
 pub(crate) mod reason;
 mod rejection;
 mod request;
+mod resource;
 pub(crate) mod response;
 mod response_mode;
 mod rules;

@@ -8,6 +8,7 @@ use crate::client::{
 };
 
 use super::error::AuthorizationError;
+use super::resource::is_resource;
 use super::rules::{Pkce, RedirectErrors, RequestObjects, Rules, ScopeExcess, ScopeMatcher, UnknownClients};
 use super::validated::ValidatedRequest;
 
@@ -17,17 +18,15 @@ use super::validated::ValidatedRequest;
 ///
 /// | preset | requires |
 /// |---|---|
-/// | [`Policy::oauth2`] (default) | what the methods of [`PolicyBuilder`] name as their defaults |
+/// | [`Policy::oauth2`] | RFC 6749 as it stands: PKCE is optional |
+/// | [`Policy::rfc9700`] (default) | the same with PKCE for public clients, as RFC 9700 §2.1.1 demands |
 /// | [`Policy::oauth21`] | PKCE with `S256`, response type `code` |
 /// | [`Policy::mcp`] | the same, for MCP servers: `resource` is accepted from everyone and checked where a set is given |
 ///
 /// ```
 /// use tower_oauth_client_validation::{Pkce, Policy};
 ///
-/// let policy = Policy::oauth2()
-///     .pkce(Pkce::RequiredForPublicClients)
-///     .issuer("https://login.example")
-///     .build()?;
+/// let policy = Policy::rfc9700().issuer("https://login.example").pkce(Pkce::Required).build()?;
 /// # Ok::<(), tower_oauth_client_validation::PolicyError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -37,15 +36,21 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// RFC 6749 as it stands: response type `code`, PKCE checked where it is used (`S256` only), scopes bounded by
-    /// the client, errors redirected, unknown clients refused.
+    /// RFC 6749 as it stands: response type `code`, PKCE checked only where it is used (`S256`), scopes bounded by
+    /// the client, unknown clients refused.
     pub fn oauth2() -> PolicyBuilder {
+        Self::rfc9700().pkce(Pkce::Optional)
+    }
+
+    /// Today's best practice (RFC 9700) and the default of the crate: [`Policy::oauth2`], with PKCE required of public
+    /// clients.
+    pub fn rfc9700() -> PolicyBuilder {
         PolicyBuilder { rules: Rules::default(), checks: Vec::new(), wrong: None }
     }
 
     /// OAuth 2.1: PKCE required, `S256` only, response type `code` only.
     pub fn oauth21() -> PolicyBuilder {
-        Self::oauth2().pkce(Pkce::Required)
+        Self::rfc9700().pkce(Pkce::Required)
     }
 
     /// OAuth 2.1 as the authorization specification of the Model Context Protocol requires it. Client ID Metadata
@@ -151,7 +156,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Who must use PKCE (default: [`Pkce::Optional`]).
+    /// Who must use PKCE (default: [`Pkce::RequiredForPublicClients`]).
     pub fn pkce(mut self, pkce: Pkce) -> Self {
         self.rules.pkce = pkce;
         self
@@ -164,8 +169,9 @@ impl PolicyBuilder {
         self
     }
 
-    /// The resources that may be named (RFC 8707), absolute URIs without fragment, compared as strings
-    /// (default: any).
+    /// The resources that may be named (RFC 8707), absolute URIs without fragment (default: any).
+    ///
+    /// Scheme and host are compared without case and an empty path like `/`, the rest byte for byte.
     pub fn resources<T: AsRef<str>>(mut self, resources: impl IntoIterator<Item = T>) -> Self {
         let resources: Box<[Box<str>]> = resources.into_iter().map(|resource| resource.as_ref().into()).collect();
         if let Some(index) = resources.iter().position(|resource| !is_resource(resource)) {
@@ -197,7 +203,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// When errors go to the redirect URI (default: [`RedirectErrors::Always`]).
+    /// When errors go to the redirect URI (default: [`RedirectErrors::Vouched`]).
     pub fn redirect_errors(mut self, redirect_errors: RedirectErrors) -> Self {
         self.rules.redirect_errors = redirect_errors;
         self
@@ -285,11 +291,6 @@ impl PolicyBuilder {
     }
 }
 
-/// RFC 8707 §2
-pub(super) fn is_resource(resource: &str) -> bool {
-    fluent_uri::Uri::parse(resource).is_ok_and(|uri| !uri.has_fragment())
-}
-
 /// A setting of a [`Policy`] that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -333,8 +334,8 @@ impl std::error::Error for PolicyError {
 
 /// A check of your own on requests that passed every rule. Closures implement it.
 ///
-/// It can only accept the request, or refuse it with an error for the client. That error goes to the proven redirect
-/// URI or to the user agent, as [`RedirectErrors`] says.
+/// It can only accept the request, or refuse it with an error. That error goes to the proven redirect URI or to the
+/// user agent, as [`RedirectErrors`] says.
 pub trait RequestCheck: Send + Sync {
     /// Judges the request.
     ///

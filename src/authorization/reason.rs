@@ -73,6 +73,9 @@ macro_rules! reasons {
 pub(crate) use reasons;
 
 reasons! {
+    /// Query and body both name parameters: a handler that reads only one of them would see another request.
+    SPLIT_PARAMETERS = "split_parameters", InvalidRequest,
+        "the parameters must be either all in the query or all in the body", "RFC 6749 §3.1";
     /// `client_id` is missing.
     CLIENT_ID_MISSING = "client_id_missing", InvalidRequest, "client_id is missing", "RFC 6749 §4.1.1";
     /// `client_id` contains a character that is not printable ASCII.

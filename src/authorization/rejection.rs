@@ -45,6 +45,9 @@ pub enum Delivery {
     Direct,
     /// The redirect URI gets it at once; it was proven to belong to the client.
     Redirect,
+    /// The user decides whether the redirect URI gets it: a browser gets a page with a link there, anyone else the error
+    /// itself. See [`RedirectErrors::Vouched`].
+    Confirm,
 }
 
 impl Rejection {
@@ -103,13 +106,15 @@ impl Rejection {
             return Delivery::Direct;
         };
         match request.rules().redirect_errors {
-            RedirectErrors::Always => Delivery::Redirect,
-            RedirectErrors::TrustedClients if request.client().is_trusted() => Delivery::Redirect,
-            RedirectErrors::TrustedClients | RedirectErrors::Never => Delivery::Direct,
+            RedirectErrors::Vouched if request.client().is_dynamic() && !request.client().is_trusted() => {
+                Delivery::Confirm
+            }
+            RedirectErrors::Always | RedirectErrors::Vouched => Delivery::Redirect,
+            RedirectErrors::Never => Delivery::Direct,
         }
     }
 
-    /// The redirect URI that gets the error, if one does.
+    /// The redirect URI that gets the error, at once or when the user goes on.
     #[must_use]
     pub fn redirect_uri(&self) -> Option<&str> {
         self.target().map(|target| target.uri)
@@ -176,7 +181,7 @@ impl Rejection {
     /// Where the error goes, and how.
     pub(super) fn target(&self) -> Option<RedirectTarget<'_>> {
         match &self.subject {
-            Subject::Proven { request, mode } if self.delivery() == Delivery::Redirect => Some(request.target(*mode)),
+            Subject::Proven { request, mode } if self.delivery() != Delivery::Direct => Some(request.target(*mode)),
             Subject::Proven { .. } | Subject::Unproven { .. } => None,
         }
     }

@@ -90,6 +90,8 @@ pub enum ParameterFault {
 /// - A parameter without a value counts as absent (RFC 6749 §3.1), but two copies are two.
 /// - Names are decoded before they are compared. Unrecognised parameters are ignored and may repeat.
 /// - `resource` may repeat (RFC 8707 §2).
+/// - Recognised parameters are either in the query or in the body. A request with some in each is refused: a handler that
+///   reads only one of them would see another request than the validator.
 ///
 /// ```
 /// use tower_oauth_client_validation::{AuthorizationRequest, Parameter, ParameterFault};
@@ -98,7 +100,7 @@ pub enum ParameterFault {
 /// assert_eq!(request.get(Parameter::State), Some("x y"));
 /// assert_eq!(request.get(Parameter::Scope), None);
 ///
-/// let request = AuthorizationRequest::parse(b"client_id=a", b"client_id=");
+/// let request = AuthorizationRequest::parse(b"", b"client_id=a&client_id=");
 /// assert_eq!(request.get(Parameter::ClientId), None);
 /// assert_eq!(request.fault(Parameter::ClientId), Some(ParameterFault::Repeated));
 /// ```
@@ -115,6 +117,7 @@ struct Index {
     seen: u16,
     /// The parameters with a fault, a bit each.
     faulty: u16,
+    is_split: bool,
 }
 
 /// Where in the text a value is.
@@ -139,6 +142,7 @@ impl AuthorizationRequest {
         let length = query.len().saturating_add(body.len());
         let (query, body) = if u32::try_from(length).is_ok() { (query, body) } else { (&[][..], &[][..]) };
         let (mut short, mut long) = ([0; SHORT], Vec::new());
+        let is_split = !body.is_empty() && names_parameter(query) && names_parameter(body);
         let length = query.len() + body.len();
         let buffer = short.get_mut(..length).unwrap_or_else(|| {
             long.resize(length, 0);
@@ -146,7 +150,7 @@ impl AuthorizationRequest {
         });
         buffer[..query.len()].copy_from_slice(query);
         buffer[query.len()..].copy_from_slice(body);
-        let mut parser = Parser { buffer, kept: 0, index: Index::default() };
+        let mut parser = Parser { buffer, kept: 0, index: Index { is_split, ..Index::default() } };
         parser.read(0, query.len());
         parser.read(query.len(), length);
         let Parser { buffer, kept, index } = parser;
@@ -178,6 +182,11 @@ impl AuthorizationRequest {
         self.0.header.resources.iter().map(|span| self.value(*span))
     }
 
+    /// Whether query and body both name recognised parameters.
+    pub(super) fn is_split(&self) -> bool {
+        self.0.header.is_split
+    }
+
     pub(super) fn span(&self, parameter: Parameter) -> Option<Span> {
         let span = self.0.header.spans[parameter as usize];
         let is_usable = self.0.header.faulty & parameter.bit() == 0 && !span.is_empty();
@@ -193,7 +202,7 @@ impl AuthorizationRequest {
 impl PartialEq for AuthorizationRequest {
     fn eq(&self, other: &Self) -> bool {
         let same = |parameter: &Parameter| self.get(*parameter) == other.get(*parameter);
-        let faults = self.0.header.faults == other.0.header.faults;
+        let faults = self.0.header.faults == other.0.header.faults && self.is_split() == other.is_split();
         faults && Parameter::ALL.iter().all(same) && self.resources().eq(other.resources())
     }
 }
@@ -206,6 +215,11 @@ impl fmt::Debug for AuthorizationRequest {
         let present = Parameter::ALL.iter().filter(|parameter| self.0.header.seen & parameter.bit() != 0);
         f.debug_tuple("AuthorizationRequest").field(&present.collect::<Vec<_>>()).finish()
     }
+}
+
+/// Whether a form names a recognised parameter, with or without a value.
+fn names_parameter(form: &[u8]) -> bool {
+    form.split(|byte| *byte == b'&').any(|pair| read_name(pair).0.is_some())
 }
 
 struct Parser<'b> {
@@ -236,7 +250,7 @@ impl Parser<'_> {
         let start = self.kept;
         let (at, decoded) = self.decode(at, end);
         let fault = decoded.and_then(|()| check_text(parameter, &self.buffer[start..self.kept])).err();
-        let Index { spans, faults, resources, seen, faulty } = &mut self.index;
+        let Index { spans, faults, resources, seen, faulty, .. } = &mut self.index;
         let is_repeated = *seen & parameter.bit() != 0 && parameter != Parameter::Resource;
         *seen |= parameter.bit();
         if let Some(fault) = if is_repeated { Some(ParameterFault::Repeated) } else { fault } {

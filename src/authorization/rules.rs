@@ -40,11 +40,11 @@ impl Default for Rules {
             unlisted_scopes: None,
             supported_scopes: None,
             scope_matcher: None,
-            pkce: Pkce::Optional,
+            pkce: Pkce::RequiredForPublicClients,
             plain_pkce: false,
             resources: None,
             resource_required: false,
-            redirect_errors: RedirectErrors::Always,
+            redirect_errors: RedirectErrors::Vouched,
             issuer: None,
             error_uri: None,
             detailed_errors: false,
@@ -83,10 +83,10 @@ pub enum ScopeExcess {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pkce {
-    /// Nobody (the default). A challenge that is sent must still be valid.
-    #[default]
+    /// Nobody. A challenge that is sent must still be valid.
     Optional,
-    /// Public clients (RFC 9700 §2.1.1).
+    /// Public clients (the default; RFC 9700 §2.1.1).
+    #[default]
     RequiredForPublicClients,
     /// Every client.
     Required,
@@ -99,12 +99,15 @@ pub enum Pkce {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedirectErrors {
-    /// Always (the default).
-    #[default]
+    /// At once, for every client.
     Always,
-    /// Only for clients that are [trusted](crate::Client::is_trusted).
-    TrustedClients,
-    /// Never.
+    /// At once for clients that the operator configured or [trusts](crate::Client::is_trusted) (the default).
+    ///
+    /// For other [dynamic](crate::Client::is_dynamic) clients, a browser gets a page that names the host of the
+    /// redirect URI and has a link to go on, which is the redirect error. Anyone else gets the error directly, as JSON.
+    #[default]
+    Vouched,
+    /// Never: the user agent gets every error.
     Never,
 }
 

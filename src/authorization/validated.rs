@@ -10,6 +10,7 @@ use super::proven::{ProvenRequest, RedirectTarget};
 use super::reason::Reason;
 use super::rejection::Rejection;
 use super::request::{AuthorizationRequest, Parameter};
+use super::resource;
 use super::response::redirect::{AuthorizationResponse, SerializeParametersError};
 use super::response_mode::ResponseMode;
 use super::scope::GrantedScope;
@@ -24,7 +25,7 @@ use super::scope::GrantedScope;
 /// use http::Method;
 /// use tower_oauth_client_validation::{AuthorizationRequest, Client, Validator};
 ///
-/// let client = Client::builder("app").redirect_uri("https://app.example/cb").build()?;
+/// let client = Client::builder("app").confidential().redirect_uri("https://app.example/cb").build()?;
 /// let request = AuthorizationRequest::parse(b"client_id=app&response_type=code&state=xyz", b"");
 /// let validated = Validator::default().validate(request, Some(Arc::new(client))).unwrap();
 ///
@@ -129,8 +130,15 @@ impl ValidatedRequest {
         Some(CodeChallenge { challenge, method })
     }
 
-    /// The resources that the token is for (RFC 8707).
+    /// The resources that the token is for (RFC 8707), as [`PolicyBuilder::resources`](crate::PolicyBuilder::resources)
+    /// spells them if it was set.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
+        let set = self.proven.rules().resources.as_deref().unwrap_or_default();
+        self.request().resources().map(|requested| resource::find(set, requested).unwrap_or(requested))
+    }
+
+    /// The requested resources, as the request spells them.
+    pub fn requested_resources(&self) -> impl Iterator<Item = &str> {
         self.request().resources()
     }
 
@@ -139,7 +147,7 @@ impl ValidatedRequest {
     /// ```
     /// # use std::sync::Arc;
     /// # use tower_oauth_client_validation::{AuthorizationRequest, Client, Validator};
-    /// # let client = Client::builder("app").redirect_uri("https://app.example/cb").build()?;
+    /// # let client = Client::builder("app").confidential().redirect_uri("https://app.example/cb").build()?;
     /// # let validator = Validator::default();
     /// # let request = AuthorizationRequest::parse(b"client_id=app&response_type=code", b"");
     /// let validated = validator.validate(request, Some(Arc::new(client.clone()))).unwrap();

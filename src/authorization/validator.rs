@@ -5,11 +5,12 @@ use std::time::SystemTime;
 
 use crate::client::{Client, ClientKind, ClientStatus, ResponseType, is_client_id};
 
-use super::policy::{Policy, is_resource};
+use super::policy::Policy;
 use super::proven::ProvenRequest;
 use super::reason::Reason;
 use super::rejection::Rejection;
 use super::request::{AuthorizationRequest, Parameter};
+use super::resource;
 use super::response_mode::ResponseMode;
 use super::rules::{Pkce, RequestObjects, Rules};
 use super::scope::{GrantedScope, grant_scope};
@@ -43,7 +44,7 @@ use super::validated::ValidatedRequest;
 /// use std::sync::Arc;
 /// use tower_oauth_client_validation::{AuthorizationRequest, Client, Delivery, Validator};
 ///
-/// let client = Arc::new(Client::builder("app").redirect_uri("https://app.example/cb").scope("read").build()?);
+/// let client = Arc::new(Client::builder("app").confidential().redirect_uri("https://app.example/cb").scope("read").build()?);
 /// let validator = Validator::default();
 /// let judge = |query: &str| {
 ///     validator.validate(AuthorizationRequest::parse(query.as_bytes(), b""), Some(client.clone()))
@@ -82,7 +83,8 @@ impl Validator {
     ///
     /// # Errors
     ///
-    /// If it is missing, repeated, undecodable, or contains a character that is not printable ASCII.
+    /// If it is missing, repeated, undecodable, or contains a character that is not printable ASCII, or if query and
+    /// body both name parameters.
     pub fn client_id<'r>(&self, request: &'r AuthorizationRequest) -> Result<&'r str, Rejection> {
         client_id(request).map_err(|reason| self.direct(reason, Some(request.clone())))
     }
@@ -156,6 +158,9 @@ impl Validator {
 
 /// Row 1.
 fn client_id(request: &AuthorizationRequest) -> Result<&str, Reason> {
+    if request.is_split() {
+        return Err(Reason::SPLIT_PARAMETERS);
+    }
     if let Some(fault) = request.fault(Parameter::ClientId) {
         return Err(Reason::of_fault(fault));
     }
@@ -289,10 +294,10 @@ fn check_resources(request: &AuthorizationRequest, rules: &Rules) -> Result<(), 
     let mut none = true;
     for resource in request.resources() {
         none = false;
-        if !is_resource(resource) {
+        if !resource::is_resource(resource) {
             return Err(Reason::RESOURCE_MALFORMED);
         }
-        if rules.resources.as_ref().is_some_and(|set| !set.iter().any(|allowed| **allowed == *resource)) {
+        if rules.resources.as_ref().is_some_and(|set| resource::find(set, resource).is_none()) {
             return Err(Reason::RESOURCE_NOT_ALLOWED);
         }
     }

@@ -11,6 +11,7 @@ use super::error::{ClientError, ClientErrorKind};
 use super::redirect_uri::{RedirectUri, RedirectUriError};
 use super::response_type::{GrantTypes, ResponseTypes};
 use super::scope::{AllowedScopes, Scope, ScopeError, tokens};
+use super::time::unix_seconds;
 use super::typed::Requirements;
 use super::{ApplicationType, Client, ClientKind, ClientScopes, ClientStatus, Details, is_client_id};
 
@@ -203,9 +204,8 @@ impl ClientBuilder {
     /// Sets when the registration expires, in whole seconds. `None` and the epoch mean never.
     pub fn expires_at(mut self, end: impl Into<Option<SystemTime>>) -> Self {
         self.details().expires_at = end.into().filter(|end| *end != SystemTime::UNIX_EPOCH).map(|end| {
-            let since_epoch = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             // Clamp to 1; 0 would mean "never".
-            NonZeroU64::new(since_epoch.as_secs()).unwrap_or(NonZeroU64::MIN)
+            NonZeroU64::new(unix_seconds(end)).unwrap_or(NonZeroU64::MIN)
         });
         self
     }

@@ -1,11 +1,12 @@
 //! Reads a [`Client`] from RFC 7591 client metadata, and writes it.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
 use super::builder::AUTH_METHOD;
 use super::error::{ClientError, ClientErrorKind};
+use super::time::from_unix_seconds;
 use super::{
     ApplicationType, Client, ClientBuilder, ClientStatus, GrantTypes, RedirectUri, RedirectUriError, ResponseType,
 };
@@ -247,9 +248,7 @@ impl Members {
     }
 
     fn take_time(&mut self, member: &'static str) -> Result<Option<SystemTime>, ClientErrorKind> {
-        self.take(member, "seconds since the epoch", |value| {
-            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(value.as_u64()?))
-        })
+        self.take(member, "seconds since the epoch", |value| from_unix_seconds(value.as_u64()?))
     }
 }
 

@@ -26,7 +26,6 @@ pub use self::builder::ClientBuilder;
 pub use self::dynamic::{DynamicClientError, DynamicClientRules};
 pub use self::error::{ClientError, ClientErrorKind};
 pub use self::origin::ClientOrigin;
-use self::redirect_uri::LoopbackRule;
 pub use self::redirect_uri::{
     ClosestMatch, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
 };
@@ -153,7 +152,7 @@ impl Client {
     }
 
     /// Whether the operator marked the client as trusted, see
-    /// [`RedirectErrors::TrustedClients`](crate::RedirectErrors::TrustedClients).
+    /// [`RedirectErrors::Vouched`](crate::RedirectErrors::Vouched).
     #[must_use]
     pub fn is_trusted(&self) -> bool {
         self.trusted
@@ -207,15 +206,13 @@ impl Client {
         requested: &str,
         loopback_ports: LoopbackPorts,
     ) -> Result<&RedirectUri, RedirectUriMismatch> {
-        let rule = match loopback_ports {
-            LoopbackPorts::Any => LoopbackRule::AnyHost,
-            LoopbackPorts::IpLiterals => LoopbackRule::IpLiterals,
-            LoopbackPorts::NativeClients if self.application_type == Some(ApplicationType::Native) => {
-                LoopbackRule::AnyHost
-            }
-            LoopbackPorts::NativeClients | LoopbackPorts::Exact => LoopbackRule::SamePort,
+        let any_port = |host: &str| match loopback_ports {
+            LoopbackPorts::Any => true,
+            LoopbackPorts::IpLiterals => host != "localhost",
+            LoopbackPorts::NativeClients => self.application_type == Some(ApplicationType::Native),
+            LoopbackPorts::Exact => false,
         };
-        redirect_uri::find(requested, &self.redirect_uris, rule)
+        redirect_uri::find(requested, &self.redirect_uris, any_port)
     }
 
     /// The redirect URI that a request may leave out: the only one, unless it has a wildcard port.

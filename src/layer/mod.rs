@@ -43,8 +43,9 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 /// | request | what happens |
 /// |---|---|
 /// | `GET`, `HEAD` | the query is validated |
-/// | `POST` with `application/x-www-form-urlencoded` | query and body together are validated, and the inner service gets the same body |
-/// | `POST` with another content type, or none | 400 `invalid_request` |
+/// | `POST` with `application/x-www-form-urlencoded` | the query or the body is validated, and the inner service gets the same body |
+/// | `POST` with recognised parameters in the query and in the body | 400 `invalid_request`: an extractor that reads one of them would see another request |
+/// | `POST` with another content type, none or two, or with a content coding | 400 `invalid_request` |
 /// | `POST` over the [body limit](Self::max_body_bytes) | 413 `invalid_request` |
 /// | `OPTIONS` | passed on untouched |
 /// | any other method | 405 `invalid_request` |
@@ -79,7 +80,7 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 ///
 /// # futures::executor::block_on(async {
 /// let registry = MemoryRegistry::from_clients([
-///     Client::builder("app").redirect_uri("https://app.example/cb").scope("read").build()?,
+///     Client::builder("app").confidential().redirect_uri("https://app.example/cb").scope("read").build()?,
 /// ]);
 /// let service = ServiceBuilder::new().layer(ClientValidationLayer::new(registry)).service_fn(
 ///     |request: Request<Full<Bytes>>| async move {
@@ -123,7 +124,7 @@ pub(crate) struct Settings {
 }
 
 impl<R: RegistrySource> ClientValidationLayer<R> {
-    /// Validates requests of the clients in `registry` by [`Policy::oauth2`].
+    /// Validates requests of the clients in `registry` by [`Policy::default`].
     pub fn new(registry: R) -> Self {
         Self {
             registry: Arc::new(registry),
@@ -146,7 +147,7 @@ impl<R: RegistrySource> ClientValidationLayer<R> {
 }
 
 impl<R, M> ClientValidationLayer<R, M> {
-    /// Sets the policy to validate by (default: [`Policy::oauth2`]).
+    /// Sets the policy to validate by (default: [`Policy::rfc9700`]).
     pub fn policy(self, policy: Policy) -> Self {
         self.validator(Validator::new(policy))
     }

@@ -29,7 +29,7 @@ pub struct SqlConfig {
     pub(super) max_connections: u32,
     pub(super) acquire_timeout: Duration,
     pub(super) statement_timeout: Duration,
-    probe_interval: Duration,
+    pub(super) probe_interval: Duration,
 }
 
 impl Default for SqlConfig {
@@ -67,11 +67,6 @@ impl SqlConfig {
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval.min(MAX_TIMEOUT);
         self
-    }
-
-    #[cfg(feature = "postgres")]
-    pub(crate) fn get_probe_interval(&self) -> Duration {
-        self.probe_interval
     }
 
     pub(super) fn check(&self) -> Result<(), SqlError> {

@@ -96,8 +96,9 @@ impl<B: sqlx::Database> BoundedPool<B> {
         &self.pool
     }
 
-    pub(crate) fn config(&self) -> &SqlConfig {
-        &self.config
+    #[cfg(feature = "postgres")]
+    pub(crate) fn probe_interval(&self) -> std::time::Duration {
+        self.config.probe_interval
     }
 }
 

@@ -1,6 +1,8 @@
 //! Client authentication: each line of `tests/vectors/authentication.json` runs against the pure authenticator and
 //! through the layer. The rest is what a vector cannot say.
 
+#[cfg(feature = "metadata-document")]
+mod fetched_keys;
 mod vectors;
 
 use std::sync::Arc;

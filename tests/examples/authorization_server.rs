@@ -319,6 +319,26 @@ mod tokens {
     }
 
     #[tokio::test]
+    async fn a_revoked_refresh_token_gets_nothing() {
+        let server = start(&["--auto-approve"]).await;
+        let token = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
+        let revoke = async |client_id: &str, token: &str| {
+            post(&server.url("/revoke"), &[("client_id", client_id), ("token", token)]).await
+        };
+        // Another client's token is unknown, which is no error (RFC 7009 §2.2).
+        for (client_id, token) in [("demo-desktop", &*token), ("demo-app", "unknown")] {
+            assert_eq!(revoke(client_id, token).await.status, StatusCode::OK);
+        }
+        let token = refresh_token(&server.refresh("demo-app", &token).await);
+        let revoked = revoke("demo-app", &token).await;
+        assert_eq!((revoked.status, revoked.header(CACHE_CONTROL)), (StatusCode::OK, "no-store"));
+        assert_refused(&server.refresh("demo-app", &token).await, StatusCode::BAD_REQUEST, "invalid_grant");
+
+        assert_refused(&revoke("demo-app", "").await, StatusCode::BAD_REQUEST, "invalid_request");
+        assert_refused(&revoke("demo-web", "x").await, StatusCode::UNAUTHORIZED, "invalid_client");
+    }
+
+    #[tokio::test]
     async fn a_code_ends_after_its_lifetime() {
         let server = start(&["--auto-approve", "--code-lifetime", "0"]).await;
         let expired = server.redeem("demo-app", &server.code("demo-app").await).await;
@@ -778,8 +798,12 @@ mod serving {
         assert_eq!(document["code_challenge_methods_supported"], json!(["S256"]));
         assert_eq!(document["authorization_response_iss_parameter_supported"], true);
         assert_eq!(document["scopes_supported"], json!(["photos:read", "photos:write", "profile"]));
-        let methods = json!(["none", "client_secret_basic", "client_secret_post"]);
+        let methods = json!(["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]);
         assert_eq!(document["token_endpoint_auth_methods_supported"], methods);
+        let algorithms = json!(["ES256", "EdDSA", "PS256", "RS256"]);
+        assert_eq!(document["token_endpoint_auth_signing_alg_values_supported"], algorithms);
+        assert_eq!(document["revocation_endpoint"], server.url("/revoke"));
+        assert_eq!(document["revocation_endpoint_auth_methods_supported"], methods);
     }
 
     #[tokio::test]

@@ -304,6 +304,47 @@ async fn the_server_sees_what_the_tool_does() {
     assert_eq!(get(&authorize).await.status, StatusCode::FOUND);
 }
 
+/// The server accepts two secrets until the operator drops the previous one.
+#[tokio::test]
+async fn a_secret_is_replaced_without_an_interruption() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path());
+    let metadata = r#"{"client_secret": "the first"}"#;
+    assert_eq!(clients(&url, &["add", "--id", "app", "--confidential", "--metadata", metadata]).await.code, Some(0));
+    let server = ["--listen", "127.0.0.1:0", "--registry", &url];
+    let server = Running::start("authorization_server", &server).await;
+    let is_accepted = async |secret: &str| {
+        let parameters = [("client_id", "app"), ("client_secret", secret), ("token", "unknown")];
+        match post(&server.url("/revoke"), &parameters).await.status {
+            StatusCode::OK => true,
+            StatusCode::UNAUTHORIZED => false,
+            other => panic!("{other}"),
+        }
+    };
+    let renew = async || {
+        let done = clients(&url, &["secret", "app"]).await;
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        done.out.trim_end().to_owned()
+    };
+    let second = renew().await;
+    assert!(second.len() >= 43, "256 random bits: {second}");
+    assert!(is_accepted("the first").await && is_accepted(&second).await && !is_accepted("another").await);
+    let third = renew().await;
+    assert!(!is_accepted("the first").await && is_accepted(&second).await && is_accepted(&third).await);
+
+    let dropped = clients(&url, &["secret", "app", "--drop-previous"]).await;
+    assert_eq!((dropped.code, &*dropped.out), (Some(0), "dropped the previous secret of app\n"), "{}", dropped.err);
+    assert!(!is_accepted(&second).await && is_accepted(&third).await);
+    let shown = clients(&url, &["show", "app", "--json"]).await.out;
+    assert!(shown.contains("(hidden)") && !shown.contains(&third), "{shown}");
+
+    let json = clients(&url, &["secret", "app", "--json"]).await.json();
+    assert!(is_accepted(json["client_secret"].as_str().unwrap()).await);
+    assert_eq!(clients(&url, &["secret", "nobody"]).await.code, Some(1));
+    clients(&url, &["add", "--id", "public"]).await;
+    assert_eq!(clients(&url, &["secret", "public", "--drop-previous"]).await.code, Some(1));
+}
+
 /// A client may change its registration while an operator switches it off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_at_the_same_time_is_not_lost() {

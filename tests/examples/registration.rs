@@ -391,13 +391,19 @@ async fn a_document_makes_a_client() {
 #[tokio::test]
 async fn this_machine_is_out_of_reach_without_the_insecure_flag() {
     let documents = Documents::usual().await;
-    for args in [&["--auto-approve"][..], &["--auto-approve", "--metadata-documents"]] {
+    let unknown = (StatusCode::BAD_REQUEST, "invalid_client".to_owned());
+    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable".to_owned());
+    let cases = [(&["--auto-approve"][..], unknown), (&["--auto-approve", "--metadata-documents"], unavailable)];
+    for (args, by_name) in cases {
         let server = start(args).await;
         let secure = documents.client_id().replace("http://", "https://");
-        for id in [documents.client_id(), secure, "https://localhost/client.json".to_owned()] {
+        for id in [documents.client_id(), secure] {
             let answer = authorize(&server, &id, &[]).await;
             assert_eq!(error(&answer), (StatusCode::BAD_REQUEST, "invalid_client".to_owned()), "{id}");
         }
+        // Whether a name has no address or only forbidden ones is not told. Without the flag no document is fetched.
+        let answer = authorize(&server, "https://localhost/client.json", &[]).await;
+        assert_eq!(error(&answer), by_name, "{args:?}");
     }
     assert_eq!(documents.asked(), 0);
 }

@@ -53,7 +53,8 @@ struct Target {
     uri: String,
     mode: &'static str,
     state: Option<String>,
-    trusted: bool,
+    /// Registered itself or came with a document, and nobody trusts it.
+    stranger: bool,
 }
 
 const INVALID_REQUEST: &str = "invalid_request";
@@ -73,6 +74,9 @@ fn outcome<'a>(
             }
             if asked.body.len() > asked.max_body_bytes {
                 return Err(Refused::Direct(413, INVALID_REQUEST));
+            }
+            if Parameters::read(asked.query).names_one() && Parameters::read(asked.body).names_one() {
+                return Err(Refused::Direct(400, INVALID_REQUEST));
             }
             bytes.push(b'&');
             bytes.extend_from_slice(asked.body);
@@ -143,7 +147,12 @@ fn outcome<'a>(
         _ => default_mode,
     };
     let state = parameters.get("state").unwrap_or(None);
-    let target = Target { uri: redirect_uri.clone(), mode, state: state.clone(), trusted: client.flag("trusted") };
+    let target = Target {
+        uri: redirect_uri.clone(),
+        mode,
+        state: state.clone(),
+        stranger: client.flag("dynamic") && !client.flag("trusted"),
+    };
     let refuse = |error| Err(Refused::Redirect(error, target.clone()));
 
     // Row 5.
@@ -222,10 +231,21 @@ fn outcome<'a>(
     }
     // Row 11.
     let allowed = policy.texts("resources");
-    let is_allowed = |resource: &str| allowed.as_ref().is_none_or(|allowed| allowed.contains(&resource));
-    if resources.iter().any(|resource| !redirect_uri::is_absolute_uri(resource) || !is_allowed(resource))
-        || (resources.is_empty() && policy.flag("resource_required"))
-    {
+    let mut granted = Vec::new();
+    for resource in &resources {
+        let spelled = match &allowed {
+            None => Some(resource.clone()),
+            Some(allowed) => allowed
+                .iter()
+                .find(|ours| plain_resource(ours) == plain_resource(resource))
+                .map(|ours| (*ours).to_owned()),
+        };
+        match spelled {
+            Some(spelled) if redirect_uri::is_absolute_uri(resource) => granted.push(spelled),
+            _ => return refuse("invalid_target"),
+        }
+    }
+    if resources.is_empty() && policy.flag("resource_required") {
         return refuse("invalid_target");
     }
     // Row 12.
@@ -257,11 +277,26 @@ fn outcome<'a>(
         "nonce": get("nonce"),
         "code_challenge": challenge,
         "code_challenge_method": method,
-        "resources": resources,
+        "resources": granted,
+        "requested_resources": resources,
         "success": success,
         "success_status": status_of_answer(asked.method, mode),
         "success_headers_fault": null,
     }}))
+}
+
+/// A resource as it is compared: scheme and host in lower case, and `/` for an empty path after a host.
+fn plain_resource(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once(':') else { return uri.to_owned() };
+    let scheme = scheme.to_ascii_lowercase();
+    let Some(rest) = rest.strip_prefix("//") else { return format!("{scheme}:{rest}") };
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (user, place) = authority.rsplit_once('@').map_or(("", authority), |(user, place)| (user, place));
+    let user = if place.len() < authority.len() { format!("{user}@") } else { String::new() };
+    // A port has no letters.
+    let place = place.to_ascii_lowercase();
+    let slash = if rest.starts_with('/') { "" } else { "/" };
+    format!("{scheme}://{user}{place}{slash}{rest}")
 }
 
 /// The same words in another order are the same type.
@@ -316,6 +351,11 @@ impl Parameters {
             (decoded(name).unwrap_or_default(), value.ok_or(Faulty))
         });
         Self(pairs.collect())
+    }
+
+    /// Whether there is a recognised parameter, be it empty.
+    fn names_one(&self) -> bool {
+        SINGLE.into_iter().chain(["resource"]).any(|name| !self.copies(name).is_empty())
     }
 
     fn copies(&self, name: &str) -> Vec<Result<String, Faulty>> {
@@ -480,10 +520,56 @@ fn wants_page(asked: &Asked<'_>) -> Option<bool> {
 fn redirect(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &Target) -> Value {
     match policy.text("redirect_errors") {
         Some("never") => return direct(policy, asked, 400, error),
-        Some("trusted_clients") if !to.trusted => return direct(policy, asked, 400, error),
-        _ => {}
+        Some("always") => {}
+        _ if !to.stranger => {}
+        _ => match wants_page(asked) {
+            Some(true) => return confirm(policy, asked, error, to),
+            Some(false) => return direct(policy, asked, 400, error),
+            // A page or JSON, who knows.
+            None => return json!({ "either": {} }),
+        },
     }
-    // `{description}` stands for whatever text is sent.
+    let answer = error_parameters(policy, error, to);
+    let status = status_of_answer(asked.method, to.mode);
+    if to.mode == "form_post" {
+        let mut told = json!({ "error": error, "status": status });
+        if asked.method != "HEAD" {
+            told["action"] = to.uri.clone().into();
+            told["fields"] = fields(&answer);
+        }
+        return json!({ "form_post": told });
+    }
+    let location = location(&to.uri, to.mode, &answer).replacen("%7Bdescription%7D", "{description}", 1);
+    json!({ "redirect": { "error": error, "status": status, "mode": to.mode, "location": location } })
+}
+
+/// The page that lets the user decide.
+fn confirm(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &Target) -> Value {
+    let mut told = json!({ "error": error, "status": 400 });
+    if asked.method == "HEAD" {
+        return json!({ "confirm": told });
+    }
+    let (scheme, rest) = to.uri.split_once(':').unwrap_or_default();
+    let destination = match rest.strip_prefix("//") {
+        Some(rest) if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") => {
+            rest.split(['/', '?']).next().unwrap_or_default().to_owned()
+        }
+        _ => format!("the application that opens {scheme}: links"),
+    };
+    told["destination"] = destination.into();
+    let answer = error_parameters(policy, error, to);
+    if to.mode == "form_post" {
+        told["action"] = to.uri.clone().into();
+        told["fields"] = fields(&answer);
+    } else {
+        told["mode"] = to.mode.into();
+        told["location"] = location(&to.uri, to.mode, &answer).replacen("%7Bdescription%7D", "{description}", 1).into();
+    }
+    json!({ "confirm": told })
+}
+
+/// `{description}` stands for whatever text is sent.
+fn error_parameters<'a>(policy: Settings<'a>, error: &'static str, to: &'a Target) -> Vec<(&'static str, &'a str)> {
     let mut answer = vec![("error", error), ("error_description", "{description}")];
     if let Some(uri) = policy.text("error_uri") {
         answer.push(("error_uri", uri));
@@ -494,18 +580,12 @@ fn redirect(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &T
     if let Some(issuer) = policy.text("issuer") {
         answer.push(("iss", issuer));
     }
-    let status = status_of_answer(asked.method, to.mode);
-    if to.mode == "form_post" {
-        let mut told = json!({ "error": error, "status": status });
-        if asked.method != "HEAD" {
-            let fields = answer.into_iter().filter(|(name, _)| *name != "error_description");
-            told["action"] = to.uri.clone().into();
-            told["fields"] = fields.map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-        }
-        return json!({ "form_post": told });
-    }
-    let location = location(&to.uri, to.mode, &answer).replacen("%7Bdescription%7D", "{description}", 1);
-    json!({ "redirect": { "error": error, "status": status, "mode": to.mode, "location": location } })
+    answer
+}
+
+fn fields(answer: &[(&str, &str)]) -> Value {
+    let fields = answer.iter().filter(|(name, _)| *name != "error_description");
+    fields.map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect::<Map<_, _>>().into()
 }
 
 fn status_of_answer(method: &str, mode: &str) -> u16 {
@@ -543,10 +623,11 @@ struct Settings<'a>(&'a Map<String, Value>);
 
 impl<'a> Settings<'a> {
     fn text(self, name: &str) -> Option<&'a str> {
-        let stricter = matches!(self.0.get("profile").and_then(Value::as_str), Some("oauth21" | "mcp"));
-        match self.0.get(name).and_then(Value::as_str) {
-            None if name == "pkce" && stricter => Some("required"),
-            text => text,
+        let profile = self.0.get("profile").and_then(Value::as_str);
+        match (self.0.get(name).and_then(Value::as_str), profile) {
+            (None, Some("oauth21" | "mcp")) if name == "pkce" => Some("required"),
+            (None, Some("rfc9700")) if name == "pkce" => Some("required_for_public_clients"),
+            (text, _) => text,
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) fn examine(request: &Request, response: &Response<Vec<u8>>) -> Result
     let mut observed = match header(response, header::LOCATION) {
         Some(location) => redirect(error, location, response)?,
         None if response.status() == StatusCode::OK => form_post(error, is_head, response)?,
+        None if is_confirmed(response) => confirm(error, is_head, response)?,
         None => direct(error, is_head, response)?,
     };
     let members = observed.as_object_mut().and_then(|observed| observed.values_mut().next()).unwrap();
@@ -100,10 +101,12 @@ fn form_post(error: &str, is_head: bool, response: &Response<Vec<u8>>) -> Result
     ensure(allowed_by_hash("style", &page, response), "its own style", response)?;
     let only_this = allowed_by_hash("script", &page, response);
     ensure(only_this && page.contains("<button"), "a script that is allowed by its hash, and a button", response)?;
-    let attribute = |text: &str, name: &str| {
-        let (_, rest) = text.split_once(&format!(" {name}=\""))?;
-        Some(unescape(rest.split_once('"')?.0))
-    };
+    let fields = fields(&page, error, response)?;
+    Ok(json!({ "form_post": { "action": attribute(&page, "action"), "fields": fields } }))
+}
+
+/// The hidden fields of a form but for the description.
+fn fields(page: &str, error: &str, response: &Response<Vec<u8>>) -> Result<Map<String, Value>, String> {
     let mut fields: Map<_, _> = page
         .split("<input ")
         .skip(1)
@@ -113,7 +116,46 @@ fn form_post(error: &str, is_head: bool, response: &Response<Vec<u8>>) -> Result
     let description = fields.remove("error_description");
     let described = description.is_some_and(|text: Value| text.as_str().is_some_and(is_description));
     ensure(described, "a description", response)?;
-    Ok(json!({ "form_post": { "action": attribute(&page, "action"), "fields": fields } }))
+    Ok(fields)
+}
+
+fn attribute(text: &str, name: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!(" {name}=\""))?;
+    Some(unescape(rest.split_once('"')?.0))
+}
+
+/// Whether this is the page that lets the user decide.
+fn is_confirmed(response: &Response<Vec<u8>>) -> bool {
+    let html = header(response, header::CONTENT_TYPE) == Some("text/html; charset=utf-8");
+    html && header(response, "x-delivery") == Some("confirm")
+}
+
+/// A page with one link or one form, and no script.
+fn confirm(error: &str, is_head: bool, response: &Response<Vec<u8>>) -> Result<Value, String> {
+    if is_head {
+        return Ok(json!({ "confirm": {} }));
+    }
+    let page = String::from_utf8_lossy(response.body());
+    ensure(allowed_by_hash("style", &page, response), "its own style", response)?;
+    let policy = header(response, header::CONTENT_SECURITY_POLICY).unwrap_or_default();
+    ensure(!page.contains("<script") && policy.contains("script-src 'none'"), "no script", response)?;
+    ensure(page.contains(error) && page.contains("not your fault"), "the page says what happened", response)?;
+    let (links, forms) = (page.matches("<a ").count(), page.matches("<form ").count());
+    ensure(links + forms == 1, "one link or form", response)?;
+    let named = page.split_once("<strong>").and_then(|(_, rest)| rest.split_once("</strong>"));
+    let mut observed = json!({ "destination": named.map(|(name, _)| unescape(name)) });
+    match attribute(&page, "href") {
+        Some(link) => {
+            let link = redirect(error, &link, response)?;
+            observed["mode"] = link["redirect"]["mode"].clone();
+            observed["location"] = link["redirect"]["location"].clone();
+        }
+        None => {
+            observed["action"] = attribute(&page, "action").into();
+            observed["fields"] = fields(&page, error, response)?.into();
+        }
+    }
+    Ok(json!({ "confirm": observed }))
 }
 
 /// The one such element of the page is what the policy allows.

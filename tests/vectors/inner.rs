@@ -8,7 +8,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Collected, Full};
 use serde_json::{Value, json};
 use tower_oauth_client_validation::{
-    CodeChallengeMethod, Rejection, ReportedOutcome, UnregisteredClient, ValidatedRequest,
+    CodeChallengeMethod, Delivery, Rejection, ReportedOutcome, UnregisteredClient, ValidatedRequest,
 };
 
 use super::answer::security_headers;
@@ -51,9 +51,15 @@ where
 pub(super) fn expose_rejection<B>(mut response: Response<B>) -> Response<B> {
     if let Some(rejection) = response.extensions().get::<Rejection>() {
         let (error, reason) = (rejection.error().as_str(), rejection.reason().as_str());
+        let delivery = match rejection.delivery() {
+            Delivery::Redirect => "redirect",
+            Delivery::Confirm => "confirm",
+            _ => "direct",
+        };
         let headers = response.headers_mut();
         headers.insert("x-error", HeaderValue::from_static(error));
         headers.insert("x-reason", HeaderValue::from_static(reason));
+        headers.insert("x-delivery", HeaderValue::from_static(delivery));
     }
     response
 }
@@ -79,6 +85,7 @@ pub(super) fn describe(validated: &ValidatedRequest, method: &Method) -> Value {
             CodeChallengeMethod::Plain => "plain",
         }),
         "resources": validated.resources().collect::<Vec<_>>(),
+        "requested_resources": validated.requested_resources().collect::<Vec<_>>(),
         "success": location,
         "success_status": response.status().as_u16(),
         "success_headers_fault": security_headers(response.headers()).err(),

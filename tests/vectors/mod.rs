@@ -183,6 +183,8 @@ fn judge(vector: &Vector) -> Value {
                 // The mode is seen in the answer only.
                 (Delivery::Redirect, "form_post") => "form_post",
                 (Delivery::Redirect, _) => "redirect",
+                // What it becomes depends on the headers.
+                (Delivery::Confirm, outcome @ ("confirm" | "direct")) => outcome,
                 _ => "direct",
             };
             json!({ outcome: { "error": rejection.error().as_str(), "reason": rejection.reason().as_str() } })

@@ -38,7 +38,7 @@ impl Dice<'_> {
 
 /// Settings, each with the values that it may have, as JSON.
 const SETTINGS: [(&str, &[&str]); 20] = [
-    ("profile", &[r#""oauth2""#, r#""oauth21""#, r#""mcp""#]),
+    ("profile", &[r#""oauth2""#, r#""rfc9700""#, r#""oauth21""#, r#""mcp""#]),
     ("redirect_uri_required", &["true", "false"]),
     ("loopback_ports", &[r#""ip_literals""#, r#""native_clients""#]),
     ("request_objects", &[r#""forward""#]),
@@ -50,10 +50,13 @@ const SETTINGS: [(&str, &[&str]); 20] = [
     ("scope_matcher", &[r#""prefix""#]),
     ("pkce", &[r#""required_for_public_clients""#, r#""required""#]),
     ("plain_pkce", &["true", "false"]),
-    ("resources", &[r#"["https://api.example/"]"#, "[]", r#"["https://api.example/", "urn:a", "a b"]"#]),
+    (
+        "resources",
+        &[r#"["https://api.example/"]"#, "[]", r#"["https://api.example", "urn:a", "https://u@API.example:8/x?Y"]"#],
+    ),
     ("resource_required", &["true", "false"]),
     ("validators", &[r#"["nonce"]"#, r#"["state"]"#, r#"["state", "nonce"]"#]),
-    ("redirect_errors", &[r#""trusted_clients""#, r#""never""#]),
+    ("redirect_errors", &[r#""always""#, r#""vouched""#, r#""never""#]),
     ("issuer", &[r#""https://as.example""#, r#""https://as.example/a=b&c""#, r#""http://as.example""#]),
     ("error_uri", &[r#""https://as.example/errors?a&b""#]),
     ("insecure_detailed_errors", &["true", "false"]),
@@ -92,7 +95,8 @@ const REDIRECT_URIS: [&str; 16] = [
 fn own_client(dice: &mut Dice<'_>) -> Value {
     let uris: Vec<&str> = (0..=dice.below(2)).map(|_| dice.pick(&REDIRECT_URIS)).collect();
     let mut client = json!({ "client_id": "c", "redirect_uris": uris, "scope": "read write" });
-    let members: [(&str, &[&str]); 10] = [
+    let members: [(&str, &[&str]); 11] = [
+        ("dynamic", &["true", "true", "false"]),
         ("scope", &["null", r#""*""#, r#""""#, r#""read * read""#, r#""read:mail admin""#]),
         ("default_scope", &[r#""read""#, r#""""#]),
         (
@@ -194,7 +198,11 @@ fn value(dice: &mut Dice<'_>, name: &str, client: &Value) -> String {
         "resource" => dice
             .mostly(&[
                 "https://api.example/",
+                "https://api.example",
+                "HTTPS://Api.Example",
+                "https://u@api.EXAMPLE:8/x?Y",
                 "urn:a",
+                "URN:a",
                 "https://api.example/#",
                 "/relative",
                 "a:",

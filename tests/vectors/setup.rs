@@ -73,6 +73,7 @@ pub(super) fn policy(options: &Map<String, Value>) -> Policy {
 pub(super) fn try_policy(options: &Map<String, Value>) -> Option<Policy> {
     let start = match options.get("profile").map(Value::as_str) {
         None | Some(Some("oauth2")) => Policy::oauth2(),
+        Some(Some("rfc9700")) => Policy::rfc9700(),
         Some(Some("oauth21")) => Policy::oauth21(),
         Some(Some("mcp")) => Policy::mcp(),
         Some(_) => return None,
@@ -98,6 +99,7 @@ fn set(policy: PolicyBuilder, name: &str, value: &Value) -> Option<PolicyBuilder
         ("unlisted_scopes", _) => policy.unlisted_scopes(value.as_str()?),
         ("supported_scopes", _) => policy.supported_scopes(value.as_str()?),
         ("scope_matcher", "prefix") => policy.scope_matcher(|allowed: &str, asked: &str| asked.starts_with(allowed)),
+        ("pkce", "optional") => policy.pkce(Pkce::Optional),
         ("pkce", "required") => policy.pkce(Pkce::Required),
         ("pkce", "required_for_public_clients") => policy.pkce(Pkce::RequiredForPublicClients),
         ("plain_pkce", _) => policy.plain_pkce(flag()?),
@@ -108,7 +110,8 @@ fn set(policy: PolicyBuilder, name: &str, value: &Value) -> Option<PolicyBuilder
             "state" => Some(require(policy, Parameter::State, ErrorCode::LoginRequired)),
             _ => None,
         })?,
-        ("redirect_errors", "trusted_clients") => policy.redirect_errors(RedirectErrors::TrustedClients),
+        ("redirect_errors", "always") => policy.redirect_errors(RedirectErrors::Always),
+        ("redirect_errors", "vouched") => policy.redirect_errors(RedirectErrors::Vouched),
         ("redirect_errors", "never") => policy.redirect_errors(RedirectErrors::Never),
         ("issuer", issuer) => policy.issuer(issuer),
         ("error_uri", uri) => policy.error_uri(uri),

@@ -9,7 +9,7 @@ use shared::registry::{DEFAULT, Location, OpenError, Registry};
 use tower_oauth_client_validation::{
     AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, ClientOrigin, FileWatch,
     GrantTypes, MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistryError, RegistrySource, RegistryStore,
-    StoreError,
+    StateError, StateStore, StoreError,
 };
 use url::Url;
 
@@ -29,6 +29,7 @@ pub(crate) struct Clients {
     /// Where clients can be registered, and their use is recorded.
     pub(crate) store: BoxStore,
     registry: Registry,
+    location: Location,
     /// An edit of the file counts from then on.
     _watch: Option<FileWatch>,
 }
@@ -43,7 +44,8 @@ impl Clients {
             let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
             eprintln!("clients are in {} (elsewhere: --registry)", path.display());
         }
-        let registry = Registry::open(location.unwrap_or(&default)).await?;
+        let opened = location.cloned().unwrap_or(default);
+        let registry = Registry::open(&opened).await?;
         registry.migrate().await.map_err(OpenError::from)?;
         let watch = match &registry {
             Registry::File(file) => Some(file.watch().map_err(OpenError::from)?),
@@ -67,7 +69,12 @@ impl Clients {
                 (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
             }
         };
-        Ok(Self { source: Arc::clone(&held), held, store, registry, _watch: watch })
+        Ok(Self { source: Arc::clone(&held), held, store, registry, location: opened, _watch: watch })
+    }
+
+    /// Where used client assertions are remembered.
+    pub(crate) async fn replay_store(&self) -> Result<Arc<dyn StateStore>, StateError> {
+        Registry::replay_store(&self.location).await
     }
 
     /// Asks `documents` for clients that are not held here.

@@ -22,18 +22,18 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::from_fn;
 use axum::response::Redirect;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use clap::Parser;
 use shared::ticket::Tickets;
 use shared::token::Tokens;
 use shared::{consent, pages, serve, token};
-use tower::Layer;
 use tower::util::MapRequestLayer;
+use tower::{Layer, ServiceBuilder};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy, RedirectErrors, RegistrationConfigError, RegistrationPolicy,
-    RegistrationService, Validator,
+    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy, RedirectErrors,
+    RegistrationConfigError, RegistrationPolicy, RegistrationService, Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -60,6 +60,7 @@ struct Server {
     report_only: bool,
     tickets: Tickets,
     tokens: Arc<Tokens>,
+    authentication: ClientAuthenticationLayer<BoxRegistry>,
 }
 
 impl Server {
@@ -104,6 +105,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         policy = policy.redirect_errors(RedirectErrors::Always);
     }
     let policy = policy.build()?;
+    let replays = clients.replay_store().await?;
+    let authentication = token::authentication(Arc::clone(&clients.source), &issuer, replays)?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
     let registration = registration::policy(&args.registration)?;
     let server = Server {
@@ -111,7 +114,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         policy,
         issuer,
         tickets: Tickets::new(PATIENCE)?,
-        tokens: Arc::new(Tokens::new(Arc::clone(&clients.source), Arc::clone(&clients.store), code_lifetime)),
+        tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), code_lifetime)),
+        authentication,
         code_lifetime,
         clients,
         registration,
@@ -142,6 +146,10 @@ fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
         }
         None => Router::new(),
     };
+    let called_by_clients = |handler: MethodRouter<Arc<Tokens>>| {
+        let layers = ServiceBuilder::new().layer(cors.clone()).layer(server.authentication.clone());
+        handler.with_state(Arc::clone(&server.tokens)).layer(layers)
+    };
     let issuer_path = metadata::issuer_path(&server.issuer);
     let router = router
         // Segments of the issuer's path may look like patterns of older routers.
@@ -150,8 +158,9 @@ fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
         // On the method router, so that the layer sees every method.
         .route("/authorize", any(authorize::authorize).layer(validation))
         .route("/consent", post(authorize::decide))
-        .route("/token", post(token::token).with_state(Arc::clone(&server.tokens)).layer(cors.clone()))
-        .route(&metadata::path(&server.issuer), get(metadata::document).layer(cors))
+        .route("/token", called_by_clients(post(token::token)))
+        .route("/revoke", called_by_clients(post(token::revoke)))
+        .route(&metadata::path(&server.issuer), get(metadata::document).layer(cors.clone()))
         .route(DEMO_CALLBACK, get(start::callback).post(start::callback))
         .fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(DEFAULT_MAX_BODY_BYTES))

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header::X_CONTENT_TYPE_OPTIONS;
 use axum::response::IntoResponse;
 use serde_json::Value;
+use shared::token;
 use tower_oauth_client_validation::{Scope, server_metadata};
 use url::Url;
 
@@ -24,11 +25,11 @@ pub(crate) fn issuer_path(issuer: &str) -> String {
 }
 
 pub(crate) async fn document(State(server): State<Arc<Server>>) -> impl IntoResponse {
-    let mut document = server_metadata(&server.policy)
+    let document = server_metadata(&server.policy)
         .authorization_endpoint(server.url("/authorize"))
         .token_endpoint(server.url("/token"))
-        .token_endpoint_auth_methods(["none", "client_secret_basic", "client_secret_post"])
-        .member("grant_types_supported", vec!["authorization_code", "refresh_token"])
+        .member("revocation_endpoint", server.url("/revoke"));
+    let mut document = token::announce(document, server.authentication.authenticator().policy())
         .metadata_documents(server.documents != Documents::Off);
     if server.registration.is_some() {
         document = document.registration_endpoint(server.url(REGISTER));

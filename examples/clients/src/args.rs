@@ -39,6 +39,13 @@ pub(crate) enum Command {
     Enable(Id),
     /// End a client permanently; its id is not assigned again
     Revoke(Id),
+    /// Give a client a new secret, and print it once; the previous one stays valid until it is dropped
+    Secret {
+        id: String,
+        /// Drop the previous secret instead
+        #[arg(long)]
+        drop_previous: bool,
+    },
     /// Remove a client without a trace
     Remove(Id),
     /// Add a client for each line of standard input, an RFC 7591 object with a client_id; prints the id of each client

@@ -75,7 +75,7 @@ pub(crate) async fn remove(registry: &Registry, id: &str, out: &mut Output, form
     Ok(())
 }
 
-async fn report<S>(store: &S, id: &str, done: &str, out: &mut Output, format: Format) -> Result<(), Failure>
+pub(crate) async fn report<S>(store: &S, id: &str, done: &str, out: &mut Output, format: Format) -> Result<(), Failure>
 where
     S: RegistryStore + ?Sized,
 {

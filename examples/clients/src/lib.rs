@@ -8,6 +8,7 @@ mod check;
 mod edit;
 mod import;
 mod list;
+mod secret;
 mod show;
 
 use std::io::{self, Write};
@@ -118,6 +119,8 @@ async fn run(arguments: Arguments, out: &mut Output) -> Result<ExitCode, Failure
         Command::Disable(of) => edit::switch(&open().await?, &of.id, false, out, format).await?,
         Command::Enable(of) => edit::switch(&open().await?, &of.id, true, out, format).await?,
         Command::Revoke(of) => edit::revoke(&open().await?, &of.id, out, format).await?,
+        Command::Secret { id, drop_previous: false } => secret::renew(&open().await?, &id, out, format).await?,
+        Command::Secret { id, drop_previous: true } => secret::drop_previous(&open().await?, &id, out, format).await?,
         Command::Remove(of) => edit::remove(&open().await?, &of.id, out, format).await?,
         Command::Import { at_once } => {
             return import::import(&*writable(&open().await?)?, at_once.get(), out, format).await;

@@ -30,7 +30,13 @@ impl From<Arc<Client>> for Known {
 }
 
 /// Members that stay hidden.
-const SECRETS: [&str; 3] = ["client_secret", "client_secret_sha256", "registration_access_token_sha256"];
+const SECRETS: [&str; 5] = [
+    "client_secret",
+    "client_secret_hash",
+    "client_secret_sha256",
+    "previous_client_secret_sha256",
+    "registration_access_token_sha256",
+];
 
 impl Known {
     pub(crate) fn status(&self) -> &'static str {

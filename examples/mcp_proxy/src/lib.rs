@@ -24,19 +24,19 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::X_CONTENT_TYPE_OPTIONS;
 use axum::middleware::from_fn;
 use axum::response::IntoResponse;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use clap::Parser;
 use serde_json::Value;
 use shared::ticket::Tickets;
 use shared::token::{CODE_LIFETIME, Tokens};
 use shared::{consent, pages, serve, token};
-use tower::Layer;
+use tower::{Layer, ServiceBuilder};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_oauth_client_validation::{
-    BoxRegistry, BoxStore, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Environment, GrantTypes, Policy,
-    RegistrationPolicy, RegistrationService, RegistrySource, RegistryStore, UpstreamRegistration, Validator,
-    server_metadata,
+    BoxRegistry, BoxStore, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Environment,
+    GrantTypes, MemoryStateStore, Policy, RegistrationPolicy, RegistrationService, RegistrySource, RegistryStore,
+    UpstreamRegistration, Validator, server_metadata,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -56,6 +56,7 @@ struct Server {
     browser: Browser,
     tickets: Tickets,
     tokens: Arc<Tokens>,
+    authentication: ClientAuthenticationLayer<BoxRegistry>,
 }
 
 struct Clients {
@@ -91,11 +92,13 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let upstream = Upstream::discover(&args.upstream, args.upstream_client, &format!("{issuer}/callback")).await?;
     let registry = Environment::from_process().into_registry();
     let clients = Clients { source: registry.clone().boxed(), store: registry.boxed_store() };
+    let replays = Arc::new(MemoryStateStore::new());
     let server = Server {
         validator: Validator::new(Policy::mcp().insecure_http_issuer(&issuer).build()?),
         browser: Browser::of(&issuer),
         issuer,
-        tokens: Arc::new(Tokens::new(Arc::clone(&clients.source), Arc::clone(&clients.store), CODE_LIFETIME)),
+        tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), CODE_LIFETIME)),
+        authentication: token::authentication(Arc::clone(&clients.source), &bound.issuer, replays)?,
         clients,
         upstream,
         tickets: Tickets::new(PATIENCE)?,
@@ -110,12 +113,17 @@ fn router(server: Arc<Server>) -> Result<Router, Box<dyn Error>> {
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(AllowHeaders::mirror_request());
     let issuer = server.issuer.clone();
     let programs_only = from_fn(move |request, next| consent::programs_only(issuer.clone(), request, next));
+    let called_by_clients = |handler: MethodRouter<Arc<Tokens>>| {
+        let layers = ServiceBuilder::new().layer(cors.clone()).layer(server.authentication.clone());
+        handler.with_state(Arc::clone(&server.tokens)).layer(layers)
+    };
     let router = Router::new()
         .route("/authorize", any(flow::authorize).layer(validation))
         .route("/consent", post(flow::decide))
         .route("/callback", get(flow::callback))
-        .route("/token", post(token::token).with_state(Arc::clone(&server.tokens)).layer(cors.clone()))
-        .route("/.well-known/oauth-authorization-server", get(metadata).layer(cors))
+        .route("/token", called_by_clients(post(token::token)))
+        .route("/revoke", called_by_clients(post(token::revoke)))
+        .route("/.well-known/oauth-authorization-server", get(metadata).layer(cors.clone()))
         .nest_service("/register", programs_only.layer(registration(&server)?))
         .fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(DEFAULT_MAX_BODY_BYTES))
@@ -139,13 +147,13 @@ fn registration(server: &Server) -> Result<Router, Box<dyn Error>> {
 }
 
 async fn metadata(State(server): State<Arc<Server>>) -> impl IntoResponse {
-    let mut document = server_metadata(server.validator.policy())
+    let document = server_metadata(server.validator.policy())
         .authorization_endpoint(server.url("/authorize"))
         .token_endpoint(server.url("/token"))
-        .registration_endpoint(server.url("/register"))
-        .token_endpoint_auth_methods(["none", "client_secret_basic", "client_secret_post"])
-        .member("grant_types_supported", vec!["authorization_code", "refresh_token"])
-        .metadata_documents(false);
+        .member("revocation_endpoint", server.url("/revoke"))
+        .registration_endpoint(server.url("/register"));
+    let mut document =
+        token::announce(document, server.authentication.authenticator().policy()).metadata_documents(false);
     if let Some(scopes) = server.upstream.scopes() {
         document = document.grantable_scopes(scopes);
     }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, ValueEnum};
-use tower_oauth_client_validation::{Pkce, Policy, PolicyBuilder};
+use tower_oauth_client_validation::{Policy, PolicyBuilder};
 
 /// What a server requires of authorization requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,7 +29,7 @@ impl Profile {
     pub fn policy(self) -> PolicyBuilder {
         match self {
             Self::OAuth2 => Policy::oauth2(),
-            Self::Rfc9700 => Policy::oauth2().pkce(Pkce::RequiredForPublicClients),
+            Self::Rfc9700 => Policy::rfc9700(),
             Self::OAuth21 => Policy::oauth21(),
             Self::Mcp => Policy::mcp(),
         }

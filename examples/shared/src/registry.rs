@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tower_oauth_client_validation::{
-    BoxRegistry, BoxStore, Client, Environment, FileError, FileRegistry, MemoryRegistry, PostgresRegistry, Record,
-    RegistryError, RegistrySource, RegistryStore, SqliteRegistry,
+    BoxRegistry, BoxStore, Client, Environment, FileError, FileRegistry, MemoryRegistry, MemoryStateStore,
+    PostgresRegistry, PostgresStateStore, Record, RegistryError, RegistrySource, RegistryStore, SqliteRegistry,
+    StateError, StateStore,
 };
 
 use crate::causes::Causes;
@@ -121,6 +122,22 @@ impl Registry {
             Self::Sqlite(registry) => Some(registry.clone().boxed_store()),
             Self::Postgres(registry) => Some(registry.clone().boxed_store()),
         }
+    }
+
+    /// Where nodes remember used client assertions together. One node can do so in memory.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be reached or changed.
+    pub async fn replay_store(location: &Location) -> Result<Arc<dyn StateStore>, StateError> {
+        Ok(match location {
+            Location::Postgres(url) => {
+                let store = PostgresStateStore::connect(url).await?;
+                store.migrate().await?;
+                Arc::new(store)
+            }
+            _ => Arc::new(MemoryStateStore::new()),
+        })
     }
 
     /// A page of clients in the order of their ids, starting after `after`.

@@ -1,34 +1,42 @@
-//! The page for people.
+//! The pages for people whose request was refused.
 
 use std::fmt::Write;
 
 use bytes::Bytes;
+use http::Response;
 use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
 
 use super::page::{Escaped, page_policy, page_start};
+use super::redirect::error_link;
 use crate::authorization::error::ErrorCode;
-use crate::authorization::rejection::Rejection;
+use crate::authorization::rejection::{Delivery, Rejection};
 
-const PAGE_CSP: &str = page_policy!("form-action 'none'");
+/// The content security policy of the page for this rejection. Where the user decides, the page may hold a form, and
+/// some browsers apply `form-action` to the client's redirects after it.
+fn policy(rejection: &Rejection) -> HeaderValue {
+    HeaderValue::from_static(match rejection.delivery() {
+        Delivery::Confirm => page_policy!("script-src 'none'"),
+        Delivery::Direct | Delivery::Redirect => page_policy!("form-action 'none'"),
+    })
+}
 
 /// A custom answer may set its own content security policy; a page without one gets ours.
-pub(super) fn keep_policy(response: &mut Response<Bytes>) {
+pub(super) fn keep_policy(rejection: &Rejection, response: &mut Response<Bytes>) {
     let headers = response.headers_mut();
     let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().ends_with(b"json"));
     if !is_json {
-        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(PAGE_CSP));
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| policy(rejection));
     }
 }
 
-pub(super) fn write_error_page(rejection: &Rejection, response: &mut Response<Bytes>) {
+pub(super) fn write_page(rejection: &Rejection, response: &mut Response<Bytes>) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_CSP));
-    *response.body_mut() = error_page(rejection, response.status()).into();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy(rejection));
+    *response.body_mut() = page(rejection, response.status().as_u16()).into();
 }
 
-fn error_page(rejection: &Rejection, status: StatusCode) -> String {
+fn page(rejection: &Rejection, status: u16) -> String {
     let what = match rejection.error() {
         ErrorCode::TemporarilyUnavailable => {
             "The server cannot look up the application at the moment. Please go back and try again in a few seconds."
@@ -38,15 +46,26 @@ fn error_page(rejection: &Rejection, status: StatusCode) -> String {
         _ => "The application that sent you here made a request that this server cannot accept.",
     };
     let mut page = page_start("Sign-in could not continue");
+    let _ = write!(page, "<p>{what}</p>\n<p>This is not your fault, and nothing was sent to the application. ");
+    match rejection.target() {
+        None => page.push_str("You can close this page and go back to where you came from.</p>\n"),
+        Some(target) => {
+            let destination = destination(target.uri);
+            let _ = write!(
+                page,
+                "The application registered itself, and the operator of this server has not checked it.</p>\n\
+                 <p>If you trust <strong>{}</strong>, you can continue there, and it is told about the error. \
+                 If you do not, close this page.</p>\n",
+                Escaped(&destination),
+            );
+            page.push_str(&error_link(target, rejection.authorization_error(), &destination));
+        }
+    }
     let _ = write!(
         page,
-        "<p>{what}</p>\n\
-         <p>This is not your fault, and nothing was sent to the application. \
-         You can close this page and go back to where you came from.</p>\n\
-         <p>If it happens again, report this to the application's developers:</p>\n\
-         <dl>\n<dt>Error</dt><dd><code>{}</code> ({})</dd>\n<dt>Description</dt><dd>{}</dd>\n",
+        "<p>If it happens again, report this to the application's developers:</p>\n\
+         <dl>\n<dt>Error</dt><dd><code>{}</code> ({status})</dd>\n<dt>Description</dt><dd>{}</dd>\n",
         rejection.error(),
-        status.as_u16(),
         Escaped(rejection.description()),
     );
     if let Some(uri) = rejection.error_uri() {
@@ -54,4 +73,15 @@ fn error_page(rejection: &Rejection, status: StatusCode) -> String {
     }
     page.push_str("</dl>\n</main>\n</body>\n</html>\n");
     page
+}
+
+/// Where a redirect URI leads, for people: host and port, or the application that opens the scheme.
+fn destination(uri: &str) -> String {
+    let (scheme, rest) = uri.split_once(':').unwrap_or((uri, ""));
+    match rest.strip_prefix("//") {
+        Some(rest) if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") => {
+            rest.split(['/', '?']).next().unwrap_or_default().to_owned()
+        }
+        Some(_) | None => format!("the application that opens {scheme}: links"),
+    }
 }

@@ -13,14 +13,14 @@ use http::{HeaderMap, Method, Response, StatusCode};
 
 use self::redirect::AuthorizationResponse;
 use super::error::ErrorCode;
-use super::rejection::Rejection;
+use super::rejection::{Delivery, Rejection};
 use crate::http::accept::prefers_html;
 use crate::http::answer::finish;
 
-/// Changes a prepared direct answer: its body, its headers, its status.
+/// Changes a prepared answer: its body, its headers, its status.
 pub(crate) type AnswerHook = dyn Fn(&Rejection, &mut Response<Bytes>) + Send + Sync;
 
-/// How direct errors look.
+/// How errors look that do not leave at once.
 #[derive(Clone, Default)]
 pub(crate) struct DirectAnswers {
     pub(crate) json: Option<Arc<AnswerHook>>,
@@ -38,8 +38,7 @@ impl Rejection {
     /// The answer to a request with this method and these headers, as the layer gives it without hooks: for endpoints
     /// that call a [`Validator`](crate::Validator) themselves.
     ///
-    /// An error for the redirect URI becomes a redirect or a form, one for the user agent JSON or a page, as `Accept`
-    /// prefers.
+    /// An error for the redirect URI becomes a redirect or a form, any other JSON or a page, as `Accept` prefers.
     ///
     /// ```
     /// use http::{HeaderMap, Method};
@@ -54,14 +53,22 @@ impl Rejection {
     pub fn into_http<B: From<Bytes>>(self, method: &Method, headers: &HeaderMap) -> Response<B> {
         reject(self, AnswerTo { method, headers }, &DirectAnswers::default()).map(B::from)
     }
+
+    /// The response to the redirect URI that [`Rejection::redirect_uri`] names, for a page of your own that asks the
+    /// user ([`Delivery::Confirm`]).
+    #[must_use]
+    pub fn redirect_response(&self) -> Option<AuthorizationResponse> {
+        self.target().map(|target| AuthorizationResponse::error(target, self.authorization_error()))
+    }
 }
 
 /// The answer to a refused request, with the rejection in its extensions.
 pub(crate) fn reject(rejection: Rejection, to: AnswerTo<'_>, answers: &DirectAnswers) -> Response<Bytes> {
-    let mut response = match rejection.target() {
-        None => direct(&rejection, to, answers),
-        Some(target) => AuthorizationResponse::error(target, rejection.authorization_error()).into_http(to.method),
-    };
+    let mut response = match rejection.delivery() {
+        Delivery::Redirect => rejection.redirect_response().map(|redirect| redirect.into_http(to.method)),
+        Delivery::Direct | Delivery::Confirm => None,
+    }
+    .unwrap_or_else(|| direct(&rejection, to, answers));
     response.extensions_mut().insert(rejection);
     response
 }
@@ -76,7 +83,7 @@ fn direct(rejection: &Rejection, to: AnswerTo<'_>, answers: &DirectAnswers) -> R
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     if prefers_html(to.headers) {
-        html::write_error_page(rejection, &mut response);
+        html::write_page(rejection, &mut response);
         if let Some(hook) = &answers.html {
             hook(rejection, &mut response);
         }
@@ -86,7 +93,7 @@ fn direct(rejection: &Rejection, to: AnswerTo<'_>, answers: &DirectAnswers) -> R
             hook(rejection, &mut response);
         }
     }
-    html::keep_policy(&mut response);
+    html::keep_policy(rejection, &mut response);
     finish(response, to.method)
 }
 

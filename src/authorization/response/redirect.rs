@@ -31,7 +31,7 @@ impl AuthorizationResponse {
         parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         let parameters: Vec<_> = parameters.into_iter().collect();
-        Self::build(target, &parameters)
+        Self::build(target, parameters.into_iter())
     }
 
     /// The parameters are the members of `parameters`, as `serde_urlencoded` writes them.
@@ -45,23 +45,13 @@ impl AuthorizationResponse {
     }
 
     pub(in crate::authorization) fn error(target: RedirectTarget<'_>, error: &AuthorizationError) -> Self {
-        let parameters = [
-            ("error", error.code().as_str()),
-            ("error_description", error.description()),
-            ("error_uri", target.error_uri.unwrap_or_default()),
-        ];
-        let given = if target.error_uri.is_some() { 3 } else { 2 };
-        Self::build(target, &parameters[..given])
+        Self::build(target, error_parameters(target, error))
     }
 
-    fn build(target: RedirectTarget<'_>, parameters: &[(&str, &str)]) -> Self {
-        let added = [target.state.map(|state| ("state", state)), target.issuer.map(|issuer| ("iss", issuer))];
-        let parameters = parameters.iter().copied().chain(added.into_iter().flatten());
+    fn build<'a>(target: RedirectTarget<'a>, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
         let text = match target.mode {
-            ResponseMode::Query => location(target.uri, query_separator(target.uri), parameters),
-            // A redirect URI has no fragment.
-            ResponseMode::Fragment => location(target.uri, "#", parameters),
-            ResponseMode::FormPost => form_page(target.uri, parameters),
+            ResponseMode::FormPost => form_page(target, parameters),
+            ResponseMode::Query | ResponseMode::Fragment => location(target, parameters),
         };
         Self { mode: target.mode, text }
     }
@@ -124,10 +114,30 @@ fn query_separator(uri: &str) -> &'static str {
     }
 }
 
-fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
+fn error_parameters<'a>(
+    target: RedirectTarget<'a>,
+    error: &'a AuthorizationError,
+) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+    let parameters = [("error", error.code().as_str()), ("error_description", error.description())];
+    parameters.into_iter().chain(target.error_uri.map(|uri| ("error_uri", uri)))
+}
+
+/// What every response carries besides.
+fn with_common<'a>(
+    target: RedirectTarget<'a>,
+    parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+    let state = target.state.map(|state| ("state", state));
+    parameters.chain(state).chain(target.issuer.map(|issuer| ("iss", issuer)))
+}
+
+fn location<'a>(target: RedirectTarget<'a>, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
+    let (uri, parameters) = (target.uri, with_common(target, parameters));
     if parameters.clone().next().is_none() {
         return uri.to_owned();
     }
+    // A redirect URI has no fragment.
+    let separator = if target.mode == ResponseMode::Fragment { "#" } else { query_separator(uri) };
     // Without what encoding adds, which is cheaper than encoding twice.
     let added: usize = parameters.clone().map(|(name, value)| name.len() + value.len() + 2).sum();
     let mut location = String::with_capacity(uri.len() + separator.len() + added);
@@ -139,6 +149,21 @@ fn location<'a>(uri: &str, separator: &str, parameters: impl Iterator<Item = (&'
     form.finish()
 }
 
+/// The error as a link to the redirect URI, or as a form with a button.
+pub(super) fn error_link(target: RedirectTarget<'_>, error: &AuthorizationError, destination: &str) -> String {
+    let (parameters, label) = (error_parameters(target, error), Escaped(destination));
+    match target.mode {
+        ResponseMode::FormPost => {
+            let fields = fields(target, parameters);
+            format!("{fields}<p><button type=\"submit\">Continue to {label}</button></p>\n</form>\n")
+        }
+        ResponseMode::Query | ResponseMode::Fragment => {
+            let location = location(target, parameters);
+            format!("<p><a href=\"{}\">Continue to {label}</a></p>\n", Escaped(&location))
+        }
+    }
+}
+
 /// The only script that the page runs, see [`FORM_CSP`].
 const SUBMIT: &str = "document.forms[0].submit()";
 
@@ -146,16 +171,22 @@ const SUBMIT: &str = "document.forms[0].submit()";
 const FORM_CSP: &str = page_policy!("script-src 'sha256-ePniVEkSivX/c7XWBGafqh8tSpiRrKiqYeqbG7N1TOE='");
 
 /// OAuth 2.0 Form Post Response Mode §2.
-fn form_page<'a>(uri: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+fn form_page<'a>(target: RedirectTarget<'a>, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
     let mut page = page_start("Back to the application");
-    let _ = writeln!(page, "<form method=\"post\" action=\"{}\">", Escaped(uri));
-    for (name, value) in parameters {
-        let _ = writeln!(page, "<input type=\"hidden\" name=\"{}\" value=\"{}\">", Escaped(name), Escaped(value));
-    }
+    page.push_str(&fields(target, parameters));
     let _ = write!(
         page,
         "<noscript><p>Your browser does not run scripts. Press the button to go back to the application.</p></noscript>\n\
          <button type=\"submit\">Continue</button>\n</form>\n</main>\n<script>{SUBMIT}</script>\n</body>\n</html>\n"
     );
     page
+}
+
+/// A form to the redirect URI up to its button.
+fn fields<'a>(target: RedirectTarget<'a>, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
+    let mut form = format!("<form method=\"post\" action=\"{}\">\n", Escaped(target.uri));
+    for (name, value) in with_common(target, parameters) {
+        let _ = writeln!(form, "<input type=\"hidden\" name=\"{}\" value=\"{}\">", Escaped(name), Escaped(value));
+    }
+    form
 }

@@ -94,7 +94,7 @@ impl RedirectUri {
     /// Whether `requested` matches, with [`LoopbackPorts::Any`].
     #[must_use]
     pub fn matches(&self, requested: &str) -> bool {
-        find(requested, std::slice::from_ref(self), LoopbackRule::AnyHost).is_ok()
+        find(requested, std::slice::from_ref(self), |_host| true).is_ok()
     }
 
     /// Whether only [`RedirectUri::insecure_http`] allows this URI.
@@ -152,14 +152,6 @@ pub enum LoopbackPorts {
     Exact,
 }
 
-/// [`LoopbackPorts`], resolved for one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LoopbackRule {
-    AnyHost,
-    IpLiterals,
-    SamePort,
-}
-
 /// Why a requested redirect URI is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -170,14 +162,15 @@ pub enum RedirectUriMismatch {
     NotRegistered(ClosestMatch),
 }
 
-/// The registered URI that `requested` matches, or why there is none.
+/// The registered URI that `requested` matches, or why there is none. `any_port` says whether a loopback URI with this
+/// host matches with a port that differs from the registered one.
 pub(super) fn find<'c>(
     requested: &str,
     registered: &'c [RedirectUri],
-    rule: LoopbackRule,
+    any_port: impl FnOnce(&str) -> bool,
 ) -> Result<&'c RedirectUri, RedirectUriMismatch> {
     find_equal(requested, registered)
-        .or_else(|| find_loopback(requested, registered, rule))
+        .or_else(|| find_loopback(requested, registered, any_port))
         .ok_or_else(|| explain(requested, registered))
 }
 
@@ -188,13 +181,13 @@ fn find_equal<'c>(requested: &str, registered: &'c [RedirectUri]) -> Option<&'c 
 }
 
 /// Finds an `http` loopback URI that is the same but for the port (RFC 8252 §7.3).
-fn find_loopback<'c>(requested: &str, registered: &'c [RedirectUri], rule: LoopbackRule) -> Option<&'c RedirectUri> {
+fn find_loopback<'c>(
+    requested: &str,
+    registered: &'c [RedirectUri],
+    any_port: impl FnOnce(&str) -> bool,
+) -> Option<&'c RedirectUri> {
     let asked = Loopback::split(requested).filter(Loopback::has_plain_port)?;
-    let any_port = match rule {
-        LoopbackRule::AnyHost => true,
-        LoopbackRule::IpLiterals => asked.host != "localhost",
-        LoopbackRule::SamePort => false,
-    };
+    let any_port = any_port(asked.host);
     registered.iter().find(|uri| {
         Loopback::split(&uri.0).is_some_and(|own| {
             own.host == asked.host

@@ -203,7 +203,7 @@ macro_rules! rules {
         #[non_exhaustive]
         pub enum RedirectUriRule {
             $(
-                #[doc = concat!("`", $name, "` (", $section, "): ", $message, ".")]
+                #[doc = concat!("`", $name, "`: `", $message, "` (", $section, ").")]
                 $rule,
             )*
         }

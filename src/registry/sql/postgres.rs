@@ -93,7 +93,7 @@ impl SqlRegistry<Postgres> {
     pub fn changes(&self) -> BoxStream<'static, Change> {
         let listening = Listening {
             options: PgConnectOptions::clone(&self.pool().connect_options()),
-            probe_interval: self.pool.config().get_probe_interval(),
+            probe_interval: self.pool.probe_interval(),
             listener: None,
             back_off: BACK_OFF.0,
         };

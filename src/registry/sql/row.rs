@@ -18,7 +18,9 @@ pub(super) struct Row {
     created_at: i64,
     updated_at: i64,
     last_used_at: Option<i64>,
-    pub(super) revoked_at: Option<i64>,
+    revoked_at: Option<i64>,
+    pub(super) expires_at: Option<i64>,
+    pub(super) disabled: Option<i64>,
 }
 
 impl Row {
@@ -32,25 +34,37 @@ impl Row {
                 updated_at: B::number(row, 4)?.unwrap_or_default(),
                 last_used_at: B::number(row, 5)?,
                 revoked_at: B::number(row, 6)?,
+                expires_at: B::number(row, 7)?,
+                disabled: B::number(row, 8)?,
             })
         };
         read().map_err(|error| SqlError::new::<B>(error).into())
     }
 
+    /// The client as the stricter of its document and the columns has it: operators edit either.
     pub(super) fn client(&self) -> Result<Client, RegistryError> {
         let mut client = read_document(&self.client_id, &self.metadata).map_err(|source| self.unreadable(source))?;
+        // An origin that this version does not know is none of configuration.
+        client.set_origin(parse_origin(&self.origin).unwrap_or(ClientOrigin::Registered));
         if self.revoked_at.is_some() {
             client.set_status(ClientStatus::Revoked);
+        } else if self.disabled != Some(0) && client.status() == ClientStatus::Active {
+            client.set_status(ClientStatus::Disabled);
         }
-        Ok(client)
+        // As in the document, zero means never.
+        match self.expires_at.filter(|end| *end != 0).map(|end| time(end.max(1))) {
+            Some(end) if client.expires_at().is_none_or(|other| end < other) => {
+                client.to_builder().expires_at(end).build().map_err(|error| self.unreadable(error.into()))
+            }
+            _ => Ok(client),
+        }
     }
 
     pub(super) fn record(&self) -> Result<Record, RegistryError> {
-        let origin = ORIGINS.iter().find(|(_, name)| *name == self.origin);
-        let (origin, _) = origin.ok_or_else(|| self.unreadable(format!("its origin is {:?}", self.origin).into()))?;
+        let unknown = || self.unreadable(format!("its origin is {:?}", self.origin).into());
         Ok(Record {
             client: Arc::new(self.client()?),
-            origin: *origin,
+            origin: parse_origin(&self.origin).ok_or_else(unknown)?,
             created_at: time(self.created_at),
             updated_at: time(self.updated_at),
             last_used_at: self.last_used_at.map(time),
@@ -117,6 +131,7 @@ fn document(client: &Client) -> Result<String, RegistryError> {
             && back.application_type() == client.application_type()
             && back.status() == client.status()
             && back.is_trusted() == client.is_trusted()
+            && back.is_dynamic() == client.is_dynamic()
             && back.expires_at() == client.expires_at()
     };
     match read_document(client.id(), &text) {
@@ -132,6 +147,10 @@ const ORIGINS: [(ClientOrigin, &str); 4] = [
     (ClientOrigin::Upstream, "upstream"),
     (ClientOrigin::MetadataDocument, "metadata_document"),
 ];
+
+pub(super) fn parse_origin(name: &str) -> Option<ClientOrigin> {
+    ORIGINS.iter().find(|(_, known)| *known == name).map(|(origin, _)| *origin)
+}
 
 pub(super) fn origin_name(origin: ClientOrigin) -> &'static str {
     match origin {

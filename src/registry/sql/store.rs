@@ -8,14 +8,15 @@ use super::super::RegistryError;
 use super::super::can_be_known_elsewhere;
 use super::super::store::{ClientOrigin, Record, RegistryStore, StoreError};
 use super::SqlRegistry;
-use super::row::{Row, columns, origin_name, seconds};
+use super::row::{Row, columns, origin_name, parse_origin, seconds};
 use super::statements::{self, Statements};
 use crate::client::{Client, ClientStatus};
 use crate::sql::{Access, Argument, SqlError};
 
 impl<B: Statements> RegistryStore for SqlRegistry<B> {
-    fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
+    fn insert(&self, mut client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         async move {
+            client.set_origin(origin);
             let mut arguments = columns(&client)?;
             arguments.push(origin_name(origin).into());
             self.change(statements::INSERT, arguments, StoreError::AlreadyExists).await?;
@@ -26,8 +27,8 @@ impl<B: Statements> RegistryStore for SqlRegistry<B> {
 
     fn replace(&self, client: Client) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         async move {
-            self.change(statements::REPLACE, columns(&client)?, StoreError::Missing).await?;
-            Ok(Arc::new(client))
+            let arguments = columns(&client)?;
+            self.exchange(statements::REPLACE, arguments, client).await?.ok_or(StoreError::Missing)
         }
         .boxed()
     }
@@ -42,9 +43,8 @@ impl<B: Statements> RegistryStore for SqlRegistry<B> {
                 return Err(StoreError::Changed);
             }
             let mut arguments = columns(&client)?;
-            arguments.push(self.unchanged(known).await?.into());
-            self.change(statements::REPLACE_UNCHANGED, arguments, StoreError::Changed).await?;
-            Ok(Arc::new(client))
+            arguments.extend(self.unchanged(known).await?);
+            self.exchange(statements::REPLACE_UNCHANGED, arguments, client).await?.ok_or(StoreError::Changed)
         }
         .boxed()
     }
@@ -59,7 +59,8 @@ impl<B: Statements> RegistryStore for SqlRegistry<B> {
 
     fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
-            let arguments = vec![known.id().into(), self.unchanged(known).await?.into()];
+            let mut arguments = vec![known.id().into()];
+            arguments.extend(self.unchanged(known).await?);
             self.change(statements::REMOVE_UNCHANGED, arguments, StoreError::Changed).await
         }
         .boxed()
@@ -122,6 +123,20 @@ impl<B: Statements> SqlRegistry<B> {
         if changed > 0 { Ok(()) } else { Err(otherwise) }
     }
 
+    /// Runs a statement that replaces one client, and answers the new one: its origin is that of the row.
+    async fn exchange(
+        &self,
+        sql: &'static str,
+        arguments: Vec<Argument>,
+        mut client: Client,
+    ) -> Result<Option<Arc<Client>>, StoreError> {
+        let rows = self.pool.fetch(Access::Write, sql, arguments).await.map_err(RegistryError::from)?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let origin = B::text(row, 0).map_err(|error| RegistryError::from(SqlError::new::<B>(error)))?;
+        client.set_origin(parse_origin(&origin).unwrap_or(ClientOrigin::Registered));
+        Ok(Some(Arc::new(client)))
+    }
+
     fn change_one<'a>(
         &'a self,
         sql: &'static str,
@@ -139,16 +154,13 @@ impl<B: Statements> SqlRegistry<B> {
         .boxed()
     }
 
-    /// The stored document of a client that still is what the caller read. The document may be written in another
-    /// way than [`Client::to_metadata`] writes it.
-    async fn unchanged(&self, known: &Client) -> Result<String, StoreError> {
+    /// The columns `metadata`, `expires_at` and `disabled` of a client that still is what the caller read. The document
+    /// may be written in another way than [`Client::to_metadata`] writes it.
+    async fn unchanged(&self, known: &Client) -> Result<[Argument; 3], StoreError> {
         let row = self.row(known.id()).await?.ok_or(StoreError::Missing)?;
-        if row.revoked_at.is_some() {
-            return Err(StoreError::Missing);
-        }
         match row.client()? {
             client if client.status() == ClientStatus::Revoked => Err(StoreError::Missing),
-            client if client == *known => Ok(row.metadata),
+            client if client == *known => Ok([row.metadata.into(), row.expires_at.into(), row.disabled.into()]),
             _ => Err(StoreError::Changed),
         }
     }

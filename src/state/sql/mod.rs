@@ -188,17 +188,19 @@ impl<B: Statements> SqlStateStore<B> {
         });
         let values = match fresh.flatten() {
             Some(values) => values,
-            None => {
-                let rows = self.pool.fetch(Access::Read, B::COUNT, vec![kind.as_bytes().to_vec().into()]).await?;
-                let values = rows.first().map(|row| B::number(row, 0)).transpose().map_err(SqlError::new::<B>)?;
-                let values = values.flatten().and_then(|values| u64::try_from(values).ok()).unwrap_or_default();
-                let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-                counts.retain(|_, count| now.saturating_duration_since(count.at) < COUNT_LIFETIME);
-                counts.insert(kind.to_owned(), Count { values, at: now });
-                values
-            }
+            None => self.count(kind, now).await?,
         };
         if values < max { Ok(()) } else { Err(StateError::full()) }
+    }
+
+    async fn count(&self, kind: &str, now: Instant) -> Result<u64, StateError> {
+        let rows = self.pool.fetch(Access::Read, B::COUNT, vec![kind.as_bytes().to_vec().into()]).await?;
+        let values = rows.first().map(|row| B::number(row, 0)).transpose().map_err(SqlError::new::<B>)?;
+        let values = values.flatten().and_then(|values| u64::try_from(values).ok()).unwrap_or_default();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|_, count| now.saturating_duration_since(count.at) < COUNT_LIFETIME);
+        counts.insert(kind.to_owned(), Count { values, at: now });
+        Ok(values)
     }
 
     fn counted<T>(&self, kind: &str, work: impl FnOnce(&mut Count) -> T) -> Option<T> {
@@ -214,7 +216,7 @@ impl<B: Statements> SqlStateStore<B> {
     }
 
     fn sweep_sometimes(&self) {
-        if !self.writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
+        if self.writes.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY != 0 {
             return;
         }
         let pool = self.pool.clone();

@@ -1,0 +1,288 @@
+//! Key sets that clients host (`jwks_uri`, RFC 7591 §2).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::Full;
+use serde_json::Value;
+use tokio::time::Instant;
+use tower::{BoxError, Service};
+use url::Url;
+
+use super::keys::{KeyError, KeySource};
+use super::policy::AuthenticationPolicyError;
+use crate::client::Client;
+use crate::client::member::{holds_private_key, is_key_set, is_web_uri};
+use crate::fetch::single_flight::{Interrupted, Lookup, SingleFlight};
+use crate::fetch::{AddressFilter, FetchError, Fetcher, FetcherConfig, Limits, TransportConfig};
+
+/// How many key sets are kept.
+const MAX_KEY_SETS: usize = 1_000;
+
+type Answer = Result<Arc<Value>, KeyError>;
+
+/// The keys of clients: the `jwks` that they registered, or the document at their `jwks_uri`.
+///
+/// Fetches are guarded as those of [`MetadataDocumentRegistry`](crate::MetadataDocumentRegistry) are: public addresses
+/// only, no proxy, no redirect, at most 64 KiB and 10 seconds, one fetch for everybody who waits for the same set, and
+/// limits for each domain and network. A set is used for 5 minutes. When a signature names a key that is not in it, it
+/// is fetched again, but at most once a minute. While the host fails, the last set is used for another hour.
+///
+/// Needs a Tokio runtime.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_oauth_client_validation::{AuthenticationPolicy, FetchedKeys, MemoryStateStore};
+///
+/// let policy = AuthenticationPolicy::builder()
+///     .issuer("https://login.example")
+///     .replay_store(Arc::new(MemoryStateStore::new()))
+///     .keys(FetchedKeys::builder().build()?)
+///     .build()?;
+/// # let _ = policy;
+/// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+/// ```
+#[derive(Clone)]
+pub struct FetchedKeys {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    fetcher: Fetcher,
+    lifetime: Duration,
+    refresh_interval: Duration,
+    max_stale: Duration,
+    flights: Arc<SingleFlight<Answer>>,
+    cache: Mutex<HashMap<Box<str>, Cached>>,
+}
+
+#[derive(Clone)]
+struct Cached {
+    keys: Arc<Value>,
+    fetched_at: Instant,
+}
+
+impl FetchedKeys {
+    /// Begins with the defaults that the builder's methods name.
+    pub fn builder() -> FetchedKeysBuilder {
+        FetchedKeysBuilder {
+            fetcher: FetcherConfig {
+                transport: TransportConfig::new(),
+                limits: Limits { all: 256, per_domain: 4, per_network: 16 },
+                headers_timeout: Duration::from_secs(3),
+                timeout: Duration::from_secs(10),
+                max_bytes: 64 * 1024,
+            },
+            lifetime: Duration::from_secs(300),
+            refresh_interval: Duration::from_secs(60),
+            max_stale: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl KeySource for FetchedKeys {
+    fn keys<'a>(&'a self, client: &'a Client, refresh: bool) -> BoxFuture<'a, Result<Option<Arc<Value>>, KeyError>> {
+        let member = |name: &str| client.metadata().and_then(|members| members.get(name));
+        if let Some(keys) = member("jwks") {
+            return std::future::ready(Ok(Some(Arc::new(keys.clone())))).boxed();
+        }
+        let uri = member("jwks_uri").filter(|uri| is_web_uri(uri, &["https", "http"])).and_then(Value::as_str);
+        let Some(uri) = uri else {
+            return std::future::ready(Ok(None)).boxed();
+        };
+        let shared = &self.shared;
+        let cached = || shared.fresh(uri, refresh).map(Ok);
+        let begin = || Ok(Fetch { shared: Arc::clone(shared) });
+        shared.flights.join(uri, cached, begin).map(|keys| keys.map(Some)).boxed()
+    }
+}
+
+impl Shared {
+    /// The cached set, unless it is too old; for a `refresh`, unless it may be fetched again.
+    fn fresh(&self, uri: &str, refresh: bool) -> Option<Arc<Value>> {
+        let max_age = if refresh { self.refresh_interval } else { self.lifetime };
+        self.younger_than(uri, max_age)
+    }
+
+    fn younger_than(&self, uri: &str, max_age: Duration) -> Option<Arc<Value>> {
+        let cache = self.cache();
+        let cached = cache.get(uri)?;
+        (cached.fetched_at.elapsed() < max_age).then(|| Arc::clone(&cached.keys))
+    }
+
+    fn keep(&self, uri: &str, keys: &Arc<Value>) {
+        let mut cache = self.cache();
+        if cache.len() >= MAX_KEY_SETS && !cache.contains_key(uri) {
+            let oldest = cache.iter().min_by_key(|(_, cached)| cached.fetched_at).map(|(uri, _)| uri.clone());
+            oldest.map(|uri| cache.remove(&uri));
+        }
+        cache.insert(uri.into(), Cached { keys: Arc::clone(keys), fetched_at: Instant::now() });
+    }
+
+    fn cache(&self) -> MutexGuard<'_, HashMap<Box<str>, Cached>> {
+        // No panic leaves the map half changed.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fetch(&self, uri: &str) -> Result<Value, KeyError> {
+        let url = Url::parse(uri).map_err(KeyError::new)?;
+        let permit = self.fetcher.permit(&url).map_err(KeyError::new)?;
+        let failed = |error: FetchError| match error {
+            FetchError::TooMany => KeyError::new("too many key sets are being fetched"),
+            FetchError::TooLarge => KeyError::new("the key set is too large"),
+            FetchError::Failed(cause) => KeyError::new(cause),
+        };
+        let fetched = self.fetcher.get(&permit, &url).await.map_err(failed)?;
+        if fetched.status != StatusCode::OK {
+            return Err(KeyError::new(format!("the host answered {}", fetched.status)));
+        }
+        let document = fetched.bytes().await.map_err(failed)?;
+        let keys: Value = serde_json::from_slice(&document).map_err(KeyError::new)?;
+        if !is_key_set(&keys) || holds_private_key(&keys) {
+            return Err(KeyError::new("the document is not a set of public keys"));
+        }
+        Ok(keys)
+    }
+}
+
+struct Fetch {
+    shared: Arc<Shared>,
+}
+
+impl Lookup for Fetch {
+    type Read = Result<Value, KeyError>;
+    type Answer = Answer;
+
+    async fn read(&self, uri: &str) -> Self::Read {
+        self.shared.fetch(uri).await
+    }
+
+    fn keep(&self, uri: &str, read: Self::Read) -> Answer {
+        match read {
+            Ok(keys) => {
+                let keys = Arc::new(keys);
+                self.shared.keep(uri, &keys);
+                Ok(keys)
+            }
+            Err(error) => self.shared.younger_than(uri, self.shared.lifetime + self.shared.max_stale).ok_or(error),
+        }
+    }
+
+    fn interrupted(&self, why: Interrupted) -> Answer {
+        Err(KeyError::new(why.as_str()))
+    }
+}
+
+/// Builds [`FetchedKeys`].
+#[derive(Clone)]
+#[must_use]
+pub struct FetchedKeysBuilder {
+    fetcher: FetcherConfig,
+    lifetime: Duration,
+    refresh_interval: Duration,
+    max_stale: Duration,
+}
+
+impl FetchedKeysBuilder {
+    /// How long a set is used without asking again (default: 5 minutes).
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// How long after a fetch a set is fetched again for a key that it does not hold (default: 1 minute). Anybody can
+    /// name unknown keys, so this bounds the requests that a host gets.
+    pub fn refresh_interval(mut self, interval: Duration) -> Self {
+        self.refresh_interval = interval;
+        self
+    }
+
+    /// How much longer a set is used while its host fails (default: 1 hour).
+    pub fn stale_if_error(mut self, bound: Duration) -> Self {
+        self.max_stale = bound;
+        self
+    }
+
+    /// How long a fetch may take (default: 10 seconds).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.fetcher.timeout = timeout;
+        self
+    }
+
+    /// Trusts the certificates in this PEM text in addition to the platform's.
+    pub fn root_certificates(mut self, pem: &[u8]) -> Self {
+        self.fetcher.transport.add_root_certificates(pem);
+        self
+    }
+
+    /// Looks up the addresses of a host (default: the system does). The result is filtered.
+    pub fn resolver<F, Fut>(mut self, resolver: F) -> Self
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
+    {
+        self.fetcher.transport.set_resolver(resolver);
+        self
+    }
+
+    /// Sends requests through this service in place of the guarded HTTP client, for an egress proxy or for tests. The
+    /// service must then guard against private addresses itself.
+    pub fn fetcher<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.fetcher.transport.replace(service);
+        self
+    }
+
+    /// Lets loopback addresses through, also over `http`, for development (default: no).
+    pub fn insecure_allow_loopback(mut self, allow: bool) -> Self {
+        self.fetcher.transport.filter = AddressFilter::new().insecure_allow_loopback(allow);
+        self
+    }
+
+    /// Sets up the fetcher.
+    ///
+    /// # Errors
+    ///
+    /// When the certificates cannot be read, or TLS cannot be set up.
+    pub fn build(self) -> Result<FetchedKeys, AuthenticationPolicyError> {
+        let fetcher = Fetcher::new(self.fetcher);
+        let shared = Shared {
+            fetcher: fetcher
+                .map_err(|_| AuthenticationPolicyError::new("root_certificates", "TLS cannot be set up"))?,
+            lifetime: self.lifetime,
+            refresh_interval: self.refresh_interval,
+            max_stale: self.max_stale,
+            flights: SingleFlight::new(),
+            cache: Mutex::default(),
+        };
+        Ok(FetchedKeys { shared: Arc::new(shared) })
+    }
+}
+
+impl fmt::Debug for FetchedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchedKeys").field("lifetime", &self.shared.lifetime).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FetchedKeysBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchedKeysBuilder").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
