@@ -607,6 +607,26 @@ async fn a_failed_write_invalidates() {
     assert!(find().await.is_none());
 }
 
+#[tokio::test]
+async fn removals_of_idle_clients_and_of_one_source_invalidate() {
+    let registry = CachedRegistry::new(MemoryRegistry::new());
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    let is_known = async |id: &str| registry.find_client(id).await.unwrap().is_some();
+    for id in ["idle", "unused", "kept"] {
+        let client = client(id).to_builder().metadata("registration_source", id).build().unwrap();
+        registry.insert(client, ClientOrigin::Registered).await.unwrap();
+        assert!(is_known(id).await);
+    }
+    registry.touch("idle", SystemTime::now()).await.unwrap();
+    assert_eq!(registry.count_by_source(ClientOrigin::Registered, "unused").await.unwrap(), 1);
+    let unused = registry.remove_unused_by_source(ClientOrigin::Registered, "unused", tomorrow, 9).await.unwrap();
+    let idle = registry.remove_idle(ClientOrigin::Registered, None, tomorrow, 9).await.unwrap();
+    assert_eq!((unused, idle), (vec!["unused".to_owned()], vec!["idle".to_owned()]));
+    for (id, expected) in [("idle", false), ("unused", false), ("kept", true)] {
+        assert_eq!(is_known(id).await, expected, "{id}");
+    }
+}
+
 /// Nobody knows which clients a failed removal removed.
 #[tokio::test]
 async fn a_failed_removal_of_unused_clients_invalidates_all() {

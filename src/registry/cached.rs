@@ -524,6 +524,26 @@ where
             written
         })
     }
+
+    /// Does the same for a removal of clients that the source chooses.
+    fn remove_many<W>(
+        shared: &Arc<Self>,
+        remove: impl FnOnce(Arc<Self>) -> W,
+    ) -> BoxFuture<'static, Result<Vec<String>, RegistryError>>
+    where
+        W: Future<Output = Result<Vec<String>, RegistryError>> + Send + 'static,
+    {
+        let (remove, shared) = (remove(Arc::clone(shared)), Arc::clone(shared));
+        in_own_task(async move {
+            let removed = remove.await;
+            match &removed {
+                Ok(ids) => ids.iter().for_each(|id| shared.invalidate(id)),
+                // It may have removed clients before it failed, and nobody knows which.
+                Err(_) => shared.invalidate_all(),
+            }
+            removed
+        })
+    }
 }
 
 fn in_own_task<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> BoxFuture<'static, Result<T, E>>
@@ -593,21 +613,48 @@ where
         self.shared.source.count(origin)
     }
 
+    fn count_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<u64, RegistryError>> {
+        self.shared.source.count_by_source(origin, source)
+    }
+
     fn remove_unused(
         &self,
         origin: ClientOrigin,
         created_before: SystemTime,
-        most: u64,
+        max: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
-        let shared = Arc::clone(&self.shared);
-        in_own_task(async move {
-            let removed = shared.source.remove_unused(origin, created_before, most).await;
-            match &removed {
-                Ok(ids) => ids.iter().for_each(|id| shared.invalidate(id)),
-                // It may have removed clients before it failed, and nobody knows which.
-                Err(_) => shared.invalidate_all(),
-            }
-            removed
+        Shared::remove_many(&self.shared, move |shared| async move {
+            shared.source.remove_unused(origin, created_before, max).await
+        })
+    }
+
+    fn remove_unused_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+        created_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        let source = source.to_owned();
+        Shared::remove_many(&self.shared, move |shared| async move {
+            shared.source.remove_unused_by_source(origin, &source, created_before, max).await
+        })
+    }
+
+    fn remove_idle<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: Option<&'a str>,
+        used_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        let source = source.map(str::to_owned);
+        Shared::remove_many(&self.shared, move |shared| async move {
+            shared.source.remove_idle(origin, source.as_deref(), used_before, max).await
         })
     }
 }

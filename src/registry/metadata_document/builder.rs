@@ -259,7 +259,8 @@ impl MetadataDocumentBuilder {
     /// stays when its document changes; new redirect URIs end its trust. A document that was withdrawn is removed.
     ///
     /// [`max_cached_documents`](Self::max_cached_documents) bounds their number: the oldest client that was never
-    /// [used](crate::RegistryStore::touch) makes room, and a document that finds no room is not kept.
+    /// [used](crate::RegistryStore::touch), or else one that was not used for 90 days, makes room. A document that finds no
+    /// room is not kept.
     ///
     /// ```
     /// use tower_oauth_client_validation::{

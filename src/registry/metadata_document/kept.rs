@@ -15,6 +15,9 @@ use crate::registry::{BoxStore, RegistryError, RegistryStore, StoreError};
 /// server sets it; a document cannot.
 pub(super) const TIMES: &str = "metadata_document_times";
 
+/// How long a document keeps its room without being used.
+const MAX_IDLE: Duration = Duration::from_secs(90 * 86_400);
+
 /// How often a write is repeated because somebody else changed the client.
 const MAX_ROUNDS: usize = 8;
 
@@ -100,14 +103,16 @@ impl KeptDocuments {
         Err(RegistryError::transient(StoreError::Changed))
     }
 
-    /// The oldest document that was never used makes room.
+    /// The oldest document that was never used makes room, or else one that was not used for long.
     async fn has_room(&self) -> Result<bool, RegistryError> {
         let origin = ClientOrigin::MetadataDocument;
         if self.store.count(origin).await? < self.max_documents as u64 {
             return Ok(true);
         }
-        let now = SystemTime::now() + Duration::from_secs(1);
-        Ok(!self.store.remove_unused(origin, now, 1).await?.is_empty())
+        let now = SystemTime::now();
+        let unused = self.store.remove_unused(origin, now + Duration::from_secs(1), 1).await?;
+        let idle_since = now.checked_sub(MAX_IDLE).unwrap_or(now);
+        Ok(!unused.is_empty() || !self.store.remove_idle(origin, None, idle_since, 1).await?.is_empty())
     }
 
     /// Whether the host failed a moment ago.
