@@ -144,16 +144,13 @@ fn confirm(error: &str, is_head: bool, response: &Response<Vec<u8>>) -> Result<V
     ensure(links + forms == 1, "one link or form", response)?;
     let named = page.split_once("<strong>").and_then(|(_, rest)| rest.split_once("</strong>"));
     let mut observed = json!({ "destination": named.map(|(name, _)| unescape(name)) });
-    match attribute(&page, "href") {
-        Some(link) => {
-            let link = redirect(error, &link, response)?;
-            observed["mode"] = link["redirect"]["mode"].clone();
-            observed["location"] = link["redirect"]["location"].clone();
-        }
-        None => {
-            observed["action"] = attribute(&page, "action").into();
-            observed["fields"] = fields(&page, error, response)?.into();
-        }
+    if let Some(link) = attribute(&page, "href") {
+        let link = redirect(error, &link, response)?;
+        observed["mode"] = link["redirect"]["mode"].clone();
+        observed["location"] = link["redirect"]["location"].clone();
+    } else {
+        observed["action"] = attribute(&page, "action").into();
+        observed["fields"] = fields(&page, error, response)?.into();
     }
     Ok(json!({ "confirm": observed }))
 }
