@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 use tower::{BoxError, ServiceBuilder};
 use tower_oauth_client_validation::{Client, ClientValidationLayer, MemoryRegistry, RequestBody, ValidatedRequest};
 
-/// With clients that send slowly, or not at all.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time that a client has to send the head of a request, and then its body.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,12 +25,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .scope("profile photos:read")
         .build()?]);
     let service = ServiceBuilder::new()
-        // A body that never ends ends here; the layer waits for it.
-        .timeout(PATIENCE)
+        // The layer reads bodies to their end, however slowly they come.
+        .timeout(TIMEOUT)
         .layer(ClientValidationLayer::new(clients).wrap_bodies())
         .service_fn(authorize);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    http.timer(TokioTimer::new()).header_read_timeout(TIMEOUT);
 
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(address).await?;
@@ -46,13 +46,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// The client exists, the redirect URI is its own, and it may have these scopes.
+/// Runs for valid requests only. A real server logs the user in and asks for consent here.
 async fn authorize(request: Request<RequestBody<Incoming>>) -> Result<Response<Full<Bytes>>, BoxError> {
-    // `OPTIONS` comes through unjudged, for CORS.
+    // The layer passes `OPTIONS` on without validation.
     let Some(validated) = request.extensions().get::<ValidatedRequest>() else {
         return Ok(Response::default());
     };
-    // A real server asks the user first, and keeps what the code stands for.
     let code = format!("a-code-for-{}", validated.client_id());
     Ok(validated.success([("code", code.as_str())]).into_http(request.method()))
 }

@@ -3,6 +3,8 @@
 #![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![doc = include_str!("../docs/crate.md")]
 
+#[cfg(feature = "client-authentication")]
+mod authentication;
 mod authorization;
 mod client;
 mod http;
@@ -42,9 +44,9 @@ pub use crate::authorization::{
 
 // Clients.
 pub use crate::client::{
-    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientStatus,
-    ClosestMatch, GrantTypes, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule,
-    ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
+    AllowedScopes, ApplicationType, Client, ClientBuilder, ClientError, ClientErrorKind, ClientKind, ClientOrigin,
+    ClientStatus, ClosestMatch, DynamicClientError, DynamicClientRules, GrantTypes, LoopbackPorts, RedirectUri,
+    RedirectUriError, RedirectUriMismatch, RedirectUriRule, ResponseType, ResponseTypes, Scope, ScopeError, UriPart,
 };
 
 // Where clients come from.
@@ -58,9 +60,9 @@ pub use crate::registry::SqlRegistry;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::registry::SqliteRegistry;
 pub use crate::registry::{
-    BoxRegistry, BoxStore, Change, CheckError, ClientOrigin, Environment, EnvironmentRegistry, EnvironmentWarning,
-    MemoryRegistry, Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource,
-    RegistryStore, ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
+    BoxRegistry, BoxStore, Change, CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, MemoryRegistry,
+    Or, OrFuture, Record, RegisterError, RegistryError, RegistryFn, RegistryService, RegistrySource, RegistryStore,
+    ServiceFuture, ServiceRegistry, StoreError, WellKnownClient, registry_fn,
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
@@ -96,6 +98,19 @@ pub use crate::state::SqliteStateStore;
 #[cfg(feature = "state")]
 #[cfg_attr(docsrs, doc(cfg(feature = "state")))]
 pub use crate::state::{MemoryStateStore, PrefixedStateStore, StateBounds, StateError, StateErrorKind, StateStore};
+
+// The gate at endpoints that clients call themselves.
+#[cfg(all(feature = "axum", feature = "client-authentication"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "axum", feature = "client-authentication"))))]
+pub use crate::authentication::MissingAuthentication;
+#[cfg(feature = "client-authentication")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
+pub use crate::authentication::{
+    AuthenticatedClient, AuthenticationError, AuthenticationFailure, AuthenticationFuture, AuthenticationMethod,
+    AuthenticationPolicy, AuthenticationPolicyBuilder, AuthenticationPolicyError, Claim, ClientAuthentication,
+    ClientAuthenticationLayer, ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource,
+    SigningAlgorithm,
+};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

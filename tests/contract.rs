@@ -87,6 +87,7 @@ pub(crate) async fn an_inserted_client_is_found_as_it_was(store: &impl Store) {
         "token_endpoint_auth_method": "private_key_jwt",
         "application_type": "native",
         "trusted": true,
+        "dynamic": true,
         "disabled": true,
         "expires_at": 4_102_444_800_u64,
         "contacts": ["a@app.example"],
@@ -122,7 +123,7 @@ pub(crate) async fn replacing_keeps_where_it_came_from(store: &impl Store) {
     let used = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     store.touch("app", used).await.unwrap();
     let before = store.record("app").await.unwrap().unwrap();
-    let renamed = client("app").to_builder().name("renamed").build().unwrap();
+    let renamed = client("app").to_builder().name("renamed").dynamic(true).build().unwrap();
     assert_eq!(*store.replace(renamed.clone()).await.unwrap(), renamed);
     let after = store.record("app").await.unwrap().unwrap();
     assert_eq!(*after.client, renamed);
@@ -190,7 +191,7 @@ pub(crate) async fn every_legal_character_is_kept(store: &impl Store) {
 
 pub(crate) async fn large_metadata_is_kept(store: &impl Store) {
     let text: String = (0..64 * 1024_u32).map(|n| char::from(b' ' + u8::try_from(n * 7 % 95).unwrap())).collect();
-    let large = client("large").to_builder().metadata("text", text).build().unwrap();
+    let large = client("large").to_builder().metadata("text", text).dynamic(true).build().unwrap();
     store.insert(large.clone(), ClientOrigin::Registered).await.unwrap();
     assert_eq!(*store.find_client("large").await.unwrap().unwrap(), large);
 }
@@ -301,7 +302,7 @@ pub(crate) async fn one_removal_at_a_time_takes_a_registration(store: &impl Stor
 }
 
 pub(crate) async fn only_what_is_still_as_it_was_read_is_replaced(store: &impl Store) {
-    let renamed = |name: &str| client("app").to_builder().name(name).build().unwrap();
+    let renamed = |name: &str| client("app").to_builder().name(name).dynamic(true).build().unwrap();
     let missing = store.replace_unchanged(&client("app"), renamed("early")).await;
     assert!(matches!(missing, Err(StoreError::Missing)), "{missing:?}");
     assert!(store.find_client("app").await.unwrap().is_none());
@@ -347,7 +348,7 @@ pub(crate) async fn only_what_is_still_as_it_was_read_is_removed(store: &impl St
     }
     store.replace(disabled("app")).await.unwrap();
     assert!(matches!(store.remove_unchanged(&client("app")).await, Err(StoreError::Changed)));
-    assert_eq!(*store.find_client("app").await.unwrap().unwrap(), disabled("app"));
+    assert_eq!(store.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Disabled);
     let read = store.record("app").await.unwrap().unwrap().client;
     store.remove_unchanged(&read).await.unwrap();
     assert!(store.find_client("app").await.unwrap().is_none());

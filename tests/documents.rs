@@ -1,11 +1,37 @@
 //! The documents match the code: links and item names resolve, commands exist, programs are compiled.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use serde_json::Value;
+
+/// The file system, with paths relative to the root of the repository.
+mod fs {
+    use std::fs::ReadDir;
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    fn at_root(path: impl AsRef<Path>) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+    }
+
+    pub(super) fn exists(path: impl AsRef<Path>) -> bool {
+        at_root(path).exists()
+    }
+
+    pub(super) fn is_dir(path: impl AsRef<Path>) -> bool {
+        at_root(path).is_dir()
+    }
+
+    pub(super) fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
+        std::fs::read_dir(at_root(path))
+    }
+
+    pub(super) fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
+        std::fs::read_to_string(at_root(path))
+    }
+}
 
 #[derive(Default)]
 struct Page {
@@ -89,7 +115,7 @@ fn pages() -> BTreeMap<PathBuf, Page> {
         for entry in fs::read_dir(here).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let path = folder.join(&name);
-            if path.is_dir() {
+            if fs::is_dir(&path) {
                 if !matches!(&*name, ".git" | "target" | "node_modules" | "corpus" | "artifacts" | "coverage") {
                     folders.push(path);
                 }
@@ -140,7 +166,7 @@ fn links_resolve_to_files_and_headings() {
             let there = match anchor {
                 _ if is_rustdoc(path) && !is_here => false,
                 Some(anchor) => pages.get(&target).is_some_and(|page| page.anchors.contains(anchor)),
-                None => target.exists(),
+                None => fs::exists(&target),
             };
             if !there {
                 faults.push(format!("{}: {link} does not resolve", path.display()));
@@ -187,10 +213,12 @@ fn named_files_exist() {
             let vectors =
                 code.strip_suffix(".json").filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
             let there = match vectors {
-                Some(_) => path != Path::new("docs/threat-model.md") || Path::new("tests/vectors").join(code).exists(),
+                Some(_) => {
+                    path != Path::new("docs/threat-model.md") || fs::exists(Path::new("tests/vectors").join(code))
+                }
                 None if looks_like_one => ["", "src"].iter().any(|root| {
                     let file = Path::new(root).join(code);
-                    file.exists() || file.with_extension("rs").exists()
+                    fs::exists(&file) || fs::exists(file.with_extension("rs"))
                 }),
                 None => true,
             };
@@ -205,6 +233,8 @@ fn named_files_exist() {
 /// The names that a `cargo` command may use.
 struct Cargo {
     manifest: toml::Table,
+    /// Manifests of packages that hold tests only.
+    tests: [toml::Table; 2],
     aliases: BTreeMap<String, Vec<String>>,
 }
 
@@ -244,13 +274,16 @@ impl Cargo {
         let aliases = config["alias"].as_table().unwrap();
         Self {
             manifest: table("Cargo.toml"),
+            tests: ["tests/Cargo.toml", "tests/examples/Cargo.toml"].map(table),
             aliases: aliases.iter().map(|(name, value)| (name.clone(), words(value))).collect(),
         }
     }
 
     fn has_target(&self, kind: &str, name: &str) -> bool {
-        let targets = self.manifest.get(kind).and_then(toml::Value::as_array).into_iter().flatten();
-        targets.filter_map(|target| target["name"].as_str()).any(|found| found == name)
+        let manifests = [&self.manifest].into_iter().chain(&self.tests);
+        let targets = manifests.filter_map(|manifest| manifest.get(kind)?.as_array()).flatten();
+        let mut names = targets.filter_map(|target| target["name"].as_str());
+        names.any(|found| found == name)
     }
 
     /// Says what is wrong with the words after `cargo`.
@@ -282,7 +315,7 @@ impl Cargo {
         if command == "fuzz" && ours.get(1) == Some(&"run") {
             let target = ours.iter().skip(2).rfind(|word| !word.starts_with('-') && **word != "none")?;
             let file = format!("fuzz/fuzz_targets/{target}.rs");
-            return (!target.contains('$') && !Path::new(&file).exists()).then(|| format!("no {file}"));
+            return (!target.contains('$') && !fs::exists(&file)).then(|| format!("no {file}"));
         }
         let program = ours.iter().position(|word| matches!(*word, "--example" | "-p")).and_then(|at| ours.get(at + 1));
         program.and_then(|program| unknown_option(program, theirs))
@@ -291,18 +324,23 @@ impl Cargo {
 
 /// Whether the workspace has this package.
 fn is_package(name: &str) -> bool {
-    let manifests = [format!("examples/{name}/Cargo.toml"), "Cargo.toml".to_owned()];
-    let manifests = manifests.iter().filter_map(|path| fs::read_to_string(path).ok());
+    let example = format!("examples/{name}/Cargo.toml");
+    let manifests = [&*example, "Cargo.toml", "tests/Cargo.toml", "tests/examples/Cargo.toml"].into_iter();
+    let manifests = manifests.filter_map(|path| fs::read_to_string(path).ok());
     manifests
         .filter_map(|text| text.parse::<toml::Table>().ok())
         .any(|table| table["package"]["name"].as_str() == Some(name))
 }
 
-/// An option that the help of an example does not list.
+/// An option that the command line of an example does not declare.
 fn unknown_option(example: &str, words: &[&str]) -> Option<String> {
-    let help = fs::read_to_string(format!("examples/{example}/args.rs")).ok()?;
+    let declared = fs::read_to_string(format!("examples/{example}/src/args.rs")).ok()?;
+    let is_declared = |name: &str| {
+        let field = format!(" {}: ", name.replace('-', "_"));
+        name == "help" || declared.contains(&field) || declared.contains(&format!("long = \"{name}\""))
+    };
     let mut options = words.iter().filter_map(|word| word.strip_prefix("--")).filter(|name| !name.is_empty());
-    options.find(|name| !help.contains(&format!("--{name}"))).map(|name| format!("{example} has no --{name}"))
+    options.find(|name| !is_declared(name)).map(|name| format!("{example} has no --{name}"))
 }
 
 #[test]
@@ -320,7 +358,7 @@ fn commands_exist_and_name_what_exists() {
             }
             Some(at) if words[at] == "clients" => unknown_option("clients", &words[at + 1..]),
             Some(at) if words[at].starts_with("tests/") || words[at].starts_with(".ci/") => {
-                (!Path::new(words[at]).exists()).then(|| format!("no {}", words[at]))
+                (!fs::exists(words[at])).then(|| format!("no {}", words[at]))
             }
             _ => None,
         };
@@ -396,7 +434,7 @@ impl Surface {
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() {
+                if fs::is_dir(&path) {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "rs") {
                     surface.add_members(&fs::read_to_string(path).unwrap());

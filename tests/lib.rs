@@ -4,14 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod answers;
+#[cfg(feature = "client-authentication")]
+mod authentication;
 mod bodies;
 #[cfg(feature = "axum")]
 mod composition;
 #[cfg(feature = "full")]
 mod contract;
 mod documents;
-#[cfg(feature = "full")]
-mod examples;
+mod dynamic;
 mod faults;
 mod fixture;
 mod log;
@@ -39,6 +40,8 @@ mod registry_http;
 #[cfg(feature = "full")]
 mod registry_sql;
 mod server_metadata;
+#[cfg(feature = "client-authentication")]
+mod signing;
 #[cfg(feature = "axum")]
 mod socket;
 mod sources;

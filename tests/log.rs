@@ -277,7 +277,7 @@ fn a_redirect_uri_mismatch_tells_the_nearest_difference_to_the_log_only() {
     ] {
         let query = format!("client_id=app&response_type=code&redirect_uri={}", encoded(uri));
         let (events, response) = ask(layer(), fixture::get(&query));
-        let expected = format!("the closest registered one differs in {difference}");
+        let expected = format!("the closest registered URI differs in {difference}");
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].get("detail"), Some(&*expected), "{uri}");
         assert_eq!(events[0].get("reason"), Some("redirect_uri_not_registered"));

@@ -714,7 +714,7 @@ async fn what_only_an_operator_decides_is_ignored() {
     })
     .await;
     let client = find(&registry, &server.id("/client")).await.unwrap().unwrap();
-    assert!(!client.is_trusted() && client.expires_at().is_none());
+    assert!(!client.is_trusted() && client.is_dynamic() && client.expires_at().is_none());
     assert_eq!(client.status(), tower_oauth_client_validation::ClientStatus::Active);
     assert!(client.allowed_scopes().is_none() && client.default_scopes().is_none());
     assert_eq!(client.metadata().unwrap().keys().collect::<Vec<_>>(), ["tos_uri"]);

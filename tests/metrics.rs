@@ -113,7 +113,7 @@ fn what_a_cache_does_is_counted() {
 #[test]
 fn the_dashboard_asks_for_metrics_that_there_are() {
     let dashboard: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string("examples/grafana-dashboard.json").unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string("../examples/grafana-dashboard.json").unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let queries: Vec<&str> = panels
         .iter()

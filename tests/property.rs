@@ -12,12 +12,13 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Client, ClientValidationLayer, MemoryRegistry, Parameter, ParameterFault, Policy,
-    RedirectUri, ResponseType, ResponseTypes, Scope, ValidatedRequest, Validator,
+    AuthorizationRequest, Client, ClientOrigin, ClientValidationLayer, DynamicClientRules, MemoryRegistry, Parameter,
+    ParameterFault, Policy, RedirectUri, ResponseType, ResponseTypes, Scope, ValidatedRequest, Validator,
 };
 use url::{Url, form_urlencoded};
 
-use crate::reference::redirect_uri::{admits, is_registrable};
+use crate::dynamic::SCHEMES;
+use crate::reference::redirect_uri::{admits, is_registrable, is_registrable_by_strangers};
 
 /// Legal and near-legal URIs.
 fn uri() -> impl Strategy<Value = String> {
@@ -443,6 +444,9 @@ proptest! {
     fn what_is_registered_is_harmless(uri in uri()) {
         let parsed = RedirectUri::parse(&uri);
         prop_assert_eq!(parsed.is_ok(), is_registrable(&uri, false), "{}", uri);
+        let metadata = serde_json::Map::from_iter([("redirect_uris".to_owned(), vec![uri.clone()].into())]);
+        let judged = DynamicClientRules::new().judge(ClientOrigin::Registered, &metadata);
+        prop_assert_eq!(judged.is_ok(), is_registrable_by_strangers(&uri, &SCHEMES), "{}", uri);
         let Ok(registered) = parsed else { return Ok(()) };
         let concrete = uri.replacen(":*", ":1", 1);
         prop_assert!(!concrete.contains('*'), "{uri}");

@@ -871,7 +871,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                 let taken = Client::builder(id).name("Ours").redirect_uri("https://ours.example/").status(status);
                 let taken = taken.metadata("registration_access_token_sha256", digest.clone()).build().unwrap();
                 let store = MemoryRegistry::new();
-                RegistryStore::insert(&store, taken.clone(), origin).await.unwrap();
+                let taken = RegistryStore::insert(&store, taken, origin).await.unwrap();
                 for reuse in [false, true] {
                     let claimed = id.to_owned();
                     let policy = RegistrationPolicy::new().reuse_identical(reuse).software_statement_hook(move |_| {
@@ -903,7 +903,7 @@ async fn no_route_leads_over_an_id_that_is_taken() {
                     }
                 }
                 assert!(store.insert(Client::builder(id).build().unwrap()).is_err());
-                assert_eq!(*store.get(id).unwrap(), taken);
+                assert_eq!(store.get(id).unwrap(), taken);
                 assert_eq!(store.origin(id), Some(origin));
             }
         }

@@ -85,6 +85,7 @@ fn other_metadata_cannot_set_what_a_method_of_the_builder_sets() {
         "client_name",
         "default_scope",
         "disabled",
+        "dynamic",
         "expires_at",
         "grant_types",
         "insecure_http",
@@ -146,6 +147,105 @@ fn a_client_is_active_until_it_is_switched_off_or_expires() {
 }
 
 #[test]
+fn stored_metadata_loses_bad_redirect_uris_and_nothing_else() {
+    let stored = json!({
+        "client_id": "app",
+        "redirect_uris": ["smb://host/share", CALLBACK, "http://app.example/cb"],
+        "scope": "read",
+    });
+    assert!(Client::from_metadata(stored.clone()).is_err());
+    let (client, dropped) = Client::from_stored_metadata(stored.clone()).unwrap();
+    assert_eq!(client.redirect_uris().iter().map(RedirectUri::as_str).collect::<Vec<_>>(), [CALLBACK]);
+    let rules: Vec<_> = dropped
+        .iter()
+        .map(|error| match error.kind() {
+            ClientErrorKind::RedirectUri { index, source } => (error.client_id(), *index, source.rule()),
+            kind => panic!("{kind}"),
+        })
+        .collect();
+    let app = Some("app");
+    assert_eq!(rules, [(app, 0, RedirectUriRule::ForbiddenScheme), (app, 2, RedirectUriRule::PlainHttp)]);
+
+    let mut good = stored.clone();
+    good["redirect_uris"] = json!([CALLBACK]);
+    assert_eq!(Client::from_stored_metadata(good.clone()).unwrap(), (Client::from_metadata(good).unwrap(), vec![]));
+    for (member, value) in
+        [("scope", json!("\"")), ("redirect_uris", json!("x")), ("disabled", json!("yes")), ("client_id", json!(1))]
+    {
+        let mut broken = stored.clone();
+        broken[member] = value;
+        assert_eq!(Client::from_stored_metadata(broken).unwrap_err().kind().member(), Some(member));
+    }
+}
+
+#[test]
+fn members_for_later_gates_are_typed_and_written_back() {
+    let plain = Client::builder("app").build().unwrap();
+    assert_eq!(plain.token_endpoint_auth_method(), "none");
+    assert_eq!((plain.jwks(), plain.jwks_uri(), plain.request_object_signing_alg()), (None, None, None));
+    assert_eq!(plain.token_endpoint_auth_signing_alg(), None);
+    assert_eq!(plain.token_endpoint_auth_methods_supported().count() + plain.authorization_details_types().count(), 0);
+    assert!(!plain.require_pushed_authorization_requests() && !plain.require_signed_request_object());
+    assert!(!plain.dpop_bound_access_tokens());
+
+    let keys = json!({ "keys": [{ "kty": "EC" }] });
+    let metadata = json!({
+        "client_id": "app",
+        "token_endpoint_auth_method": "private_key_jwt",
+        "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
+        "token_endpoint_auth_signing_alg": "ES256",
+        "jwks": keys,
+        "jwks_uri": "https://app.example/keys",
+        "request_object_signing_alg": "EdDSA",
+        "require_pushed_authorization_requests": true,
+        "require_signed_request_object": true,
+        "dpop_bound_access_tokens": true,
+        "authorization_details_types": ["payment_initiation"],
+    });
+    let client = Client::from_metadata(metadata.clone()).unwrap();
+    assert_eq!(client.token_endpoint_auth_method(), "private_key_jwt");
+    assert_eq!(client.token_endpoint_auth_methods_supported().collect::<Vec<_>>(), ["none", "private_key_jwt"]);
+    assert_eq!(client.token_endpoint_auth_signing_alg(), Some("ES256"));
+    assert_eq!((client.jwks(), client.jwks_uri()), (Some(&keys), Some("https://app.example/keys")));
+    assert_eq!(client.request_object_signing_alg(), Some("EdDSA"));
+    assert!(client.require_pushed_authorization_requests() && client.require_signed_request_object());
+    assert!(client.dpop_bound_access_tokens());
+    assert_eq!(client.authorization_details_types().collect::<Vec<_>>(), ["payment_initiation"]);
+    let written = client.to_metadata();
+    for (member, value) in metadata.as_object().unwrap() {
+        assert_eq!(&written[member], value);
+    }
+    assert_eq!(Client::from_metadata(written).unwrap(), client);
+    let no_longer = client.to_builder().metadata("require_pushed_authorization_requests", false).build().unwrap();
+    assert!(!no_longer.require_pushed_authorization_requests() && no_longer.require_signed_request_object());
+
+    // Some servers write what is not set like this.
+    let unset = json!({ "client_id": "app", "jwks_uri": "", "request_object_signing_alg": "", "jwks": null });
+    let unset = Client::from_metadata(unset).unwrap();
+    assert_eq!((unset.jwks(), unset.jwks_uri(), unset.request_object_signing_alg()), (None, None, None));
+}
+
+#[test]
+fn a_requirement_of_the_wrong_type_is_an_error_instead_of_no_requirement() {
+    for member in ["require_pushed_authorization_requests", "require_signed_request_object", "dpop_bound_access_tokens"]
+    {
+        let error = Client::builder("app").metadata(member, "true").build().unwrap_err();
+        assert_eq!(error.to_string(), format!(r#"client "app": {member}: must be true or false"#));
+    }
+    for (member, expected) in [
+        ("jwks", "an object"),
+        ("jwks_uri", "a string"),
+        ("request_object_signing_alg", "a string"),
+        ("token_endpoint_auth_signing_alg", "a string"),
+        ("token_endpoint_auth_methods_supported", "an array of strings"),
+        ("authorization_details_types", "an array of strings"),
+    ] {
+        let error = Client::from_stored_metadata(json!({ "client_id": "app", member: [1] })).unwrap_err();
+        assert_eq!(error.to_string(), format!(r#"client "app": {member}: must be {expected}"#));
+    }
+}
+
+#[test]
 fn errors_of_clients_keep_their_source() {
     let uri = Client::builder("app").redirect_uri("cb").build().unwrap_err();
     assert!(uri.source().is_some_and(|source| source.is::<RedirectUriError>()));
@@ -170,6 +270,7 @@ fn sets_hold_what_was_put_in() {
         (ResponseType::CODE_ID_TOKEN_TOKEN, "code id_token token", true),
         (ResponseType::NONE, "none", false),
     ] {
+        assert_eq!(response_type.carries_id_token(), name.contains("id_token"), "{name}");
         assert_eq!((ResponseType::parse(name), response_type.carries_token()), (Some(response_type), token), "{name}");
     }
 }

@@ -143,7 +143,7 @@ impl Rejection {
                 Some("no redirect URI is registered".to_owned())
             }
             Some(RedirectUriMismatch::NotRegistered(closest)) => {
-                Some(format!("the closest registered one differs in {closest}"))
+                Some(format!("the closest registered URI differs in {closest}"))
             }
             None => self.faulty_parameter().map(|parameter| parameter.as_str().to_owned()),
         }

@@ -11,18 +11,20 @@ use super::error::{ClientError, ClientErrorKind};
 use super::redirect_uri::{RedirectUri, RedirectUriError};
 use super::response_type::{GrantTypes, ResponseTypes};
 use super::scope::{AllowedScopes, Scope, ScopeError, tokens};
+use super::typed::Requirements;
 use super::{ApplicationType, Client, ClientKind, ClientScopes, ClientStatus, Details, is_client_id};
 
 /// Kept as metadata when the client's kind does not say it already.
 pub(super) const AUTH_METHOD: &str = "token_endpoint_auth_method";
 
 /// The metadata members that methods of the builder set.
-const BUILDER_MEMBERS: [&str; 14] = [
+const BUILDER_MEMBERS: [&str; 15] = [
     "application_type",
     "client_id",
     "client_name",
     "default_scope",
     "disabled",
+    "dynamic",
     "expires_at",
     "grant_types",
     "insecure_http",
@@ -61,6 +63,7 @@ impl Client {
                 application_type: None,
                 status: ClientStatus::Active,
                 trusted: false,
+                dynamic: false,
             },
             redirect_uris: Vec::new(),
             allowed_scopes: None,
@@ -179,6 +182,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Marks the client as one that nobody configured, see [`Client::is_dynamic`] (default: no). Sources that accept
+    /// such clients do it themselves.
+    pub fn dynamic(mut self, dynamic: bool) -> Self {
+        self.client.dynamic = dynamic;
+        self
+    }
+
     /// Disables the client, or makes it active.
     pub fn disabled(self, disabled: bool) -> Self {
         self.status(if disabled { ClientStatus::Disabled } else { ClientStatus::Active })
@@ -231,7 +241,8 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// When the id is empty or not printable ASCII, a redirect URI breaks a rule, a scope does not follow the grammar,
-    /// a default scope is not allowed, or [`metadata`](Self::metadata) was given a member with its own method.
+    /// a default scope is not allowed, or [`metadata`](Self::metadata) was given a member with its own method or a
+    /// value of the wrong type.
     pub fn build(self) -> Result<Client, ClientError> {
         let id = self.client.id.clone();
         self.build_checked().map_err(|kind| ClientError::new(&id, kind))
@@ -259,6 +270,9 @@ impl ClientBuilder {
         let is_allowed = |scope: &str| allowed.as_ref().is_some_and(|allowed| allowed.contains(scope));
         if !default.iter().flat_map(Scope::iter).all(is_allowed) {
             return Err(ClientErrorKind::DefaultScope);
+        }
+        if let Some(details) = &mut client.details {
+            details.requirements = Requirements::read(&details.metadata)?;
         }
         client.redirect_uris = distinct.into();
         client.scopes = Arc::new(ClientScopes { allowed, default });

@@ -10,7 +10,7 @@ use url::Url;
 /// Whether only an operator or the server sets this member. Such members give privileges, so they are not accepted
 /// from outside, and not shown.
 pub(crate) fn is_operator_member(name: &str) -> bool {
-    matches!(name, "trusted" | "disabled" | "revoked" | "expires_at" | "default_scope" | "insecure_http")
+    matches!(name, "trusted" | "dynamic" | "disabled" | "revoked" | "expires_at" | "default_scope" | "insecure_http")
         || name.ends_with("_sha256")
 }
 

@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 
 use super::builder::AUTH_METHOD;
 use super::error::{ClientError, ClientErrorKind};
-use super::{ApplicationType, Client, ClientBuilder, ClientKind, ClientStatus, GrantTypes, RedirectUri, ResponseType};
+use super::{
+    ApplicationType, Client, ClientBuilder, ClientStatus, GrantTypes, RedirectUri, RedirectUriError, ResponseType,
+};
 
 impl Client {
     /// Reads an RFC 7591 §2 client metadata object with a `client_id`.
@@ -17,6 +19,7 @@ impl Client {
     /// | member | meaning |
     /// |---|---|
     /// | `default_scope` | scopes granted to a request without `scope` |
+    /// | `dynamic` | `true`: see [`Client::is_dynamic`] |
     /// | `disabled`, `revoked` | `true`: requests are refused |
     /// | `expires_at` | seconds since the epoch; 0 means never |
     /// | `insecure_http` | `true`: redirect URIs may be `http` on any host, see [`RedirectUri::insecure_http`] |
@@ -49,13 +52,38 @@ impl Client {
     /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
     /// ```
     pub fn from_metadata(metadata: impl Into<Value>) -> Result<Self, ClientError> {
-        let Value::Object(members) = metadata.into() else {
-            return Err(ClientErrorKind::NotAnObject.into());
-        };
-        let mut members = Members(members.into_iter().filter(|(_, value)| !value.is_null()).collect());
-        let id = members.take_string("client_id")?.ok_or(ClientErrorKind::IdMissing)?;
-        let builder = members.read(Self::builder(&*id)).map_err(|kind| ClientError::new(&id, kind))?;
-        builder.build()
+        read(metadata.into(), Err)
+    }
+
+    /// Reads client metadata from a database row or another server, like [`Client::from_metadata`], but leaves out
+    /// redirect URIs that break a rule and reports them.
+    ///
+    /// One bad redirect URI, which the client itself may have registered, then does not take the whole client away.
+    /// Any other fault is an error, because ignoring it could give the client more than was registered.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_oauth_client_validation::Client;
+    ///
+    /// let (client, dropped) = Client::from_stored_metadata(json!({
+    ///     "client_id": "app",
+    ///     "redirect_uris": ["https://app.example/cb#top", "https://app.example/cb"],
+    /// }))?;
+    /// assert_eq!(client.redirect_uris().len(), 1);
+    /// assert_eq!(dropped[0].to_string(), r#"client "app": redirect_uris[0]: a fragment is not allowed (at byte 22)"#);
+    /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::from_metadata`], except for redirect URIs.
+    pub fn from_stored_metadata(metadata: impl Into<Value>) -> Result<(Self, Vec<ClientError>), ClientError> {
+        let mut dropped = Vec::new();
+        let client = read(metadata.into(), |error| {
+            dropped.push(error);
+            Ok(())
+        })?;
+        Ok((client, dropped))
     }
 
     /// Writes the client as an RFC 7591 metadata object with a `client_id`. [`Client::from_metadata`] reads it back.
@@ -82,11 +110,7 @@ impl Client {
         }
         set("response_types", self.response_types.iter().map(ResponseType::as_str).collect());
         set("grant_types", self.grant_types.names().collect());
-        let auth_method = match self.kind {
-            ClientKind::Public => "none",
-            ClientKind::Confidential => "client_secret_basic",
-        };
-        set(AUTH_METHOD, auth_method.into());
+        set(AUTH_METHOD, self.token_endpoint_auth_method().into());
         if let Some(application_type) = self.application_type {
             set("application_type", application_type.as_str().into());
         }
@@ -98,11 +122,35 @@ impl Client {
         if self.trusted {
             set("trusted", true.into());
         }
+        if self.dynamic {
+            set("dynamic", true.into());
+        }
         if let Some(seconds) = self.details.as_ref().and_then(|details| details.expires_at) {
             set("expires_at", seconds.get().into());
         }
         members
     }
+}
+
+/// Reads a client. `bad_redirect_uri` decides whether a redirect URI that breaks a rule is an error.
+fn read(
+    metadata: Value,
+    mut bad_redirect_uri: impl FnMut(ClientError) -> Result<(), ClientError>,
+) -> Result<Client, ClientError> {
+    let Value::Object(members) = metadata else {
+        return Err(ClientErrorKind::NotAnObject.into());
+    };
+    let mut members = Members(members.into_iter().filter(|(_, value)| !value.is_null()).collect());
+    let id = members.take_string("client_id")?.ok_or(ClientErrorKind::IdMissing)?;
+    let error = |kind| ClientError::new(&id, kind);
+    let mut builder = Client::builder(&*id);
+    for (index, uri) in members.take_redirect_uris().map_err(error)?.into_iter().enumerate() {
+        match uri {
+            Ok(uri) => builder = builder.parsed_redirect_uri(uri),
+            Err(source) => bad_redirect_uri(error(ClientErrorKind::RedirectUri { index, source }))?,
+        }
+    }
+    members.read(builder).map_err(error)?.build()
 }
 
 /// Members that are not read yet.
@@ -112,11 +160,6 @@ impl Members {
     fn read(mut self, mut builder: ClientBuilder) -> Result<ClientBuilder, ClientErrorKind> {
         if let Some(name) = self.take_string("client_name")? {
             builder = builder.name(name);
-        }
-        let parse = if self.take_bool("insecure_http")? { RedirectUri::insecure_http } else { RedirectUri::parse };
-        for (index, uri) in self.take_strings("redirect_uris")?.into_iter().flatten().enumerate() {
-            let uri = parse(&uri).map_err(|source| ClientErrorKind::RedirectUri { index, source })?;
-            builder = builder.parsed_redirect_uri(uri);
         }
         if let Some(scope) = self.take_string("scope")? {
             builder = builder.scope(scope);
@@ -142,7 +185,7 @@ impl Members {
             (true, _) => builder.status(ClientStatus::Revoked),
             (false, disabled) => builder.disabled(disabled),
         };
-        builder = builder.trusted(self.take_bool("trusted")?);
+        builder = builder.trusted(self.take_bool("trusted")?).dynamic(self.take_bool("dynamic")?);
         if let Some(end) = self.take_time("expires_at")? {
             builder = builder.expires_at(end);
         }
@@ -150,6 +193,12 @@ impl Members {
             builder.keep(name, value);
         }
         Ok(builder)
+    }
+
+    fn take_redirect_uris(&mut self) -> Result<Vec<Result<RedirectUri, RedirectUriError>>, ClientErrorKind> {
+        let parse = if self.take_bool("insecure_http")? { RedirectUri::insecure_http } else { RedirectUri::parse };
+        let uris = self.take_strings("redirect_uris")?.unwrap_or_default();
+        Ok(uris.iter().map(|uri| parse(uri)).collect())
     }
 
     fn take<T>(

@@ -1,15 +1,19 @@
 //! Clients as they are registered: who may ask, where answers may go, what may be asked for.
 
 mod builder;
+mod dynamic;
 mod error;
 pub(crate) mod member;
 mod metadata;
+mod origin;
 mod redirect_uri;
 mod response_type;
 mod scope;
 mod text;
 mod time;
+mod typed;
 pub(crate) mod uri;
+mod weight;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -19,7 +23,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 pub use self::builder::ClientBuilder;
+pub use self::dynamic::{DynamicClientError, DynamicClientRules};
 pub use self::error::{ClientError, ClientErrorKind};
+pub use self::origin::ClientOrigin;
 use self::redirect_uri::LoopbackRule;
 pub use self::redirect_uri::{
     ClosestMatch, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
@@ -29,6 +35,7 @@ pub use self::scope::{AllowedScopes, Scope, ScopeError};
 pub(crate) use self::scope::{is_scope_value, tokens};
 pub(crate) use self::text::{Causes, Untrusted};
 pub(crate) use self::time::{from_unix_seconds, unix_seconds};
+use self::typed::Requirements;
 
 /// A registered OAuth client.
 ///
@@ -65,6 +72,7 @@ pub struct Client {
     application_type: Option<ApplicationType>,
     status: ClientStatus,
     trusted: bool,
+    dynamic: bool,
 }
 
 /// What many clients lack, boxed so that they need no space for it. `None` instead of an empty value, so that equal
@@ -74,6 +82,7 @@ struct Details {
     name: Option<Box<str>>,
     expires_at: Option<NonZeroU64>,
     metadata: Map<String, Value>,
+    requirements: Requirements,
 }
 
 /// Shared by the clients of a registry that have the same lists.
@@ -150,6 +159,13 @@ impl Client {
         self.trusted
     }
 
+    /// Whether the client registered itself or came with a metadata document, instead of being configured by the
+    /// operator. The sources that accept such clients set it.
+    #[must_use]
+    pub fn is_dynamic(&self) -> bool {
+        self.dynamic
+    }
+
     /// Whether the client is active, disabled or revoked.
     #[must_use]
     pub fn status(&self) -> ClientStatus {
@@ -197,7 +213,7 @@ impl Client {
             LoopbackPorts::NativeClients if self.application_type == Some(ApplicationType::Native) => {
                 LoopbackRule::AnyHost
             }
-            LoopbackPorts::NativeClients => LoopbackRule::SamePort,
+            LoopbackPorts::NativeClients | LoopbackPorts::Exact => LoopbackRule::SamePort,
         };
         redirect_uri::find(requested, &self.redirect_uris, rule)
     }
@@ -236,6 +252,11 @@ impl Client {
     pub(crate) fn set_status(&mut self, status: ClientStatus) {
         self.status = status;
     }
+
+    /// Marks a client that nobody configured. One that is configured keeps what its configuration says.
+    pub(crate) fn set_origin(&mut self, origin: ClientOrigin) {
+        self.dynamic |= origin.is_dynamic();
+    }
 }
 
 /// Without metadata, which may hold secrets.
@@ -253,6 +274,7 @@ impl fmt::Debug for Client {
             .field("application_type", &self.application_type)
             .field("status", &self.status)
             .field("trusted", &self.trusted)
+            .field("dynamic", &self.dynamic)
             .field("expires_at", &self.expires_at())
             .finish_non_exhaustive()
     }

@@ -66,6 +66,12 @@ impl ResponseType {
         self.0 & Self::ID_TOKEN_TOKEN.0 != 0
     }
 
+    /// Whether the answer carries an ID token, so that the request needs a `nonce` (OpenID Connect Core §3.2.2.1).
+    #[must_use]
+    pub fn carries_id_token(self) -> bool {
+        self.0 & Self::ID_TOKEN.0 != 0
+    }
+
     /// Whether the answer carries a code.
     #[must_use]
     pub fn carries_code(self) -> bool {

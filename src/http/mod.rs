@@ -5,4 +5,6 @@ pub(crate) mod answer;
 pub(crate) mod body;
 #[cfg(feature = "registration")]
 pub(crate) mod endpoint;
+#[cfg(feature = "client-authentication")]
+pub(crate) mod form;
 pub(crate) mod head;

@@ -373,7 +373,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn insert(&mut self, client: Client, origin: ClientOrigin) -> Result<Arc<Client>, StoreError> {
+    fn insert(&mut self, mut client: Client, origin: ClientOrigin) -> Result<Arc<Client>, StoreError> {
+        client.set_origin(origin);
         let clients = self.clients.pin();
         if clients.contains_key(client.id()) {
             return Err(StoreError::AlreadyExists);
@@ -420,9 +421,10 @@ impl Writer<'_> {
         self.replace(client)
     }
 
-    fn replace(&mut self, client: Client) -> Result<Replaced, StoreError> {
+    fn replace(&mut self, mut client: Client) -> Result<Replaced, StoreError> {
         let clients = self.clients.pin();
         let old = clients.get(client.id()).ok_or(StoreError::Missing)?;
+        client.set_origin(old.origin);
         self.ledger.make_room(&client, old.bytes())?;
         let new = old.updated(self.ledger.scope_lists.enter(client), seconds(SystemTime::now()));
         let replaced = Replaced { old: Arc::clone(&old.client), new: Arc::clone(&new.client) };

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use futures::future::BoxFuture;
 
 use super::{BoxStore, Boxed, RegistryError, RegistrySource};
+pub(crate) use crate::client::ClientOrigin;
 use crate::client::{Client, ClientStatus};
 
 /// A source whose clients can be added, changed and removed. Registration endpoints and operators' tools write to it.
@@ -359,18 +360,6 @@ async fn remove_first<S: RegistryStore + ?Sized>(
         }
     }
     Ok(removed)
-}
-
-/// Where a client of a store came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClientOrigin {
-    /// The operator configured it.
-    Configured,
-    /// It registered itself.
-    Registered,
-    /// An upstream identity provider registered it.
-    Upstream,
 }
 
 /// A change that another node made.

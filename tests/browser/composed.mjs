@@ -81,7 +81,7 @@ test('composed: another site cannot allow for the user', () =>
         page.getByRole('button').click(),
       ]);
       assert.equal(response.status(), 403);
-      assert.equal(await heading(page), 'This was not your decision');
+      assert.equal(await heading(page), 'This answer was not accepted');
     }
     assert.deepEqual(app.received, []);
   }));

@@ -109,10 +109,10 @@ test('another site cannot answer for the user', () =>
     await page.goto(`${app.origin.replace('127.0.0.1', 'localhost')}/attack`);
     await page.getByRole('button').click();
     await page.waitForURL(`${issuer}/consent`);
-    assert.equal(await heading(page), 'This answer does not count');
+    assert.equal(await heading(page), 'This answer was not accepted');
     await page.goto(`${app.origin}/attack`);
     await page.getByRole('button').click();
     await page.waitForURL(`${issuer}/consent`);
-    assert.equal(await heading(page), 'This answer does not count');
+    assert.equal(await heading(page), 'This answer was not accepted');
     assert.deepEqual(taken(), []);
   }));

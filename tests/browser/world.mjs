@@ -49,7 +49,7 @@ export async function start(example, ...args) {
   assert.fail(`${example} does not start: ${log}`);
 }
 
-const usual = ['--listen', '127.0.0.1:0', '--registry'];
+const usual = ['--listen', '127.0.0.1:0', '--profile', 'oauth2', '--registry'];
 export const authorizationServer = (registry, ...args) => start('authorization_server', ...usual, registry, ...args);
 
 /** A file of clients for `authorizationServer`. */

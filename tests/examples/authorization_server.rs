@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, ORIGIN, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{Method, StatusCode};
 use base64::Engine;
@@ -21,8 +22,8 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 async fn start(args: &[&str]) -> Running {
-    // Not the default, which leaves a file behind; a later flag goes before.
-    let usual = ["--listen", "127.0.0.1:0", "--registry", "memory"];
+    // In memory, since the default leaves a file behind. A later flag replaces an earlier one.
+    let usual = ["--listen", "127.0.0.1:0", "--registry", "memory", "--profile", "oauth2"];
     Running::start("authorization_server", &[&usual, args].concat()).await
 }
 
@@ -318,10 +319,57 @@ mod tokens {
     }
 
     #[tokio::test]
+    async fn a_code_ends_after_its_lifetime() {
+        let server = start(&["--auto-approve", "--code-lifetime", "0"]).await;
+        let expired = server.redeem("demo-app", &server.code("demo-app").await).await;
+        assert_refused(&expired, StatusCode::BAD_REQUEST, "invalid_grant");
+        let page = browse(&start(&[]).await.base).await;
+        assert!(page.body.contains("A code is good for 60 seconds"), "{}", page.body);
+    }
+
+    #[tokio::test]
+    async fn a_client_id_other_than_that_of_the_header_is_refused() {
+        let server = start(&["--auto-approve"]).await;
+        let header = format!("Basic {}", BASE64_STANDARD.encode("demo-web:demo-secret"));
+        let callback = server.callback();
+        let redeem = async |client_id: &str, code: &str| {
+            let parameters = [
+                ("grant_type", "authorization_code"),
+                ("client_id", client_id),
+                ("code", code),
+                ("redirect_uri", &callback),
+                ("code_verifier", VERIFIER),
+            ];
+            post_with(&server.url("/token"), &[(AUTHORIZATION.as_str(), &*header)], &parameters).await
+        };
+        let code = server.code("demo-web").await;
+        assert_refused(&redeem("demo-app", &code).await, StatusCode::BAD_REQUEST, "invalid_request");
+        assert_eq!(redeem("demo-web", &code).await.status, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_repeated_parameter_is_refused() {
+        let server = start(&["--auto-approve"]).await;
+        let (callback, code) = (server.callback(), server.code("demo-app").await);
+        let right = [
+            ("grant_type", "authorization_code"),
+            ("client_id", "demo-app"),
+            ("code", &*code),
+            ("redirect_uri", &callback),
+            ("code_verifier", VERIFIER),
+        ];
+        for (name, value) in right {
+            for second in [value, "another", ""] {
+                let answer = server.token(&[&right[..], &[(name, second)]].concat()).await;
+                assert_refused(&answer, StatusCode::BAD_REQUEST, "invalid_request");
+            }
+        }
+        assert_eq!(server.token(&right).await.status, StatusCode::OK);
+    }
+
+    #[tokio::test]
     async fn what_is_no_form_is_refused() {
         let server = start(&[]).await;
-        let repeated = server.token(&[("client_id", "demo-app"), ("client_id", "demo-app")]).await;
-        assert_refused(&repeated, StatusCode::BAD_REQUEST, "invalid_request");
         let large = server.token(&[("client_id", &*"x".repeat(100_000))]).await;
         assert_refused(&large, StatusCode::PAYLOAD_TOO_LARGE, "invalid_request");
         let headers = [(CONTENT_TYPE.as_str(), "application/json")];
@@ -374,9 +422,60 @@ mod consent {
         assert_eq!((&*sent["state"], &sent["iss"]), ("s t&a", &server.base));
         let shown = browse(answer.header(LOCATION)).await;
         assert!(shown.body.contains("The client got a code") && shown.body.contains(&sent["code"]));
+    }
 
-        let again = decide(&server, &ticket, "approve").await;
-        assert_eq!((again.status, again.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
+    #[tokio::test]
+    async fn a_forged_ticket_is_refused() {
+        let server = start(&[]).await;
+        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let other_server = start(&[]).await;
+        let foreign = page(&other_server, &[]).await.fields()["ticket"].clone();
+        let (signature, request) = ticket.split_once('.').expect("two parts");
+        let (foreign_signature, _) = foreign.split_once('.').expect("two parts");
+        let forged = [
+            foreign.clone(),
+            format!("{foreign_signature}.{request}"),
+            format!("{signature}.{}", &request[4..]),
+            format!("{}.{request}", &signature[4..]),
+            format!("{signature}."),
+            request.to_owned(),
+            String::new(),
+        ];
+        for ticket in forged {
+            let answer = decide(&server, &ticket, "approve").await;
+            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{ticket}");
+        }
+        assert_eq!(decide(&server, &ticket, "approve").await.status, StatusCode::SEE_OTHER);
+    }
+
+    #[tokio::test]
+    async fn pages_that_strangers_open_do_not_end_the_page_of_a_user() {
+        let server = start(&[]).await;
+        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        for _ in 0..2_100 {
+            page(&server, &[]).await;
+        }
+        assert!(decide(&server, &ticket, "approve").await.redirect().contains_key("code"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_cannot_be_read_gets_a_page() {
+        let server = start(&[]).await;
+        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let form = "application/x-www-form-urlencoded";
+        let cases = [
+            (form, String::new()),
+            (form, format!("ticket={ticket}")),
+            (form, format!("ticket={ticket}&decision=perhaps")),
+            (form, format!("ticket={ticket}&decision=approve&decision=approve")),
+            (form, format!("ticket={ticket}&decision=approve&x={}", "x".repeat(100_000))),
+            ("application/json", "{}".to_owned()),
+        ];
+        for (kind, body) in cases {
+            let answer = send(Method::POST, &server.url("/consent"), &[(CONTENT_TYPE.as_str(), kind)], body).await;
+            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{kind}");
+            assert!(answer.header(CONTENT_SECURITY_POLICY).contains("default-src 'none'"), "{kind}: {}", answer.body);
+        }
     }
 
     #[tokio::test]
@@ -485,7 +584,7 @@ mod consent {
             assert_eq!(clients(&registry, &[changes[0], "app"]).await.code, Some(0));
             let answer = decide(&server, &page.fields()["ticket"], "approve").await;
             assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{changes:?}");
-            assert!(answer.body.contains("cannot be let in any more"), "{}", answer.body);
+            assert!(answer.body.contains("registration has changed"), "{}", answer.body);
             for change in &changes[1..] {
                 assert_eq!(clients(&registry, &[change, "app"]).await.code, Some(0));
             }
@@ -505,7 +604,7 @@ mod consent {
     async fn the_page_shows_who_asks_for_what_and_where_it_goes() {
         let clients = json!([
             {
-                "client_id": "shop", "client_name": "<script>alert(1)</script> \u{202e}Bank",
+                "client_id": "shop", "client_name": "<script>alert(1)</script> \u{202e}B\u{ad}an\u{61c}k",
                 "redirect_uris": ["https://shop.example:8443/cb?to=bank.example"], "scope": "read write",
             },
             { "client_id": "cli", "redirect_uris": ["http://127.0.0.1/cb"] },
@@ -519,7 +618,8 @@ mod consent {
         };
 
         let shop = page("shop", &[("scope", "write")]).await;
-        assert!(!shop.body.contains("<script") && !shop.body.contains('\u{202e}'));
+        assert!(!shop.body.contains("<script") && !shop.body.contains(['\u{202e}', '\u{61c}', '\u{ad}']));
+        assert_eq!(shop.body.matches("<button type=\"submit\"").count(), shop.body.matches("<button").count());
         assert!(shop.body.contains("&lt;script&gt;alert(1)&lt;/script&gt; Bank"));
         assert!(shop.body.contains("<strong>shop.example:8443</strong>"));
         assert!(shop.body.contains("<code>write</code>") && !shop.body.contains("<code>read</code>"));
@@ -632,8 +732,9 @@ mod start_page {
         ] });
         let (_directory, path) = clients_file(&clients.to_string());
         let file = ["--registry", path.to_str().expect("a path")];
-        let modes: [&[&str]; 4] = [
+        let modes: [&[&str]; 5] = [
             &["--auto-approve"],
+            &["--profile", "rfc9700"],
             &["--profile", "oauth21"],
             &["--profile", "mcp", "--auto-approve", file[0], file[1]],
             &file,
@@ -666,7 +767,9 @@ mod serving {
     #[tokio::test]
     async fn the_metadata_document_says_what_is_done() {
         let server = start(&[]).await;
-        let document = get(&server.url("/.well-known/oauth-authorization-server")).await.json();
+        let document = get(&server.url("/.well-known/oauth-authorization-server")).await;
+        assert_eq!(document.header(X_CONTENT_TYPE_OPTIONS), "nosniff");
+        let document = document.json();
         assert_eq!(document["issuer"], *server.base);
         assert_eq!(document["authorization_endpoint"], server.url("/authorize"));
         assert_eq!(document["token_endpoint"], server.url("/token"));
@@ -832,10 +935,20 @@ mod serving {
 
     #[tokio::test]
     async fn the_profile_decides_on_pkce() {
-        for (profile, status_of) in [("oauth2", "code"), ("oauth21", "error"), ("mcp", "error")] {
-            let server = start(&["--profile", profile, "--auto-approve"]).await;
-            let answer = get(&server.authorize(&[("response_type", "code"), ("client_id", "demo-app")])).await;
-            assert!(answer.redirect().contains_key(status_of), "{profile}");
+        let default = ["--listen", "127.0.0.1:0", "--registry", "memory", "--auto-approve"];
+        let cases: [(&[&str], &str, &str); 5] = [
+            (&[], "error", "code"),
+            (&["--profile", "rfc9700"], "error", "code"),
+            (&["--profile", "oauth2"], "code", "code"),
+            (&["--profile", "oauth21"], "error", "error"),
+            (&["--profile", "mcp"], "error", "error"),
+        ];
+        for (profile, of_public_client, of_confidential_client) in cases {
+            let server = Running::start("authorization_server", &[&default, profile].concat()).await;
+            for (client_id, expected) in [("demo-app", of_public_client), ("demo-web", of_confidential_client)] {
+                let answer = get(&server.authorize(&[("response_type", "code"), ("client_id", client_id)])).await;
+                assert!(answer.redirect().contains_key(expected), "{profile:?}: {client_id}");
+            }
         }
     }
 
@@ -870,7 +983,7 @@ mod serving {
         assert_eq!(ask(Method::PUT).await.status, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(ask(Method::OPTIONS).await.status, StatusCode::NO_CONTENT);
         let head = ask(Method::HEAD).await;
-        assert_eq!((head.status, &*head.body), (StatusCode::FOUND, ""));
+        assert_eq!((head.status, head.header(LOCATION), &*head.body), (StatusCode::OK, "", ""), "HEAD issues no code");
     }
 
     #[tokio::test]
@@ -904,12 +1017,16 @@ mod serving {
 mod starting {
     use super::*;
 
-    /// The one line that says why it does not start.
     async fn complaint(args: &[&str]) -> String {
         let output = run("authorization_server", args).await;
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(output.stdout.is_empty(), "{args:?}");
-        let text = String::from_utf8(output.stderr).expect("text");
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    /// The one line that says why the server does not start.
+    async fn line_of_complaint(args: &[&str]) -> String {
+        let text = complaint(args).await;
         let line = text.strip_suffix('\n').expect("a line");
         assert!(!line.contains('\n') && !line.is_empty(), "{text}");
         line.to_owned()
@@ -917,7 +1034,7 @@ mod starting {
 
     #[tokio::test]
     async fn a_wrong_flag_is_named() {
-        let cases: [(&[&str], &str); 14] = [
+        let cases: [(&[&str], &str); 15] = [
             (&["--colour"], "--colour"),
             (&["serve"], "serve"),
             (&["--listen"], "--listen"),
@@ -932,10 +1049,11 @@ mod starting {
             (&["--issuer", "http://localhost:*"], "wildcard"),
             (&["--auto-approve=yes"], "--auto-approve"),
             (&["--listen", "127.0.0.1:0", "--report"], "--report"),
+            (&["--code-lifetime", "soon"], "--code-lifetime"),
         ];
         for (args, named) in cases {
-            let line = complaint(args).await;
-            assert!(line.contains(named), "{args:?}: {line}");
+            let text = complaint(args).await;
+            assert!(text.contains(named), "{args:?}: {text}");
         }
     }
 
@@ -960,10 +1078,11 @@ mod starting {
         ];
         for (text, expected) in cases {
             let (_directory, path) = clients_file(text);
-            let line = complaint(&["--listen", "127.0.0.1:0", "--registry", path.to_str().expect("a path")]).await;
+            let line =
+                line_of_complaint(&["--listen", "127.0.0.1:0", "--registry", path.to_str().expect("a path")]).await;
             assert!(line.contains(expected), "{line}");
         }
-        let line = complaint(&["--listen", "127.0.0.1:0", "--registry", "/nowhere/clients.json"]).await;
+        let line = line_of_complaint(&["--listen", "127.0.0.1:0", "--registry", "/nowhere/clients.json"]).await;
         assert!(line.contains("/nowhere/clients.json"), "{line}");
     }
 
@@ -972,7 +1091,19 @@ mod starting {
         let output = run("authorization_server", &["--help"]).await;
         assert!(output.status.success());
         let text = String::from_utf8(output.stdout).expect("text");
-        for flag in ["--listen", "--registry", "--issuer", "--profile", "--auto-approve", "--report-only"] {
+        let flags = [
+            "--listen",
+            "--registry",
+            "--issuer",
+            "--profile",
+            "--registration",
+            "--metadata-documents",
+            "--insecure-loopback-documents",
+            "--auto-approve",
+            "--code-lifetime",
+            "--report-only",
+        ];
+        for flag in flags {
             assert!(text.contains(flag), "{flag}");
         }
     }

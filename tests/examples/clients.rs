@@ -2,14 +2,17 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tower_oauth_client_validation::{RegistryStore, SqliteRegistry, StoreError};
 
 use super::http::{form, get, post};
-use super::process::{BOUND, Running, command};
-use crate::postgres_cluster::Cluster;
+use super::postgres_cluster::Cluster;
+use super::process::{BOUND, Running, command, program};
 
 pub(super) struct Done {
     pub(super) code: Option<i32>,
@@ -154,7 +157,7 @@ async fn a_file_can_be_read_only() {
     for args in [&["add", "--id", "x"][..], &["disable", "app"], &["revoke", "app"], &["remove", "app"], &["import"]] {
         let done = clients(&path, args).await;
         assert_eq!((done.code, &*done.out), (Some(2), ""), "{args:?}");
-        assert!(done.err.contains("only be read"), "{}", done.err);
+        assert!(done.err.contains("read-only"), "{}", done.err);
     }
 }
 
@@ -234,7 +237,8 @@ async fn an_accepted_request_is_said_to_be_so() {
     let url = "https://login.example/authorize?response_type=code&client_id=app&redirect_uri=https%3A%2F%2Fapp.example%2Fcb#x";
     assert_eq!(clients(&path, &["check", url]).await.code, Some(0));
     let environment = [("ALLOWED_MCP_CLIENTS", "app|https://app.example/cb")];
-    assert_eq!(fed("env", &["check", url], "", &environment).await.code, Some(0));
+    assert_eq!(fed("env", &["check", url, "--profile", "oauth2"], "", &environment).await.code, Some(0));
+    assert_eq!(fed("env", &["check", url], "", &environment).await.code, Some(1), "a public client needs PKCE");
 }
 
 #[tokio::test]
@@ -253,9 +257,9 @@ async fn a_wrong_command_line_is_said_to_be_so() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path());
     let cases: [(&[&str], &str); 14] = [
-        (&[], "no command"),
+        (&[], "requires a subcommand"),
         (&["explode"], "explode"),
-        (&["show"], "id"),
+        (&["show"], "<ID>"),
         (&["show", "a", "b"], "b"),
         (&["add"], "--id"),
         (&["add", "--id", "a", "--public", "--confidential"], "--confidential"),
@@ -281,7 +285,7 @@ async fn a_wrong_command_line_is_said_to_be_so() {
 async fn the_server_sees_what_the_tool_does() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path());
-    let server = ["--listen", "127.0.0.1:0", "--auto-approve", "--registry", &url];
+    let server = ["--listen", "127.0.0.1:0", "--profile", "oauth2", "--auto-approve", "--registry", &url];
     let server = Running::start("authorization_server", &server).await;
     assert_eq!(clients(&url, &["list", "--json"]).await.json(), json!([]), "a store of one's own begins empty");
     clients(&url, &["add", "--id", "app", "--redirect-uri", "https://app.example/cb"]).await;
@@ -300,6 +304,42 @@ async fn the_server_sees_what_the_tool_does() {
     assert_eq!(get(&authorize).await.status, StatusCode::FOUND);
 }
 
+/// A client may change its registration while an operator switches it off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_at_the_same_time_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path());
+    assert_eq!(clients(&url, &["add", "--id", "app", "--name", "0"]).await.code, Some(0));
+    let store = SqliteRegistry::connect(&url).await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let renaming = tokio::spawn({
+        let (store, stop) = (store.clone(), Arc::clone(&stop));
+        async move {
+            let mut written = 0_u64;
+            while !stop.load(Ordering::SeqCst) {
+                let known = store.record("app").await.unwrap().unwrap().client;
+                assert_eq!(known.name(), Some(&*written.to_string()), "a new name was overwritten");
+                let renamed = known.to_builder().name((written + 1).to_string()).build().unwrap();
+                match store.replace_unchanged(&known, renamed).await {
+                    Ok(_) => written += 1,
+                    Err(StoreError::Changed) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            written
+        }
+    });
+    for command in ["disable", "enable"].repeat(8) {
+        let done = clients(&url, &[command, "app"]).await;
+        assert_eq!(done.code, Some(0), "{command}: {}", done.err);
+    }
+    stop.store(true, Ordering::SeqCst);
+    let written = tokio::time::timeout(BOUND, renaming).await.unwrap().unwrap();
+    assert!(written > 16, "only {written} names");
+    let last = store.record("app").await.unwrap().unwrap().client;
+    assert_eq!(last.name(), Some(&*written.to_string()));
+}
+
 /// Without a flag both use one file in the current folder, which begins with the clients for demonstration.
 #[cfg(unix)]
 #[tokio::test]
@@ -308,6 +348,11 @@ async fn both_have_the_same_default() {
     let start = async || Running::start_in(folder.path(), "authorization_server", &["--listen", "127.0.0.1:0"]).await;
     let server = start().await;
     let url = sqlite(folder.path());
+    let database = std::fs::read(folder.path().join("clients.db")).unwrap();
+    let log = std::fs::read(folder.path().join("clients.db-wal")).unwrap_or_default();
+    for file in [database, log] {
+        assert!(!file.windows(11).any(|bytes| bytes == b"demo-secret"), "only a hash of the secret is stored");
+    }
     let listed = clients(&url, &["list", "--json"]).await.json();
     assert!(listed.as_array().unwrap().iter().any(|client| client["client_id"] == "demo-app"));
     clients(&url, &["remove", "demo-web"]).await;
@@ -322,23 +367,34 @@ async fn both_have_the_same_default() {
     assert_eq!(demo["metadata"]["redirect_uris"][0], server.url("/demo/callback"), "its page is where the server is");
 }
 
-/// The README's commands, as they stand there, print what it shows.
+/// The commands of the guide work as they stand there.
 #[cfg(unix)]
 #[tokio::test]
-async fn the_readme_shows_what_is_printed() {
-    let readme = std::fs::read_to_string("README.md").unwrap();
-    let commands: Vec<&str> = readme.lines().filter(|line| line.starts_with("clients ")).collect();
-    let (_, shown) = readme.split_once("```text\n").unwrap();
-    let (shown, _) = shown.split_once("```").unwrap();
+async fn the_commands_of_the_guide_work() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/troubleshooting.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let commands: Vec<&str> = guide.lines().filter(|line| line.starts_with("clients ")).collect();
 
-    let program = command("clients", &[]);
-    let programs = Path::new(program.as_std().get_program()).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(program("clients"), folder.path().join("clients")).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     let mut shell = tokio::process::Command::new("sh");
     shell.arg("-c").arg(commands.join("\n")).env("PATH", path).current_dir(folder.path()).kill_on_drop(true);
     let output = tokio::time::timeout(BOUND, shell.output()).await.unwrap().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(printed.ends_with(shown), "{printed}{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(1), "{printed}");
+    let expected = "\
+added photo-app
+decision      refused
+error         invalid_request, shown to the user agent; nothing is sent to the redirect URI
+reason        redirect_uri_not_registered: redirect_uri is not registered for this client
+rule          RFC 6749 §3.1.2.3, RFC 9700 §4.1.3
+requested     https://photos.example/Callback
+registered    https://photos.example/callback
+differs in    letter_case
+";
+    let (details, others): (Vec<&str>, Vec<&str>) = printed.lines().partition(|line| line.starts_with("detail "));
+    assert!(details.len() == 1 && details[0].ends_with("differs in letter_case"), "{printed}");
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(others, expected.lines().collect::<Vec<_>>(), "{complaints}");
+    assert_eq!(output.status.code(), Some(1));
 }

@@ -18,8 +18,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::clients::{clients, sqlite};
 use super::http::{Answer, form, get, try_send};
+use super::postgres_cluster::Cluster;
 use super::process::{BOUND, Running, command};
-use crate::postgres_cluster::Cluster;
 
 const APPS: usize = 100_000;
 
@@ -97,7 +97,7 @@ async fn assert_whole(registry: &str, acknowledged: &BTreeSet<String>) {
 }
 
 async fn start(registry: &str) -> Running {
-    let args = ["--listen", "127.0.0.1:0", "--auto-approve", "--registry", registry];
+    let args = ["--listen", "127.0.0.1:0", "--profile", "oauth2", "--auto-approve", "--registry", registry];
     Running::start("authorization_server", &args).await
 }
 
@@ -246,7 +246,8 @@ async fn a_postgres_that_is_killed_under_load_never_makes_a_wrong_answer() {
 const REGISTRATIONS: usize = 1000;
 
 async fn start_open(registry: &str) -> Running {
-    let args = ["--listen", "127.0.0.1:0", "--auto-approve", "--registration", "open", "--registry", registry];
+    let args = ["--listen", "127.0.0.1:0", "--profile", "oauth2", "--auto-approve", "--registration", "open"];
+    let args = [&args[..], &["--registry", registry]].concat();
     Running::start("authorization_server", &args).await
 }
 

@@ -62,6 +62,14 @@ fn cookie(answer: &Answer) -> String {
     cookie.split(';').next().expect("a name and a value").to_owned()
 }
 
+/// The browser is told to forget the cookie.
+fn assert_cleared(answer: &Answer, cookie: &str) {
+    let (name, _) = cookie.split_once('=').expect("a name and a value");
+    let cleared = format!("{name}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax");
+    let set = answer.headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().expect("text"));
+    assert!(set.into_iter().any(|set| set == cleared), "{:?}", answer.headers);
+}
+
 struct Consent {
     ticket: String,
     cookie: String,
@@ -166,7 +174,8 @@ async fn a_no_goes_to_the_client_and_never_to_the_upstream() {
     let answer = decide(&server, &consent, &consent.cookie, "deny").await;
     assert!(answer.header(LOCATION).starts_with(CALLBACK));
     assert_eq!(answer.redirect()["error"], "access_denied");
-    let again = decide(&server, &consent, &consent.cookie, "approve").await;
+    assert_cleared(&answer, &consent.cookie);
+    let again = decide(&server, &consent, "", "approve").await;
     assert_eq!((again.status, again.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
 }
 
@@ -235,8 +244,13 @@ async fn the_way_back_is_open_to_the_same_browser_once() {
         let answer = come_back(&url, cookie).await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{cookie}");
     }
-    assert!(come_back(&url, &cookie).await.redirect().contains_key("code"));
-    assert_eq!(come_back(&url, &cookie).await.status, StatusCode::BAD_REQUEST);
+    let head = send(Method::HEAD, &url, &[(COOKIE.as_str(), &*cookie)], String::new()).await;
+    assert_eq!((head.status, head.header(LOCATION)), (StatusCode::OK, ""), "HEAD redeems nothing");
+    let answer = come_back(&url, &cookie).await;
+    assert!(answer.redirect().contains_key("code"));
+    assert_cleared(&answer, &cookie);
+    // The upstream accepts its code once.
+    assert_eq!(come_back(&url, &cookie).await.redirect()["error"], "server_error");
     assert_eq!(get(&server.url("/callback?code=x&state=guess")).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(get(&server.url("/callback")).await.status, StatusCode::BAD_REQUEST);
 }
@@ -304,7 +318,7 @@ async fn the_issuer_of_the_upstream_may_have_a_path() {
 async fn it_says_why_it_does_not_start() {
     let upstream = upstream(&[]).await;
     let cases: [(&[&str], i32, &str); 7] = [
-        (&[], 2, "--upstream is missing"),
+        (&[], 2, "--upstream"),
         (&["--upstream", "login.example"], 2, "--upstream"),
         (&["--upstream", "https://login.example/?tenant"], 2, "--upstream"),
         (&["--upstream", &upstream.base, "--issuer", "https://proxy.example/"], 2, "--issuer"),
@@ -317,5 +331,67 @@ async fn it_says_why_it_does_not_start() {
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {complaint}");
         assert!(complaint.contains(named), "{args:?}: {complaint}");
+    }
+}
+
+/// An upstream whose token endpoint answers with `scope`.
+async fn upstream_that_grants(scope: Option<&'static str>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let issuer = format!("http://{}", listener.local_addr().expect("an address"));
+    let document = json!({
+        "issuer": issuer,
+        "authorization_endpoint": format!("{issuer}/authorize"),
+        "token_endpoint": format!("{issuer}/token"),
+        "scopes_supported": ["profile", "photos:read"],
+    });
+    let mut tokens = json!({ "access_token": "of the upstream", "token_type": "Bearer" });
+    if let Some(scope) = scope {
+        tokens["scope"] = scope.into();
+    }
+    let app = Router::new()
+        .route("/.well-known/oauth-authorization-server", axum::routing::get(async move || Json(document)))
+        .route("/token", axum::routing::post(async move || Json(tokens)));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    issuer
+}
+
+#[tokio::test]
+async fn a_client_gets_no_scope_that_the_upstream_did_not_grant() {
+    let cases = [
+        (None, Some("profile photos:read")),
+        (Some("profile photos:read"), Some("profile photos:read")),
+        (Some("photos:read"), Some("photos:read")),
+        (Some("photos:read admin"), Some("photos:read")),
+        (Some("admin"), None),
+        (Some(""), None),
+    ];
+    for (granted, expected) in cases {
+        let upstream = upstream_that_grants(granted).await;
+        let args = ["--listen", "127.0.0.1:0", "--upstream", &upstream, "--upstream-client", "of the proxy"];
+        let server = Running::start("mcp_proxy", &args).await;
+        let client = register(&server).await;
+        let id = client["client_id"].as_str().expect("an id");
+        let url = authorize_url(&server, id).replace("scope=profile", "scope=profile+photos%3Aread");
+        let page = get(&url).await;
+        let consent = Consent { ticket: page.fields()["ticket"].clone(), cookie: cookie(&page) };
+        let forwarded = decide(&server, &consent, &consent.cookie, "approve").await;
+        let state = forwarded.redirect()["state"].clone();
+        let back = server.url(&format!("/callback?{}", form(&[("code", "x"), ("state", &state)])));
+        let sent = come_back(&back, &cookie(&forwarded)).await.redirect();
+        let Some(expected) = expected else {
+            assert_eq!(sent["error"], "invalid_scope", "{granted:?}");
+            continue;
+        };
+        let code = sent["code"].clone();
+        let parameters = [
+            ("grant_type", "authorization_code"),
+            ("client_id", id),
+            ("code", &code),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", VERIFIER),
+        ];
+        let tokens = post(&server.url("/token"), &parameters).await;
+        assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
+        assert_eq!(tokens.json()["scope"], expected, "{granted:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! An example as a process.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use tokio::process::{Child, Command};
 
 /// Only a bound: nothing takes that long.
 pub(super) const BOUND: Duration = Duration::from_secs(60);
+
+/// Between two questions of [`eventually`].
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) struct Running {
     pub(super) base: String,
@@ -70,10 +73,10 @@ impl Running {
 pub(super) async fn eventually(is_so: impl AsyncFn() -> bool) {
     let asking = async {
         while !is_so().await {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(PAUSE).await;
         }
     };
-    tokio::time::timeout(BOUND, asking).await.expect("it comes to be so");
+    tokio::time::timeout(BOUND, asking).await.expect("it becomes true");
 }
 
 /// Runs an example that is expected to end by itself.
@@ -82,11 +85,20 @@ pub(super) async fn run(example: &str, args: &[&str]) -> Output {
 }
 
 pub(super) fn command(example: &str, args: &[&str]) -> Command {
-    let test = std::env::current_exe().expect("this test is a file");
-    let target = test.parent().and_then(|deps| deps.parent()).expect("it is in target/PROFILE/deps");
-    let program: PathBuf = target.join("examples").join(example).with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(program.exists(), "{} is missing: cargo build --all-features --examples", program.display());
-    let mut command = Command::new(program);
+    let mut command = Command::new(program(example));
     command.args(args).stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_LOG").env_remove("NO_COLOR");
     command
+}
+
+/// The binary, which cargo has built for this very test.
+pub(super) fn program(example: &str) -> &'static str {
+    match example {
+        "authorization_server" => env!("CARGO_BIN_EXE_test_authorization_server"),
+        "axum" => env!("CARGO_BIN_EXE_test_axum"),
+        "clients" => env!("CARGO_BIN_EXE_test_clients"),
+        "composed" => env!("CARGO_BIN_EXE_test_composed"),
+        "hyper" => env!("CARGO_BIN_EXE_test_hyper"),
+        "mcp_proxy" => env!("CARGO_BIN_EXE_test_mcp_proxy"),
+        _ => panic!("there is no example {example}"),
+    }
 }

@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 
 use super::clients::sqlite;
 use super::http::{Answer, browse, form, get, post, post_with, send};
+use super::postgres_cluster::Cluster;
 use super::process::{Running, run};
-use crate::postgres_cluster::Cluster;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const CALLBACK: &str = "http://127.0.0.1:57470/callback";
@@ -226,11 +226,21 @@ async fn nobody_registers_where_it_is_off() {
 }
 
 #[tokio::test]
-async fn scripts_of_other_sites_may_register() {
+async fn a_page_of_another_site_cannot_register_through_the_browser_of_a_visitor() {
     let server = open().await;
-    let headers = [(ORIGIN.as_str(), "https://spa.example"), ("access-control-request-method", "POST")];
-    let answer = send(Method::OPTIONS, &server.url("/register"), &headers, String::new()).await;
-    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    let elsewhere = server.base.replace("127.0.0.1", "localhost");
+    for origin in ["https://evil.example", "null", &elsewhere] {
+        let asked = [(ORIGIN.as_str(), origin), ("access-control-request-method", "POST")];
+        let answer = send(Method::OPTIONS, &server.url("/register"), &asked, String::new()).await;
+        assert_eq!(answer.header("access-control-allow-origin"), "", "{origin}");
+        // Also where a browser would not have asked first.
+        let answer = register_with(&server, &[(ORIGIN.as_str(), origin)], native()).await;
+        assert_eq!((answer.status, answer.body.contains("client_id")), (StatusCode::FORBIDDEN, false), "{origin}");
+    }
+    let answer = register_with(&server, &[("sec-fetch-site", "cross-site")], native()).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let answer = register_with(&server, &[(ORIGIN.as_str(), &server.base)], native()).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
 }
 
 #[tokio::test]

@@ -2,11 +2,9 @@
 
 use axum::http::header::{ALLOW, LOCATION};
 use axum::http::{Method, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::http::{form, get, post, send};
-use super::process::{BOUND, Running};
+use super::process::Running;
 
 const CALLBACK: &str = "https://photos.example/callback";
 
@@ -48,30 +46,4 @@ async fn lets_only_requests_of_its_client_through(example: &str) {
     let deleted = send(Method::DELETE, &url(&good), &[], String::new()).await;
     assert_eq!(deleted.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(deleted.header(ALLOW), "GET, HEAD, POST, OPTIONS");
-}
-
-/// Connections that stay half-way through a request's head or body keep nobody else waiting, and not for ever
-/// themselves.
-#[tokio::test]
-async fn hyper_outlasts_slow_clients() {
-    let server = Running::start("hyper", &["127.0.0.1:0"]).await;
-    let address = server.base.strip_prefix("http://").unwrap();
-    let head = "GET /authorize?client_id=photo-app HTTP/1.1\r\nhost: a\r\nx-slow: ";
-    let body = "POST /authorize HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-                content-length: 60\r\n\r\nclient_id=photo-app&";
-    let mut slow = Vec::new();
-    for sent in [head, body].repeat(100) {
-        let mut connection = TcpStream::connect(address).await.unwrap();
-        connection.write_all(sent.as_bytes()).await.unwrap();
-        slow.push(connection);
-    }
-
-    let prompt = get(&server.url("/authorize?client_id=photo-app&response_type=code")).await;
-    assert_eq!(prompt.redirect()["code"], "a-code-for-photo-app");
-
-    for mut connection in slow {
-        let mut answer = Vec::new();
-        tokio::time::timeout(BOUND, connection.read_to_end(&mut answer)).await.expect("it is closed").unwrap();
-        assert!(!String::from_utf8_lossy(&answer).contains(CALLBACK), "half a request is no request");
-    }
 }

@@ -116,6 +116,7 @@ fn outcome<'a>(
         Some(requested) => {
             let any_port = |uri: &str| match policy.text("loopback_ports") {
                 Some("ip_literals") => !uri.starts_with("http://localhost"),
+                Some("exact") => false,
                 Some("native_clients") => client.text("application_type") == Some("native"),
                 _ => true,
             };

@@ -40,27 +40,30 @@ pub(crate) fn admits(registered: &str, requested: &str, any_port: bool) -> bool 
 }
 
 /// Never a redirect URI, whoever registers it.
-const FORBIDDEN_SCHEMES: [&str; 19] = [
-    "javascript",
-    "data",
-    "vbscript",
-    "file",
-    "blob",
-    "about",
-    "mailto",
-    "filesystem",
-    "view-source",
-    "urn",
-    "ws",
-    "wss",
-    "ftp",
-    "intent",
-    "jar",
-    "chrome",
-    "tel",
-    "sms",
-    "ldap",
-];
+fn is_forbidden(scheme: &str) -> bool {
+    match scheme {
+        // Windows apps and the Windows account broker get answers there.
+        "ms-app" | "ms-appx-web" => false,
+        "about" | "afp" | "android-app" | "app-prefs" | "applescript" | "appstream" | "apt" | "apturl" | "blob"
+        | "callto" | "chrome" | "cifs" | "content" | "data" | "dav" | "davs" | "disk" | "disks" | "edge"
+        | "facetime" | "facetime-audio" | "file" | "filesystem" | "flatpak" | "flatpak+https" | "ftp" | "ftps"
+        | "geo" | "ghelp" | "hcp" | "help" | "ie.http" | "intent" | "itms" | "its" | "jar" | "javascript" | "ldap"
+        | "ldapi" | "ldaps" | "macappstore" | "macappstores" | "mailto" | "man" | "market" | "mhtml"
+        | "microsoft-edge" | "mk" | "news" | "nfs" | "nntp" | "prefs" | "rdp" | "res" | "resource" | "rlogin"
+        | "search" | "search-ms" | "sftp" | "shell" | "shortcuts" | "sip" | "sips" | "smb" | "sms" | "smsto"
+        | "snap" | "snews" | "ssh" | "steam" | "tel" | "telnet" | "telprompt" | "tn3270" | "urn" | "vbscript"
+        | "view-source" | "vnc" | "vnd.ms.radio" | "webcal" | "windowsdefender" | "workflow" | "ws" | "wss"
+        | "x-help-action" | "x-man-page" => true,
+        family => family.starts_with("ms-") || family.starts_with("itms-") || family.starts_with("x-apple"),
+    }
+}
+
+/// Whether a client that nobody configured may register it, where `schemes` are those allowed without a period.
+pub(crate) fn is_registrable_by_strangers(uri: &str, schemes: &[&str]) -> bool {
+    let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let is_allowed = scheme == "https" || scheme == "http" || scheme.contains('.') || schemes.contains(&&*scheme);
+    is_allowed && !uri.contains('*') && is_registrable(uri, false)
+}
 
 /// Whether it can be registered; `insecure` where `http` may go to any host.
 pub(crate) fn is_registrable(uri: &str, insecure: bool) -> bool {
@@ -70,8 +73,7 @@ pub(crate) fn is_registrable(uri: &str, insecure: bool) -> bool {
         return false;
     };
     let lower = scheme.to_ascii_lowercase();
-    let is_forbidden = FORBIDDEN_SCHEMES.contains(&&*lower);
-    if uri.contains('*') || !is_absolute_uri(uri) || is_forbidden {
+    if uri.contains('*') || !is_absolute_uri(uri) || is_forbidden(&lower) {
         return false;
     }
     let (hierarchy, query) = after.split_once('?').unwrap_or((after, ""));

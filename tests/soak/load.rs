@@ -29,8 +29,8 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 /// Only a bound, for machines that have much else to do: registrations wait for each other.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Codes that the example keeps at once: a code may be pushed out by so many others.
-const CODES: u64 = 2_000;
+/// How many codes of a client the example keeps: a code may be pushed out by as many others.
+const CODES: u64 = 1_000;
 
 /// Registrations that stay until the server's cap is reached, and the oldest begin to make room.
 const CAP: u64 = 10_000;

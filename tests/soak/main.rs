@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use tokio::task::JoinSet;
 
 use crate::control::Source;
@@ -36,50 +37,26 @@ use crate::postgres_cluster::Cluster;
 use crate::report::Report;
 use crate::stage::{Run, Stage};
 
-const HELP: &str = "\
-Usage: cargo soak [OPTIONS]
-
-  --seconds N         how long [default: 60]
-  --connections N     to each of the three servers [default: 16]
-  --write FOLDER      where soak.csv and soak.svg go [default: nowhere]
-";
-
+/// Loads the example server, and checks every answer.
+#[derive(Parser)]
+#[command(bin_name = "cargo soak")]
 struct Args {
-    length: Duration,
+    /// How long
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    seconds: u64,
+
+    /// How many connections to each of the three servers
+    #[arg(long, value_name = "N", default_value_t = 16)]
     connections: usize,
-    folder: Option<PathBuf>,
-}
 
-fn args() -> Result<Option<Args>, lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut args = Args { length: Duration::from_secs(60), connections: 16, folder: None };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Long("seconds") => args.length = Duration::from_secs(parser.value()?.parse()?),
-            Long("connections") => args.connections = parser.value()?.parse()?,
-            Long("write") => args.folder = Some(parser.value()?.into()),
-            Long("help") | Short('h') => return Ok(None),
-            _ => return Err(arg.unexpected()),
-        }
-    }
-    Ok(Some(args))
+    /// Where to write soak.csv and soak.svg
+    #[arg(long, value_name = "FOLDER")]
+    write: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = match args() {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(2);
-        }
-    };
+    let args = Args::parse();
     match soak(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(wrong) => {
@@ -90,6 +67,7 @@ async fn main() -> ExitCode {
 }
 
 async fn soak(args: &Args) -> Result<(), String> {
+    let length = Duration::from_secs(args.seconds);
     let folder = tempfile::tempdir().expect("a folder");
     let mut sources = vec![Source::sqlite(folder.path()).await, Source::file(folder.path())];
     match Cluster::new() {
@@ -112,10 +90,10 @@ async fn soak(args: &Args) -> Result<(), String> {
     }
 
     let begin = Instant::now();
-    let mut report = Report::new(begin, args.length);
+    let mut report = Report::new(begin, length);
     let mut ticks = tokio::time::interval(report.interval());
     ticks.tick().await;
-    while begin.elapsed() < args.length && !run.is_over() {
+    while begin.elapsed() < length && !run.is_over() {
         tokio::select! {
             _ = ticks.tick() => report.sample(&stages),
             // A controller or a worker ends early when something is wrong only.
@@ -143,5 +121,5 @@ async fn soak(args: &Args) -> Result<(), String> {
             return Err(format!("{}: the server does not end well", stage.name));
         }
     }
-    report.finish(args.folder.as_deref())
+    report.finish(args.write.as_deref())
 }

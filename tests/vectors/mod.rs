@@ -78,14 +78,14 @@ impl Vector {
 }
 
 /// A line of a file, for messages.
-struct Case<T> {
-    place: String,
-    vector: T,
+pub(crate) struct Case<T> {
+    pub(crate) place: String,
+    pub(crate) vector: T,
 }
 
 /// The lines of `tests/vectors/<file>`: an array with one object a line.
-fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
-    let path = format!("{}/tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+pub(crate) fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
+    let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let lines = text.lines().enumerate().filter(|(_, line)| !matches!(line.trim(), "" | "[" | "]"));
     lines
@@ -240,7 +240,7 @@ fn each_redirect_uri_is_registered_or_refused_as_it_says() {
     report(&failures);
 }
 
-fn report<T: Display>(failures: &[T]) {
+pub(crate) fn report<T: Display>(failures: &[T]) {
     for failure in failures {
         eprintln!("{failure}");
     }

@@ -87,6 +87,7 @@ fn set(policy: PolicyBuilder, name: &str, value: &Value) -> Option<PolicyBuilder
     Some(match (name, value.as_str().unwrap_or_default()) {
         ("redirect_uri_required", _) => policy.redirect_uri_required(flag()?),
         ("loopback_ports", "ip_literals") => policy.loopback_ports(LoopbackPorts::IpLiterals),
+        ("loopback_ports", "exact") => policy.loopback_ports(LoopbackPorts::Exact),
         ("loopback_ports", "native_clients") => policy.loopback_ports(LoopbackPorts::NativeClients),
         ("request_objects", "forward") => policy.request_objects(RequestObjects::Forward),
         ("response_types", _) => {

@@ -148,6 +148,8 @@ pub enum LoopbackPorts {
     IpLiterals,
     /// Those of clients whose `application_type` is `native`.
     NativeClients,
+    /// None: the port must be the registered one.
+    Exact,
 }
 
 /// [`LoopbackPorts`], resolved for one client.

@@ -11,45 +11,37 @@ use crate::client::uri::{LOOPBACK_HOSTS, is_dot_segment};
 /// The longest host name: 253 bytes (RFC 1035 §2.3.4) and a dot for the root.
 const MAX_HOST_BYTES: usize = 254;
 
-/// Schemes that run script, read local data, start other programs or name no place to return to.
-const FORBIDDEN_SCHEMES: [&str; 19] = [
-    "javascript",
-    "data",
-    "vbscript",
-    "file",
-    "blob",
-    "about",
-    "mailto",
-    "filesystem",
-    "view-source",
-    "urn",
-    "ws",
-    "wss",
-    "ftp",
-    "intent",
-    "jar",
-    "chrome",
-    "tel",
-    "sms",
-    "ldap",
+/// Schemes that can never be a redirect URI, whoever registers it (RFC 9700 §4.11.2). Browsers refuse to open some of
+/// them from a page; a redirect must not open the others.
+const FORBIDDEN_SCHEMES: [&str; 8] = [
+    // Script, local files and pages of the browser itself.
+    "about blob chrome data edge file filesystem jar javascript res resource vbscript view-source",
+    // Not a place that an answer can go to.
+    "callto facetime facetime-audio mailto news nntp sip sips sms smsto snews tel telprompt urn webcal ws wss",
+    // File shares, directories and remote shells.
+    "afp cifs dav davs disk disks ftp ftps ldap ldapi ldaps nfs rdp rlogin sftp smb ssh telnet tn3270 vnc",
+    // Handlers of Windows, besides the prefix below.
+    "hcp ie.http its mhtml microsoft-edge mk search search-ms shell vnd.ms.radio windowsdefender",
+    // Handlers of macOS and iOS.
+    "app-prefs applescript help itms macappstore macappstores prefs shortcuts workflow x-help-action x-man-page",
+    // Handlers of Android.
+    "android-app content geo intent market",
+    // Handlers of Linux desktops.
+    "appstream apt apturl flatpak flatpak+https ghelp man snap",
+    // A launcher of other programs.
+    "steam",
 ];
+
+/// Families of system handlers, such as `ms-msdt`, `itms-services` and `x-apple.systempreferences`.
+const FORBIDDEN_PREFIXES: [&str; 3] = ["ms-", "itms-", "x-apple"];
+
+/// Redirect URIs of Windows apps and of the Windows account broker. They launch nothing.
+const WINDOWS_APP_SCHEMES: [&str; 2] = ["ms-app", "ms-appx-web"];
 
 /// Parameters of the authorization response. If a redirect URI brings one, an attacker can choose which of the two
 /// the client reads (CVE-2026-9689).
-const RESPONSE_PARAMETERS: [&str; 12] = [
-    "code",
-    "state",
-    "error",
-    "error_description",
-    "error_uri",
-    "iss",
-    "access_token",
-    "id_token",
-    "token_type",
-    "expires_in",
-    "session_state",
-    "response",
-];
+const RESPONSE_PARAMETERS: &str = "code state error error_description error_uri iss access_token id_token token_type \
+                                   expires_in session_state response";
 
 /// Where a URI may have the scheme `http`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,7 +82,7 @@ pub(super) fn judge(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriE
     let Some((scheme, after_scheme)) = uri.split_once(':') else {
         return broken(RedirectUriRule::NotAbsolute, 0);
     };
-    if FORBIDDEN_SCHEMES.iter().any(|forbidden| scheme.eq_ignore_ascii_case(forbidden)) {
+    if is_forbidden_scheme(scheme) {
         return broken(RedirectUriRule::ForbiddenScheme, 0);
     }
     let after_colon = scheme.len() + 1;
@@ -133,6 +125,14 @@ pub(super) fn judge(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriE
     Ok(())
 }
 
+fn is_forbidden_scheme(scheme: &str) -> bool {
+    let is = |other: &str| scheme.eq_ignore_ascii_case(other);
+    let starts_with =
+        |prefix: &&str| scheme.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    FORBIDDEN_SCHEMES.iter().flat_map(|group| group.split(' ')).any(is)
+        || (FORBIDDEN_PREFIXES.iter().any(starts_with) && !WINDOWS_APP_SCHEMES.into_iter().any(is))
+}
+
 /// Whether `url::Url`, which reads as browsers do, finds the same scheme, host and port as the RFC 3986 parser.
 fn browser_agrees(uri: &Uri<&str>) -> bool {
     let scheme = uri.scheme().as_str();
@@ -163,7 +163,7 @@ fn is_plain_host(host: &str) -> bool {
 fn is_response_parameter(pair: &str) -> bool {
     let name = pair.split_once('=').map_or(pair, |(name, _)| name);
     let decoded = || percent_decode(name.as_bytes()).map(|byte| byte.to_ascii_lowercase());
-    RESPONSE_PARAMETERS.iter().any(|parameter| decoded().eq(parameter.bytes()))
+    RESPONSE_PARAMETERS.split(' ').any(|parameter| decoded().eq(parameter.bytes()))
 }
 
 /// The rule that a redirect URI breaks, and where.

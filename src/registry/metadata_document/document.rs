@@ -39,6 +39,7 @@ pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) ->
     members
         .retain(|name, value| !is_operator_member(name) && (!is_link(name) || is_web_uri(value, &["https", "http"])));
     scopes(&mut members, policy)?;
+    members.insert("dynamic".into(), true.into());
     Client::from_metadata(members).map_err(|error| match error.kind() {
         ClientErrorKind::RedirectUri { .. } => Rule::RedirectUri,
         ClientErrorKind::Scope { .. } | ClientErrorKind::DefaultScope => Rule::Scope,

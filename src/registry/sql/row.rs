@@ -126,10 +126,11 @@ fn document(client: &Client) -> Result<String, RegistryError> {
     }
 }
 
-const ORIGINS: [(ClientOrigin, &str); 3] = [
+const ORIGINS: [(ClientOrigin, &str); 4] = [
     (ClientOrigin::Configured, "configured"),
     (ClientOrigin::Registered, "registered"),
     (ClientOrigin::Upstream, "upstream"),
+    (ClientOrigin::MetadataDocument, "metadata_document"),
 ];
 
 pub(super) fn origin_name(origin: ClientOrigin) -> &'static str {
@@ -137,6 +138,7 @@ pub(super) fn origin_name(origin: ClientOrigin) -> &'static str {
         ClientOrigin::Configured => "configured",
         ClientOrigin::Registered => "registered",
         ClientOrigin::Upstream => "upstream",
+        ClientOrigin::MetadataDocument => "metadata_document",
     }
 }
 

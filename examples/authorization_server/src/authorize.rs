@@ -1,0 +1,119 @@
+//! The authorization endpoint behind the layer, and the consent form.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::rejection::FormRejection;
+use axum::extract::{Form, State};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use shared::consent::{self, Decided, Decision};
+use shared::pages;
+use shared::store::Code;
+use tower_oauth_client_validation::{
+    AuthorizationError, Delivery, ErrorCode, RegistrySource, ReportedOutcome, ValidatedRequest,
+};
+use url::{Position, Url};
+
+use crate::Server;
+use crate::args::Documents;
+
+pub(crate) async fn authorize(
+    State(server): State<Arc<Server>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    validated: Option<ValidatedRequest>,
+    reported: Option<Extension<ReportedOutcome>>,
+) -> Response {
+    // The layer passes it on for CORS, which this endpoint does not take part in.
+    if method == Method::OPTIONS {
+        return (StatusCode::NO_CONTENT, [(ALLOW, "GET, HEAD, POST, OPTIONS")]).into_response();
+    }
+    let Some(request) = validated else {
+        return would_have_been_refused(reported.as_deref());
+    };
+    // HEAD is safe (RFC 9110 §9.2.1): it must not issue a code.
+    if method == Method::HEAD {
+        return pages::headers().into_response();
+    }
+    if server.auto_approve {
+        return approve(&server, &request, &method);
+    }
+    if let Some(elsewhere) = consent::redirect_to_issuer(&method, &uri, &headers, &server.issuer) {
+        return elsewhere;
+    }
+    let ticket = server.tickets.issue(&request, BINDING);
+    let document = document_host(&server, request.client_id()).await;
+    pages::consent(&request, document.as_deref(), &ticket)
+}
+
+/// Nobody signs in, so a ticket is not bound to a user. A real server binds it to the session.
+const BINDING: &str = "consent";
+
+/// The host of the client's metadata document, if its id is the address of one.
+async fn document_host(server: &Server, client_id: &str) -> Option<String> {
+    let address = Url::parse(client_id).ok().filter(|_| server.documents != Documents::Off)?;
+    // A client that is registered here may have such an id too, without a document.
+    let is_held = !matches!(server.clients.held.find_client(client_id).await, Ok(None));
+    (!is_held).then(|| address[Position::BeforeHost..Position::AfterPort].to_owned())
+}
+
+pub(crate) async fn decide(
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+    decided: Result<Form<Decided>, FormRejection>,
+) -> Response {
+    if let Err(refused) = consent::refuse_other_sites(&headers, &server.issuer) {
+        return refused;
+    }
+    let Ok(Form(Decided { ticket, decision })) = decided else {
+        return consent::start_again();
+    };
+    let Some(pending) = server.tickets.read(&ticket, BINDING) else {
+        return consent::start_again();
+    };
+    let request = match consent::judge_again(pending, &server.clients.source, &server.validator).await {
+        Ok(request) => request,
+        Err(refused) => return refused,
+    };
+    match decision {
+        Decision::Approve => approve(&server, &request, &Method::POST),
+        Decision::Deny => {
+            let denied = AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request");
+            request.error(&denied).into_http(&Method::POST)
+        }
+    }
+}
+
+fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Response {
+    match server.tokens.issue_code(Code::new(request)) {
+        Ok(code) => request.success([("code", code.as_str())]).into_http(method),
+        Err(error) => {
+            tracing::error!(%error, "no code was issued");
+            let failed = AuthorizationError::new(ErrorCode::ServerError, "the server failed");
+            request.error(&failed).into_http(method)
+        }
+    }
+}
+
+/// Only with `--report-only`: otherwise such a request does not get here.
+fn would_have_been_refused(reported: Option<&ReportedOutcome>) -> Response {
+    let text = match reported {
+        Some(ReportedOutcome::Rejected(rejection)) => {
+            let to = match rejection.delivery() {
+                Delivery::Redirect => "sent to the redirect URI",
+                _ => "shown to the user agent",
+            };
+            format!(
+                "report-only: would have been refused\nerror: {}\nreason: {}\ndescription: {}\nanswer: {to}\n",
+                rejection.error(),
+                rejection.reason().as_str(),
+                rejection.description(),
+            )
+        }
+        _ => "report-only: was not judged\n".to_owned(),
+    };
+    (pages::headers(), text).into_response()
+}

@@ -1,0 +1,189 @@
+//! The clients that the server knows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use shared::causes::Causes;
+use shared::registry::{DEFAULT, Location, OpenError, Registry};
+use tower_oauth_client_validation::{
+    AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, ClientOrigin, FileWatch,
+    GrantTypes, MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistryError, RegistrySource, RegistryStore,
+    StoreError,
+};
+use url::Url;
+
+use crate::DEMO_CALLBACK;
+
+/// A page about a million clients would help nobody, and take long to make.
+const LISTED: usize = 1000;
+
+/// The SHA-256 of `demo-secret`, the secret of `demo-web`.
+const DEMO_SECRET_SHA256: &str = "cd577fe2561ebff23505db0bb006300c7cdecbd46bc0e03c449afafaca2c25bf";
+
+pub(crate) struct Clients {
+    /// Who is asked for a client.
+    pub(crate) source: BoxRegistry,
+    /// Who of them knows those that are configured or registered.
+    pub(crate) held: BoxRegistry,
+    /// Where clients can be registered, and their use is recorded.
+    pub(crate) store: BoxStore,
+    registry: Registry,
+    /// An edit of the file counts from then on.
+    _watch: Option<FileWatch>,
+}
+
+impl Clients {
+    /// Without a location they are in a file beside the program, which begins with those for demonstration.
+    /// `demo_callback` is a page of this server that shows what a client would get.
+    pub(crate) async fn open(location: Option<&Location>, demo_callback: &Url) -> Result<Self, StartError> {
+        let default = Location::Sqlite(DEFAULT.to_owned());
+        if location.is_none() {
+            let file = DEFAULT.trim_start_matches("sqlite://");
+            let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
+            eprintln!("clients are in {} (elsewhere: --registry)", path.display());
+        }
+        let registry = Registry::open(location.unwrap_or(&default)).await?;
+        registry.migrate().await.map_err(OpenError::from)?;
+        let watch = match &registry {
+            Registry::File(file) => Some(file.watch().map_err(OpenError::from)?),
+            _ => None,
+        };
+        let store = registry.store();
+        if let (Some(store), None | Some(Location::Memory)) = (&store, location) {
+            demonstrate(store, demo_callback).await?;
+        }
+        let (held, store) = match (&registry, store) {
+            (Registry::Postgres(postgres), _) => {
+                let cached = CachedRegistry::new(postgres.clone());
+                // Other nodes, and operators, change clients too.
+                tokio::spawn(cached.follow(postgres.changes()));
+                (cached.clone().boxed(), cached.boxed_store())
+            }
+            (_, Some(store)) => (registry.source(), store),
+            (_, None) => {
+                // Nothing is ever written to what can only be read. An id that it holds is never somebody else's.
+                let registered = MemoryRegistry::new();
+                (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
+            }
+        };
+        Ok(Self { source: Arc::clone(&held), held, store, registry, _watch: watch })
+    }
+
+    /// Asks `documents` for clients that are not held here.
+    pub(crate) fn or_documents(mut self, documents: MetadataDocumentRegistry) -> Self {
+        self.source = Arc::clone(&self.held).or(documents).boxed();
+        self
+    }
+
+    /// The first of them, by id.
+    pub(crate) async fn listed(&self) -> Result<Vec<Arc<Client>>, RegistryError> {
+        let listed = self.registry.list(None, LISTED).await;
+        if let Err(error) = &listed {
+            tracing::error!(error = %Causes(error), "clients cannot be listed");
+        }
+        listed
+    }
+}
+
+/// The scopes that these clients may have, where they are known by name.
+pub(crate) fn scopes(clients: &[Arc<Client>]) -> BTreeSet<&str> {
+    let scopes = clients.iter().filter_map(|client| match client.allowed_scopes()? {
+        AllowedScopes::Listed(scope) => Some(scope.iter()),
+        AllowedScopes::All => None,
+    });
+    scopes.flatten().collect()
+}
+
+/// An empty store gets the demonstration clients. In one that has them they move to where the server is now.
+async fn demonstrate(store: &BoxStore, callback: &Url) -> Result<(), StartError> {
+    let is_empty = store.list(None, 1).await.map_err(OpenError::from)?.is_empty();
+    for client in demo_clients(callback).map_err(StartError::Demo)? {
+        let known = store.record(client.id()).await.map_err(OpenError::from)?;
+        let written = match known {
+            None if is_empty => store.insert(client, ClientOrigin::Configured).await,
+            Some(record) if record.origin == ClientOrigin::Configured && has_moved(&record.client, &client) => {
+                let mut moved = record.client.to_builder().clear_redirect_uris();
+                for uri in client.redirect_uris() {
+                    moved = moved.parsed_redirect_uri(uri.clone());
+                }
+                store.replace_unchanged(&record.client, moved.build().map_err(StartError::Demo)?).await
+            }
+            _ => continue,
+        };
+        match written {
+            // Another server, or an operator, was there first.
+            Ok(_) | Err(StoreError::AlreadyExists | StoreError::Missing | StoreError::Changed) => {}
+            Err(error) => return Err(StartError::Store(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether it still has the page of a server that listened somewhere else, and no redirect URI besides.
+fn has_moved(known: &Client, demo: &Client) -> bool {
+    match (known.redirect_uris(), demo.redirect_uris()) {
+        ([old], [new]) => old != new && old.as_str().ends_with(DEMO_CALLBACK),
+        _ => false,
+    }
+}
+
+fn demo_clients(callback: &Url) -> Result<Vec<Client>, ClientError> {
+    // A server that listens on an address other than loopback has no TLS of its own.
+    let callback = if RedirectUri::parse(callback.as_str()).is_ok() {
+        callback.to_string()
+    } else {
+        format!("http://127.0.0.1:{}{DEMO_CALLBACK}", callback.port_or_known_default().unwrap_or(80))
+    };
+    let both_grants = GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN);
+    let demo = |id: &str, name: &str| {
+        Client::builder(id).name(name).scope("profile photos:read photos:write").grant_types(both_grants)
+    };
+    let here = |builder: ClientBuilder| builder.redirect_uri(&callback);
+    Ok(vec![
+        here(demo("demo-app", "Demo App")).default_scope("profile").build()?,
+        here(demo("demo-web", "Demo Website"))
+            .confidential()
+            .metadata("client_secret_sha256", DEMO_SECRET_SHA256)
+            .build()?,
+        demo("demo-desktop", "Demo Desktop App")
+            .redirect_uri("http://127.0.0.1/demo/callback")
+            .redirect_uri("http://localhost/demo/callback")
+            .redirect_uri("com.example.demo:/callback")
+            .build()?,
+        demo("demo-any-port", "Demo Command Line Tool")
+            .redirect_uri("http://localhost:*")
+            .redirect_uri("http://127.0.0.1:*")
+            .build()?,
+        here(demo("demo-disabled", "Demo App, switched off")).disabled(true).build()?,
+        here(demo("demo-expired", "Demo App of the past"))
+            .expires_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000))
+            .build()?,
+    ])
+}
+
+/// The clients cannot be had.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    Open(OpenError),
+    Demo(ClientError),
+    Store(StoreError),
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Open(error) => error.fmt(f),
+            Self::Demo(error) => write!(f, "demonstration clients: {error}"),
+            Self::Store(error) => write!(f, "demonstration clients: {}", Causes(error)),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

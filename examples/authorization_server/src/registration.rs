@@ -1,0 +1,50 @@
+//! Clients that nobody configured: they register themselves, or their id is the address of their metadata.
+
+use std::error::Error;
+
+use shared::args::Profile;
+use tower_oauth_client_validation::{GrantTypes, MetadataDocumentRegistry, RegistrationPolicy, Scope, ScopeError};
+
+use crate::args::{Documents, Registration};
+
+/// What such clients may ask for, whatever they registered: many register no scope, or come back for more.
+const SCOPES: &str = "profile photos:read photos:write";
+/// What they get when neither the client nor its request names any.
+const DEFAULT_SCOPE: &str = "profile";
+
+pub(crate) fn scopes() -> Result<Scope, ScopeError> {
+    Scope::parse(SCOPES)
+}
+
+/// `None` where nobody may register.
+pub(crate) fn policy(registration: &Registration) -> Result<Option<RegistrationPolicy>, ScopeError> {
+    let policy = RegistrationPolicy::new()
+        .allowed_scopes(scopes()?)
+        .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
+        .grant_all_scopes(true)
+        .narrow_scopes(true)
+        .grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN));
+    Ok(match registration {
+        Registration::Open => Some(policy),
+        Registration::Token(token) => Some(policy.initial_access_token(token)),
+        Registration::Off => None,
+    })
+}
+
+/// `None` where no document is fetched.
+pub(crate) fn documents(
+    documents: Documents,
+    profile: Profile,
+) -> Result<Option<MetadataDocumentRegistry>, Box<dyn Error>> {
+    if documents == Documents::Off {
+        return Ok(None);
+    }
+    let registry = MetadataDocumentRegistry::builder()
+        .allowed_scopes(scopes()?)
+        .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
+        .grant_all_scopes(true)
+        .require_client_name(profile == Profile::Mcp)
+        .insecure_allow_loopback(documents == Documents::InsecureLoopback)
+        .build()?;
+    Ok(Some(registry))
+}

@@ -1,0 +1,271 @@
+//! The cases of `tests/vectors/authentication.json`.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_oauth_client_validation::{
+    AuthenticatedClient, AuthenticationError, AuthenticationPolicy, Client, ClientAuthenticationLayer,
+    ClientAuthenticator, MemoryRegistry, MemoryStateStore,
+};
+
+use super::{ISSUER, SECRET_SHA256, object, phc};
+use crate::signing::{key_set, sign};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vector {
+    name: String,
+    /// The RFC section, CVE or client that the case is taken from.
+    source: String,
+    #[serde(default)]
+    strict: bool,
+    legacy_audience: Option<String>,
+    method: Option<String>,
+    #[serde(default)]
+    query: String,
+    content_type: Option<Vec<String>>,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    /// `id:secret`, sent as `Authorization: Basic`.
+    basic: Option<String>,
+    #[serde(default)]
+    form: String,
+    assertion: Option<Assertion>,
+    /// How often the request was sent before.
+    #[serde(default)]
+    repeats: usize,
+    expect: Expect,
+}
+
+/// What differs from an assertion that is right.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Assertion {
+    #[serde(default = "es256")]
+    key: String,
+    #[serde(default)]
+    header: Map<String, Value>,
+    /// `null` removes a claim; `{"now": seconds}` is a time.
+    #[serde(default)]
+    claims: Map<String, Value>,
+    /// The assertion, in place of one that is signed.
+    text: Option<String>,
+}
+
+fn es256() -> String {
+    "es256".to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+enum Expect {
+    /// The client and its method.
+    Accepted(String, String),
+    /// The status and the reason.
+    Refused(u16, String),
+}
+
+fn clients() -> MemoryRegistry {
+    let keys = key_set(&["es256", "eddsa", "rsa"], &json!({}));
+    let mut clients = vec![
+        json!({ "client_id": "public", "token_endpoint_auth_method": "none" }),
+        json!({ "client_id": "basic", "client_secret_sha256": SECRET_SHA256 }),
+        json!({ "client_id": "post", "token_endpoint_auth_method": "client_secret_post", "client_secret_sha256": SECRET_SHA256 }),
+        json!({ "client_id": "plain", "client_secret": "secret" }),
+        json!({ "client_id": "hashed", "client_secret_hash": phc() }),
+        json!({ "client_id": "file-hashed", "client_secret": phc() }),
+        json!({ "client_id": "rotating", "client_secret_sha256": "00".repeat(32), "previous_client_secret_sha256": SECRET_SHA256 }),
+        json!({ "client_id": "no-secret" }),
+        // SHA-256 of `a+b%c:d`.
+        json!({ "client_id": "odd app+1%2", "client_secret": "a+b%c:d" }),
+        json!({ "client_id": "disabled", "client_secret_sha256": SECRET_SHA256, "disabled": true }),
+        json!({ "client_id": "revoked", "client_secret_sha256": SECRET_SHA256, "revoked": true }),
+        json!({ "client_id": "expired", "client_secret_sha256": SECRET_SHA256, "expires_at": 1 }),
+        json!({ "client_id": "disabled-public", "token_endpoint_auth_method": "none", "disabled": true }),
+        json!({ "client_id": "saml", "token_endpoint_auth_method": "urn:example:saml" }),
+    ];
+    let assertive = |id: &str, more: Value| {
+        let mut client = json!({ "client_id": id, "token_endpoint_auth_method": "private_key_jwt", "jwks": keys });
+        client.as_object_mut().unwrap().extend(object(&more));
+        client
+    };
+    clients.extend([
+        assertive("jwt", json!({})),
+        assertive("jwt-es256", json!({ "token_endpoint_auth_signing_alg": "ES256" })),
+        assertive("jwt-enc", json!({ "jwks": key_set(&["es256"], &json!({ "use": "enc" })) })),
+        assertive(
+            "jwt-sig",
+            json!({ "jwks": key_set(&["es256"], &json!({ "use": "sig", "alg": "ES256", "key_ops": ["verify"] })) }),
+        ),
+        assertive("jwt-ops", json!({ "jwks": key_set(&["es256"], &json!({ "key_ops": ["encrypt"] })) })),
+        assertive("jwt-alg", json!({ "jwks": key_set(&["es256"], &json!({ "alg": "ES384" })) })),
+        assertive("jwt-empty", json!({ "jwks": { "keys": [] } })),
+        assertive("jwt-none", json!({ "jwks": null })),
+        assertive("jwt-disabled", json!({ "disabled": true })),
+        // As ChatGPT publishes itself: the singular member names what it prefers, the plural one what it can do.
+        assertive(
+            "choices",
+            json!({ "token_endpoint_auth_methods_supported": ["tls_client_auth", "none", "private_key_jwt"] }),
+        ),
+        assertive("choices-jwt", json!({ "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"] })),
+        assertive("choices-other", json!({ "token_endpoint_auth_methods_supported": ["tls_client_auth"] })),
+    ]);
+    MemoryRegistry::from_clients(clients.into_iter().map(|client| Client::from_metadata(client).unwrap()))
+}
+
+impl Vector {
+    fn policy(&self) -> AuthenticationPolicy {
+        let builder = AuthenticationPolicy::builder()
+            .issuer(ISSUER)
+            .replay_store(std::sync::Arc::new(MemoryStateStore::new()))
+            .strict_secret_methods(self.strict);
+        let audience = self.legacy_audience.iter();
+        audience.fold(builder, |builder, url| builder.legacy_audience(url)).build().unwrap()
+    }
+
+    fn request(&self) -> (Parts, Bytes) {
+        let mut request = Request::builder().method(self.method.as_deref().unwrap_or("POST")).uri(format!(
+            "/token{}{}",
+            if self.query.is_empty() { "" } else { "?" },
+            self.query
+        ));
+        let form = vec!["application/x-www-form-urlencoded".to_owned()];
+        for value in self.content_type.as_ref().unwrap_or(&form) {
+            request = request.header("content-type", value);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(basic) = &self.basic {
+            request = request.header("authorization", format!("Basic {}", BASE64_STANDARD.encode(basic)));
+        }
+        let mut body = self.form.clone();
+        if let Some(assertion) = &self.assertion {
+            body = body.replace("{assertion}", &assertion.text());
+        }
+        (request.body(()).unwrap().into_parts().0, body.into())
+    }
+}
+
+impl Assertion {
+    fn text(&self) -> String {
+        if let Some(text) = &self.text {
+            return text.clone();
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let mut header = object(&json!({ "alg": "ES256", "typ": "JWT" }));
+        let mut claims =
+            object(&json!({ "iss": "jwt", "sub": "jwt", "aud": ISSUER, "exp": now + 60, "iat": now, "jti": "id" }));
+        let change = |members: &mut Map<String, Value>, changes: &Map<String, Value>| {
+            for (name, value) in changes {
+                match value.get("now").and_then(Value::as_i64) {
+                    Some(seconds) => members.insert(name.clone(), (i64::try_from(now).unwrap() + seconds).into()),
+                    None if value.is_null() => members.remove(name),
+                    None => members.insert(name.clone(), value.clone()),
+                };
+            }
+        };
+        change(&mut header, &self.header);
+        change(&mut claims, &self.claims);
+        sign(&self.key, &header, &claims)
+    }
+}
+
+fn vectors() -> Vec<Vector> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/authentication.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn observe(result: Result<AuthenticatedClient, AuthenticationError>) -> String {
+    match result {
+        Ok(client) => format!("accepted {} {}", client.client_id(), client.method()),
+        Err(error) => format!("refused {} {}", error.status().as_u16(), error.failure().as_str()),
+    }
+}
+
+#[tokio::test]
+async fn each_vector_gets_what_it_says() {
+    let mut failures = Vec::new();
+    for vector in vectors() {
+        let expected = match &vector.expect {
+            Expect::Accepted(client, method) => format!("accepted {client} {method}"),
+            Expect::Refused(status, reason) => format!("refused {status} {reason}"),
+        };
+        for (how, observed) in [("pure", pure(&vector).await), ("layer", layered(&vector).await)] {
+            if observed != expected {
+                failures.push(format!("{} ({how}): expected {expected}, got {observed}", vector.name));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+async fn pure(vector: &Vector) -> String {
+    let authenticator = ClientAuthenticator::new(clients(), vector.policy());
+    let (parts, body) = vector.request();
+    for _ in 0..vector.repeats {
+        authenticator.authenticate(&parts, &body).await.unwrap();
+    }
+    observe(authenticator.authenticate(&parts, &body).await)
+}
+
+async fn layered(vector: &Vector) -> String {
+    let layer = ClientAuthenticationLayer::new(clients(), vector.policy());
+    let service = ServiceBuilder::new().layer(layer).service_fn(|request: Request<Full<Bytes>>| async move {
+        let client = request.extensions().get::<AuthenticatedClient>().cloned().unwrap();
+        let mut response = Response::new(request.into_body());
+        response.extensions_mut().insert(client);
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    let (parts, body) = vector.request();
+    let send = || service.clone().oneshot(Request::from_parts(parts.clone(), Full::new(body.clone())));
+    for _ in 0..vector.repeats {
+        send().await.unwrap();
+    }
+    let response = send().await.unwrap();
+    let (head, answer) = response.into_parts();
+    let answer = answer.collect().await.unwrap().to_bytes();
+    match (head.extensions.get::<AuthenticatedClient>(), head.extensions.get::<AuthenticationError>()) {
+        (Some(client), None) if answer == body => observe(Ok(client.clone())),
+        (None, Some(error)) => check_answer(&head, &answer, error, parts.headers.contains_key("authorization")),
+        _ => "neither the inner service's answer nor a refusal".to_owned(),
+    }
+}
+
+/// RFC 6749 §5.2.
+fn check_answer(
+    head: &http::response::Parts,
+    answer: &Bytes,
+    error: &AuthenticationError,
+    used_authorization: bool,
+) -> String {
+    let body: Value = serde_json::from_slice(answer).unwrap();
+    let challenge = head.headers.get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
+    let is_challenged = challenge.as_deref().is_some_and(|challenge| challenge.starts_with("Basic "));
+    let allows = head.headers.get("allow").map(|value| value.to_str().unwrap());
+    let is_right = body["error"] == error.error()
+        && head.status == error.status()
+        && head.headers["content-type"] == "application/json"
+        && head.headers["cache-control"] == "no-store"
+        && is_challenged == (head.status == 401 && used_authorization)
+        && (head.status != 401 || body["error_description"] == "client authentication failed")
+        && (head.status != 405 || allows == Some("POST"));
+    if is_right { observe(Err(error.clone())) } else { format!("a wrong answer: {head:?} {body}") }
+}
+
+#[test]
+fn vectors_have_distinct_names_and_sources() {
+    let vectors = vectors();
+    let names: BTreeSet<_> = vectors.iter().map(|vector| &vector.name).collect();
+    assert_eq!(names.len(), vectors.len());
+    assert!(vectors.iter().all(|vector| !vector.source.is_empty()));
+}
