@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -9,18 +10,17 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
-use tower::ServiceExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_oauth_client_validation::{
     Client, ClientOrigin, GrantTypes, MemoryRegistry, RegistrationPolicy, RegistryStore, ResponseTypes, Scope,
     Upstream, UpstreamRegistration, verify_client_secret,
 };
 
-use crate::fixture;
+use crate::registration::{self, Answer, ENDPOINT};
 
-const ENDPOINT: &str = "https://as.example/register";
+use crate::fixture;
 
 /// An identity provider: what it was asked, and what it answers next.
 #[derive(Clone, Default)]
@@ -69,20 +69,7 @@ impl Provider {
     }
 }
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Value,
-}
-
-impl Answer {
-    #[track_caller]
-    fn assert_error(&self, status: u16, error: &str) {
-        assert_eq!((self.status, self.body["error"].as_str()), (status, Some(error)), "{}", self.body);
-        assert_eq!(self.headers["cache-control"], "no-store");
-    }
-}
-
+/// Always with a body.
 async fn send(
     service: &UpstreamRegistration<MemoryRegistry>,
     method: &str,
@@ -90,15 +77,7 @@ async fn send(
     token: Option<&str>,
     body: Value,
 ) -> Answer {
-    let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
-    if let Some(token) = token {
-        request = request.header("authorization", format!("Bearer {token}"));
-    }
-    let request = request.body(Full::<Bytes>::from(body.to_string())).unwrap();
-    let (parts, body) = service.clone().oneshot(request).await.unwrap().into_parts();
-    let bytes = body.collect().await.unwrap().to_bytes();
-    let body = serde_json::from_slice(&bytes).unwrap_or_default();
-    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    registration::send(service, method, path, token, Some(body)).await
 }
 
 type SetUp = (Provider, String, MemoryRegistry, UpstreamRegistration<MemoryRegistry>);
@@ -432,7 +411,7 @@ async fn an_upstream_that_answers_little_is_enough() {
     assert!(fixture::may_use(&store, "bare", Some("http://127.0.0.1:1/cb"), Some("openid")));
     assert!(!fixture::may_use(&store, "bare", Some("http://127.0.0.1:1/cb"), Some("admin")));
     let read = send(&service, "GET", "/register/bare", Some(token), Value::Null).await;
-    assert_eq!((read.status, &read.body["registration_access_token"]), (200, &json!(token)));
+    assert_eq!((read.status.as_u16(), &read.body["registration_access_token"]), (200, &json!(token)));
     let change = json!({ "client_id": "bare", "redirect_uris": ["https://app.example/"] });
     send(&service, "PUT", "/register/bare", Some(token), change).await.assert_error(403, "access_denied");
     assert_eq!(send(&service, "DELETE", "/register/bare", Some(token), Value::Null).await.status, 204);
@@ -535,7 +514,7 @@ async fn a_registration_is_managed_at_both() {
     answer["scope"] = Value::Null;
     provider.will_answer(200, answer);
     let read = send(&service, "GET", "/register/x", Some("token-of-x"), Value::Null).await;
-    assert_eq!((read.status, &read.body["registration_client_uri"]), (200, &json!(format!("{ENDPOINT}/x"))));
+    assert_eq!((read.status.as_u16(), &read.body["registration_client_uri"]), (200, &json!(format!("{ENDPOINT}/x"))));
     assert_eq!(provider.take_asked()[0].0, "GET /clients/x");
     assert_eq!(store.get("x").unwrap().allowed_scopes().unwrap().as_str(), "openid profile");
 
@@ -551,7 +530,7 @@ async fn a_registration_is_managed_at_both() {
             .assert_error(400, "invalid_client_metadata");
     }
     let updated = send(&service, "PUT", "/register/x", Some("token-of-x"), change).await;
-    assert_eq!((updated.status, &updated.body["registration_access_token"]), (200, &json!("rotated")));
+    assert_eq!((updated.status.as_u16(), &updated.body["registration_access_token"]), (200, &json!("rotated")));
     assert!(fixture::may_use(&store, "x", Some("https://new.example/"), None));
     assert!(!fixture::may_use(&store, "x", Some("http://127.0.0.1:5000/cb"), None));
     let (request, authorization, body) = provider.take_asked().remove(0);
@@ -637,7 +616,7 @@ async fn a_configured_client_can_answer_for_ephemeral_ports() {
     }
     store.insert(client("native", "http://127.0.0.1/cb")).unwrap();
     let answer = send(&service, "POST", "/register", None, asked()).await;
-    assert_eq!((answer.status, &answer.body["client_id"]), (201, &json!("native")));
+    assert_eq!((answer.status.as_u16(), &answer.body["client_id"]), (201, &json!("native")));
     assert_eq!(answer.body["redirect_uris"], json!(["http://127.0.0.1:5000/cb"]));
     assert_eq!(answer.body["token_endpoint_auth_method"], "none");
     for secret in ["client_secret", "registration_access_token", "registration_client_uri"] {
@@ -681,4 +660,179 @@ async fn the_policy_holds_here_too() {
     assert_eq!(provider.take_asked()[0].1, None);
     let upstream = Upstream::endpoint(&base).insecure_http(true).initial_access_token("hidden");
     assert!(!format!("{upstream:?}").contains("hidden"));
+}
+
+#[tokio::test]
+async fn an_answer_without_scopes_grants_none_that_were_not_asked_for() {
+    let (provider, base, store, service) = set_up(|upstream| upstream).await;
+    let mut silent = registered(&base, "x");
+    silent["scope"] = Value::Null;
+    provider.will_answer(201, silent.clone());
+    let answer =
+        send(&service, "POST", "/register", None, json!({ "redirect_uris": ["http://127.0.0.1:5000/cb"] })).await;
+    assert_eq!((answer.status.as_u16(), answer.body.get("scope")), (201, None));
+    assert_eq!(store.get("x").unwrap().allowed_scopes(), None);
+
+    // Nor one that names any scope.
+    for (id, scope, allowed) in [("a", "*", None), ("b", "openid *", Some("openid")), ("c", "", Some(""))] {
+        let mut answer = registered(&base, id);
+        answer["scope"] = json!(scope);
+        provider.will_answer(201, answer);
+        let body = json!({ "redirect_uris": ["http://127.0.0.1:5000/cb"] });
+        assert_eq!(send(&service, "POST", "/register", None, body).await.status, 201);
+        assert_eq!(store.get(id).unwrap().allowed_scopes().map(|scopes| scopes.as_str()), allowed);
+    }
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_the_upstream_are_bounded_also_when_their_clients_hang_up() {
+    let (provider, base, store, service) = set_up(|upstream| upstream.max_concurrent_requests(2)).await;
+    provider.will_answer(201, registered(&base, "x"));
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
+    provider.take_asked();
+    let closed = Arc::clone(&provider.gate).write_owned().await;
+    let begin = |request: &'static str, id: &'static str| {
+        let service = service.clone();
+        let (method, path, token) = match request {
+            "POST /clients" => ("POST", "/register", None),
+            _ => ("GET", "/register/x", Some("token-of-x")),
+        };
+        provider.will_answer(if method == "POST" { 201 } else { 200 }, registered(&base, id));
+        tokio::spawn(async move { send(&service, method, path, token, asked()).await.status })
+    };
+    for (request, id) in [("POST /clients", "y"), ("GET /clients/x", "x")] {
+        let waiting = begin(request, id);
+        until(|| provider.was_asked(request)).await;
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+    }
+    for (method, path, token) in [
+        ("POST", "/register", None),
+        ("GET", "/register/x", Some("token-of-x")),
+        ("DELETE", "/register/x", Some("token-of-x")),
+    ] {
+        let refused = send(&service, method, path, token, asked()).await;
+        refused.assert_error(503, "temporarily_unavailable");
+        assert!(refused.headers.contains_key("retry-after"));
+    }
+    let change = json!({ "client_id": "x", "redirect_uris": ["http://127.0.0.1:5000/cb"] });
+    send(&service, "PUT", "/register/x", Some("token-of-x"), change).await.assert_error(503, "temporarily_unavailable");
+    assert_eq!(provider.take_asked().len(), 2);
+    drop(closed);
+    until(|| store.get("y").is_some()).await;
+    provider.will_answer(201, registered(&base, "z"));
+    let registered = async { while send(&service, "POST", "/register", None, asked()).await.status != 201 {} };
+    tokio::time::timeout(Duration::from_secs(30), registered).await.unwrap();
+}
+
+/// Answers each connection with these bytes and closes it; counts connections.
+async fn answering(answer: impl Into<Vec<u8>>) -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (answer, connections) = (Arc::new(answer.into()), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 8192]).await;
+                let _ = stream.write_all(&answer).await;
+                let _ = stream.shutdown().await;
+                // Otherwise what was not read resets the connection before the answer arrives.
+                let _ = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0; 8192])).await;
+            });
+        }
+    });
+    (base, connections)
+}
+
+fn at(url: String) -> UpstreamRegistration<MemoryRegistry> {
+    let upstream = Upstream::endpoint(url).insecure_http(true).initial_access_token("ours");
+    UpstreamRegistration::new(MemoryRegistry::new(), ENDPOINT, upstream, RegistrationPolicy::new()).unwrap()
+}
+
+/// The request carries credentials.
+#[tokio::test]
+async fn redirects_of_the_upstream_are_not_followed() {
+    let (elsewhere, connections) = answering("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").await;
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let answer = format!("HTTP/1.1 {status}\r\nlocation: {elsewhere}/clients\r\ncontent-length: 0\r\n\r\n");
+        let (base, _) = answering(answer).await;
+        send(&at(base), "POST", "/register", None, asked()).await.assert_error(500, "server_error");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_answer_of_the_upstream_is_read_up_to_the_limit() {
+    let answer = |bytes: usize| {
+        let client = json!({ "client_id": "x" }).to_string();
+        let padding = " ".repeat(bytes - client.len());
+        format!("HTTP/1.1 201 Created\r\ncontent-length: {bytes}\r\n\r\n{client}{padding}")
+    };
+    let (base, _) = answering(answer(64 * 1024)).await;
+    assert_eq!(send(&at(base), "POST", "/register", None, asked()).await.status, 201);
+    let (base, _) = answering(answer(64 * 1024 + 1)).await;
+    send(&at(base), "POST", "/register", None, asked()).await.assert_error(500, "server_error");
+    // The rest is not waited for.
+    let (base, _) = answering(answer(70_000).replace("content-length: 70000", "content-length: 70000000")).await;
+    send(&at(base), "POST", "/register", None, asked()).await.assert_error(500, "server_error");
+}
+
+#[tokio::test]
+async fn a_metadata_document_over_https_names_no_endpoint_over_http() {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+    let config = tokio_rustls::rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (provider, base) = Provider::start().await;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let document = format!("https://localhost:{}/document", listener.local_addr().unwrap().port());
+    let body = json!({ "registration_endpoint": format!("{base}/clients") }).to_string();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 8192]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    for insecure in [false, true] {
+        let upstream = Upstream::discovered_at(&document).root_certificates(certified.cert.pem());
+        let upstream = upstream.insecure_http(insecure);
+        let service = UpstreamRegistration::new(MemoryRegistry::new(), ENDPOINT, upstream, RegistrationPolicy::new());
+        send(&service.unwrap(), "POST", "/register", None, asked()).await.assert_error(500, "server_error");
+    }
+    assert_eq!(provider.take_asked(), []);
+    // The document itself was read.
+    let upstream = Upstream::discovered_at(&document);
+    let service = UpstreamRegistration::new(MemoryRegistry::new(), ENDPOINT, upstream, RegistrationPolicy::new());
+    send(&service.unwrap(), "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
+}
+
+/// The environment of this process cannot be changed while other tests run, so a process of its own asks.
+#[tokio::test]
+async fn the_upstream_is_asked_without_the_proxy_of_the_environment() {
+    let (proxy, through_proxy) = answering("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
+    let (base, direct) = answering("HTTP/1.1 201 Created\r\ncontent-length: 17\r\n\r\n{\"client_id\":\"x\"}").await;
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "upstream_registration::asks_the_upstream", "--ignored"]).env("UPSTREAM", base);
+    child.env_remove("NO_PROXY").env_remove("no_proxy");
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        child.env(name, &proxy);
+    }
+    assert!(child.output().await.unwrap().status.success());
+    assert_eq!((through_proxy.load(Ordering::SeqCst), direct.load(Ordering::SeqCst)), (0, 1));
+}
+
+#[tokio::test]
+#[ignore = "run by `the_upstream_is_asked_without_the_proxy_of_the_environment`"]
+async fn asks_the_upstream() {
+    let service = at(std::env::var("UPSTREAM").unwrap());
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
 }

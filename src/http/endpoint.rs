@@ -93,7 +93,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, error: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, error, description: description.into(), header: None }
+        Self { status, error, description: legal(description.into()), header: None }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -134,6 +134,15 @@ impl Refusal {
         let mut answer = json_answer(self.status, &body);
         answer.headers_mut().extend(self.header);
         answer
+    }
+}
+
+/// Replaces characters that a description must not hold (RFC 6749 §5.2).
+fn legal(description: Cow<'static, str>) -> Cow<'static, str> {
+    let is_legal = |c: char| matches!(c, ' '..='!' | '#'..='[' | ']'..='~');
+    match description.chars().all(is_legal) {
+        true => description,
+        false => description.chars().map(|c| if is_legal(c) { c } else { '?' }).collect(),
     }
 }
 

@@ -120,7 +120,7 @@ pub(super) struct Endpoint<S> {
     pub(super) address: Address,
     pub(super) policy: RegistrationPolicy,
     pub(super) bounds: Bounds,
-    origin: ClientOrigin,
+    pub(super) origin: ClientOrigin,
 }
 
 impl<S: RegistryStore> Endpoint<S> {

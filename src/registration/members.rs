@@ -16,21 +16,26 @@ pub(super) const GRANTED: &str = "registration_granted";
 /// The client configuration endpoint at the upstream.
 pub(super) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
 
+const INTERNAL_MEMBERS: [&str; 4] = [SHARED, GRANTED, SOURCE_MEMBER, UPSTREAM_URI];
+
+/// Secrets that an operator gave a client besides the one that was issued here.
+pub(super) const SECRETS: [&str; 3] = ["client_secret", "client_secret_hash", "previous_client_secret_sha256"];
+
 /// Members that the server answers with and a client never sets.
 pub(super) const ANSWER_MEMBERS: [&str; 4] =
     ["registration_access_token", "registration_client_uri", "client_secret_expires_at", "client_id_issued_at"];
 
 /// Members that metadata from outside cannot set: they would name another client or give privileges.
 pub(super) fn is_reserved(name: &str) -> bool {
-    is_internal(name) || ANSWER_MEMBERS.contains(&name) || matches!(name, "client_id" | "client_secret")
+    is_internal(name) || ANSWER_MEMBERS.contains(&name) || name == "client_id"
 }
 
-/// Members that a store keeps and no answer shows.
+/// Members that a store keeps and does not show.
 fn is_internal(name: &str) -> bool {
-    is_operator_member(name) || [SHARED, GRANTED, SOURCE_MEMBER, UPSTREAM_URI].contains(&name)
+    is_operator_member(name) || INTERNAL_MEMBERS.contains(&name) || SECRETS.contains(&name)
 }
 
-/// What a client may see of its stored metadata.
+/// What may be shown of metadata.
 pub(super) fn public_metadata(mut members: Map<String, Value>) -> Map<String, Value> {
     members.retain(|name, _| !is_internal(name));
     members

@@ -1,7 +1,5 @@
 //! Metadata from outside: what is taken, what is ignored, what is refused (RFC 7591 §2).
 
-use std::borrow::Cow;
-
 use http::StatusCode;
 use serde_json::{Map, Value};
 
@@ -9,12 +7,19 @@ use super::members::is_reserved;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
 use super::refusal::{invalid_metadata, invalid_redirect_uri};
 use crate::client::member::{holds_private_key, is_key_set, is_web_uri, strings};
-use crate::client::{AllowedScopes, ApplicationType, GrantTypes, RedirectUri, ResponseType, Scope};
+use crate::client::{AllowedScopes, ApplicationType, ClientOrigin, GrantTypes, RedirectUri, ResponseType, Scope};
 use crate::http::endpoint::Refusal;
 
-/// Members that are stored as they are if their type is right: those of RFC 7591 §2, and those of OpenID Connect that
-/// the authorization endpoint can use.
-const PLAIN_MEMBERS: [(&str, Shape); 18] = [
+/// Members that are checked one by one, below.
+pub(super) const CHECKED_MEMBERS: [&str; 6] =
+    ["redirect_uris", "response_types", "grant_types", "scope", AUTH_METHOD, "application_type"];
+
+pub(super) const AUTH_METHOD: &str = "token_endpoint_auth_method";
+const AUTH_METHODS: &str = "token_endpoint_auth_methods_supported";
+
+/// Members that are stored as they are if their type is right: those of RFC 7591 §2, and what a server needs to know for
+/// authentication, OpenID Connect, and pushed, signed, rich (RFC 9396) and DPoP-bound requests.
+const PLAIN_MEMBERS: [(&str, Shape); 24] = [
     ("client_name", Shape::Text),
     ("client_uri", Shape::WebUri),
     ("logo_uri", Shape::WebUri),
@@ -32,6 +37,12 @@ const PLAIN_MEMBERS: [(&str, Shape); 18] = [
     ("require_auth_time", Shape::Bool),
     ("default_acr_values", Shape::Texts),
     ("initiate_login_uri", Shape::LoginUri),
+    (AUTH_METHODS, Shape::Texts),
+    ("token_endpoint_auth_signing_alg", Shape::Algorithm),
+    ("request_object_signing_alg", Shape::Algorithm),
+    ("require_pushed_authorization_requests", Shape::Bool),
+    ("require_signed_request_object", Shape::Bool),
+    ("authorization_details_types", Shape::Texts),
     ("dpop_bound_access_tokens", Shape::Bool),
 ];
 
@@ -44,6 +55,7 @@ pub(super) enum Shape {
     Texts,
     Bool,
     Number,
+    Algorithm,
     WebUri,
     HttpsUri,
     PublicKeys,
@@ -54,12 +66,16 @@ pub(super) enum Shape {
 impl Shape {
     /// The error says what the value must be.
     pub(super) fn check(self, value: &Value, policy: &RegistrationPolicy) -> Result<(), &'static str> {
-        let allowed = |uri: &str| parse_redirect_uri(uri).is_ok_and(|uri| check_allowed(&uri, policy).is_ok());
+        let allowed = |uri: &str| RedirectUri::parse(uri).is_ok_and(|uri| check_allowed(&uri, policy).is_ok());
         let (fits, expected) = match self {
             Self::Text => (value.is_string(), "a string"),
             Self::Texts => (strings(value).is_some(), "an array of strings"),
             Self::Bool => (value.is_boolean(), "true or false"),
             Self::Number => (value.is_u64(), "a number that is not negative"),
+            Self::Algorithm => {
+                let is_asymmetric = |alg: &str| alg != "none" && !alg.starts_with("HS");
+                (value.as_str().is_some_and(is_asymmetric), "an asymmetric signature algorithm")
+            }
             // Shown as links: no `javascript` and the like.
             Self::WebUri => (is_web_uri(value, &["https", "http"]), "an absolute https or http URI"),
             Self::HttpsUri => (is_web_uri(value, &["https"]), "an absolute https URI"),
@@ -110,9 +126,13 @@ pub(super) async fn with_software_statement(
 }
 
 /// The metadata as it will be stored, without id and credentials.
-pub(super) fn judge(members: Map<String, Value>, policy: &RegistrationPolicy) -> Result<Map<String, Value>, Refusal> {
-    let asked: Map<String, Value> =
-        members.into_iter().filter(|(name, value)| !value.is_null() && !is_reserved(name)).collect();
+pub(super) fn judge(
+    mut asked: Map<String, Value>,
+    origin: ClientOrigin,
+    policy: &RegistrationPolicy,
+) -> Result<Map<String, Value>, Refusal> {
+    asked.retain(|name, value| !value.is_null() && is_understood(name, policy));
+    policy.rules.judge(origin, &asked)?;
     let mut stored = Map::new();
     for (name, value) in &asked {
         if let Some((member, shape)) = plain_member(name) {
@@ -133,27 +153,41 @@ pub(super) fn judge(members: Map<String, Value>, policy: &RegistrationPolicy) ->
     Ok(stored)
 }
 
+/// Whether a member is read at all; others are ignored (RFC 7591 §2).
+pub(super) fn is_understood(name: &str, policy: &RegistrationPolicy) -> bool {
+    !is_reserved(name)
+        && (CHECKED_MEMBERS.contains(&name) || plain_member(name).is_some() || policy.extra_members.contains(name))
+}
+
+/// Of several methods, the first one that is supported here (OpenID Connect Relying Party Metadata Choices).
 fn auth_method(
     asked: &Map<String, Value>,
     policy: &RegistrationPolicy,
     stored: &mut Map<String, Value>,
 ) -> Result<(), Refusal> {
-    const NAME: &str = "token_endpoint_auth_method";
+    let has_keys = stored.contains_key("jwks") || stored.contains_key("jwks_uri");
+    let is_supported = |method: &str| policy.auth_methods.iter().any(|supported| supported == method);
+    let is_usable = |method: &str| is_supported(method) && (has_keys || method != "private_key_jwt");
     // The default of RFC 7591 §2.
-    let method = text(asked, NAME)?.unwrap_or("client_secret_basic");
-    if !policy.auth_methods.iter().any(|allowed| allowed == method) {
-        return Err(invalid_metadata("token_endpoint_auth_method: this method is not supported"));
-    }
-    if method == "private_key_jwt" && !stored.contains_key("jwks") && !stored.contains_key("jwks_uri") {
-        return Err(invalid_metadata("token_endpoint_auth_method: private_key_jwt needs jwks or jwks_uri"));
-    }
-    stored.insert(NAME.into(), method.into());
+    let single = text(asked, AUTH_METHOD)?.unwrap_or("client_secret_basic");
+    let mut choices = member_texts(asked, AUTH_METHODS)?.unwrap_or_default();
+    choices.retain(|method| is_usable(method));
+    let Some(method) = choices.first().copied().or_else(|| Some(single).filter(|single| is_usable(single))) else {
+        let reason = if is_supported(single) { "needs jwks or jwks_uri" } else { "this method is not supported" };
+        return Err(invalid_metadata(format!("{AUTH_METHOD}: {reason}")));
+    };
+    stored.insert(AUTH_METHOD.into(), method.into());
+    // The token endpoint must come to the same choice.
+    match choices.is_empty() {
+        true => stored.remove(AUTH_METHODS),
+        false => stored.insert(AUTH_METHODS.into(), choices.into_iter().collect()),
+    };
     Ok(())
 }
 
 /// Whether clients with this method have a secret.
 pub(super) fn uses_secret(stored: &Map<String, Value>) -> bool {
-    let method = stored.get("token_endpoint_auth_method").and_then(Value::as_str);
+    let method = stored.get(AUTH_METHOD).and_then(Value::as_str);
     method.is_none_or(|method| method.starts_with("client_secret"))
 }
 
@@ -220,24 +254,15 @@ fn redirect_uris(
         Some(_) => return Err(invalid_metadata("application_type: must be native or web")),
     };
     for (index, uri) in uris.iter().enumerate() {
-        let broken = |rule: Cow<'static, str>| invalid_redirect_uri(format!("redirect_uris[{index}]: {rule}"));
-        let uri = parse_redirect_uri(uri).map_err(broken)?;
+        let uri = RedirectUri::parse(uri).map_err(|error| invalid_redirect_uri(error.to_string()))?;
         let checked = check_allowed(&uri, policy).and_then(|()| check_application_type(&uri, application_type, grants));
-        checked.map_err(|rule| broken(rule.into()))?;
+        checked.map_err(|rule| invalid_redirect_uri(format!("redirect_uris[{index}]: {rule}")))?;
     }
     stored.insert("redirect_uris".into(), uris.into_iter().collect());
     if let Some(application_type) = application_type {
         stored.insert("application_type".into(), application_type.as_str().into());
     }
     Ok(())
-}
-
-fn parse_redirect_uri(uri: &str) -> Result<RedirectUri, Cow<'static, str>> {
-    let uri = RedirectUri::parse(uri).map_err(|error| error.to_string())?;
-    if uri.has_wildcard_port() {
-        return Err("wildcards are not allowed here; a loopback URI matches any port without one".into());
-    }
-    Ok(uri)
 }
 
 /// The operator's rules.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::credential::digest;
-use super::members::{GRANTED, public_metadata};
+use super::members::{CLIENT_SECRET, GRANTED, SECRETS, public_metadata};
 use super::refusal::{invalid_metadata, invalid_redirect_uri};
 use crate::client::{Client, tokens};
 use crate::http::endpoint::Refusal;
@@ -52,7 +52,9 @@ pub(super) fn with_operator_changes(old: &Client, new: &Client) -> Result<Client
         limit_default_scope(&mut members);
     }
     members.insert(GRANTED.into(), now_granted.into());
-    members.extend(stored(SOURCE_MEMBER).map(|source| (SOURCE_MEMBER.to_owned(), source.clone())));
+    let has_secret = members.contains_key(CLIENT_SECRET);
+    let kept = SECRETS.into_iter().filter(|_| has_secret).chain([SOURCE_MEMBER]);
+    members.extend(kept.filter_map(|name| Some((name.to_owned(), stored(name)?.clone()))));
     Ok(Client::from_metadata(members)?.with_operator_decisions(old))
 }
 

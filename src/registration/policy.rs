@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::credential::{digest, is_digest_of};
 use super::error::RegistrationConfigError;
 use super::members::is_reserved;
-use crate::client::{AllowedScopes, GrantTypes, Scope};
+use crate::client::{AllowedScopes, DynamicClientRules, GrantTypes, Scope};
 
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 const DEFAULT_MAX_REGISTRATIONS: u64 = 10_000;
@@ -27,8 +27,8 @@ type StatementHook =
 
 /// What an operator lets clients register.
 ///
-/// By default anyone may register, up to 10,000 clients that end 90 days after their last use, with any redirect URI that the rules of
-/// [`RedirectUri`](crate::RedirectUri) allow, and without scopes. A wrong setting fails when the service is built.
+/// By default anyone may register, up to 10,000 clients that end 90 days after their last use, with metadata that follows
+/// [`DynamicClientRules`], and without scopes. A wrong setting fails when the service is built.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,6 +46,7 @@ type StatementHook =
 #[must_use]
 pub struct RegistrationPolicy {
     pub(super) initial_access: InitialAccess,
+    pub(super) rules: DynamicClientRules,
     pub(super) redirect_schemes: Option<BTreeSet<String>>,
     pub(super) redirect_hosts: Option<BTreeSet<String>>,
     pub(super) allowed_scopes: Option<AllowedScopes>,
@@ -70,6 +71,7 @@ impl RegistrationPolicy {
     pub fn new() -> Self {
         Self {
             initial_access: InitialAccess::Open,
+            rules: DynamicClientRules::new(),
             redirect_schemes: None,
             redirect_hosts: None,
             allowed_scopes: None,
@@ -122,7 +124,14 @@ impl RegistrationPolicy {
         self
     }
 
-    /// The schemes that redirect URIs may have, in lower case (default: any that the rules allow). Also holds for
+    /// The rules for metadata of strangers, which also hold for metadata documents: sizes, texts, schemes of redirect
+    /// URIs, and a check of your own (default: [`DynamicClientRules::new`]).
+    pub fn rules(mut self, rules: DynamicClientRules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// The schemes that redirect URIs may have, in lower case (default: any that the [rules](Self::rules) allow). Also holds for
     /// `post_logout_redirect_uris` and `initiate_login_uri`, since users are sent there too.
     pub fn redirect_schemes<T: Into<String>>(mut self, schemes: impl IntoIterator<Item = T>) -> Self {
         self.redirect_schemes = Some(schemes.into_iter().map(Into::into).collect());
@@ -352,6 +361,7 @@ impl fmt::Debug for RegistrationPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegistrationPolicy")
             .field("open", &matches!(self.initial_access, InitialAccess::Open))
+            .field("rules", &self.rules)
             .field("redirect_schemes", &self.redirect_schemes)
             .field("redirect_hosts", &self.redirect_hosts)
             .field("allowed_scopes", &self.allowed_scopes)

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
 
-use crate::client::{ClientError, ClientErrorKind};
+use crate::client::{ClientError, ClientErrorKind, DynamicClientError};
 use crate::http::endpoint::Refusal;
 use crate::registry::{RegistryError, StoreError};
 
@@ -60,6 +60,15 @@ impl From<ClientError> for Refusal {
         match error.kind() {
             ClientErrorKind::RedirectUri { .. } => invalid_redirect_uri(description),
             _ => invalid_metadata(description),
+        }
+    }
+}
+
+impl From<DynamicClientError> for Refusal {
+    fn from(error: DynamicClientError) -> Self {
+        match error.is_redirect_uri() {
+            true => invalid_redirect_uri(error.to_string()),
+            false => invalid_metadata(error.to_string()),
         }
     }
 }

@@ -127,7 +127,7 @@ impl<S: RegistryStore + 'static> Registrar for Local<S> {
     async fn register(self: Arc<Self>, asked: Map<String, Value>, source: Option<String>) -> Result<Answer, Refusal> {
         let Endpoint { policy, bounds, .. } = &self.endpoint;
         let asked = with_software_statement(asked, policy).await?;
-        let registration = Registration::new(judge(asked, policy)?)?;
+        let registration = Registration::new(judge(asked, ClientOrigin::Registered, policy)?)?;
         let (client, created_at) = bounds.one_at_a_time(self.add(&registration, source.as_deref())).await?;
         tracing::info!(outcome = "registered", client_id = client.id(), "client registration");
         let Registration { access_token, secret, .. } = &registration;
@@ -140,7 +140,8 @@ impl<S: RegistryStore + 'static> Registrar for Local<S> {
 
     async fn update(self: Arc<Self>, id: String, token: String, asked: Map<String, Value>) -> Result<Answer, Refusal> {
         let Endpoint { store, policy, .. } = &self.endpoint;
-        let judged = judge(with_software_statement(asked.clone(), policy).await?, policy)?;
+        let stated = with_software_statement(asked.clone(), policy).await?;
+        let judged = judge(stated, ClientOrigin::Registered, policy)?;
         for _ in 0..MAX_ATTEMPTS {
             let record = self.endpoint.authorized(&id, &token).await?;
             let old = &record.client;

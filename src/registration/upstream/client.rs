@@ -317,10 +317,7 @@ fn passed_on(status: StatusCode, answered: &Map<String, Value>) -> Refusal {
     }
     let text = |name: &str| answered.get(name).and_then(Value::as_str);
     let code = text("error").and_then(|error| CODES.into_iter().find(|code| *code == error));
-    // The characters that a description may hold (RFC 6749 §5.2).
-    let is_legal = |c: &char| matches!(c, ' '..='!' | '#'..='[' | ']'..='~');
-    let description: String =
-        text("error_description").unwrap_or_default().chars().filter(is_legal).take(512).collect();
+    let description: String = text("error_description").unwrap_or_default().chars().take(512).collect();
     Refusal::new(
         StatusCode::BAD_REQUEST,
         code.unwrap_or(INVALID_METADATA),

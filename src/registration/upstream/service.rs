@@ -154,7 +154,7 @@ impl<S: RegistryStore + 'static> Registrar for Proxy<S> {
     }
 
     async fn register(self: Arc<Self>, asked: Map<String, Value>, source: Option<String>) -> Result<Answer, Refusal> {
-        let judged = judge(asked, &self.endpoint.policy)?;
+        let judged = judge(asked, ClientOrigin::Upstream, &self.endpoint.policy)?;
         if let Some(members) = self.configured(&judged).await? {
             return Ok(json_answer(StatusCode::CREATED, &members.into()));
         }
@@ -187,7 +187,7 @@ impl<S: RegistryStore + 'static> Registrar for Proxy<S> {
     async fn update(self: Arc<Self>, id: String, token: String, asked: Map<String, Value>) -> Result<Answer, Refusal> {
         let permit = self.upstream.permit()?;
         let record = self.endpoint.authorized(&id, &token).await?;
-        let judged = judge(asked.clone(), &self.endpoint.policy)?;
+        let judged = judge(asked.clone(), ClientOrigin::Upstream, &self.endpoint.policy)?;
         let Some(management) = self.management(&record, &token).await? else {
             return Err(access_denied("the identity provider does not let clients change"));
         };

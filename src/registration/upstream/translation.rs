@@ -6,12 +6,10 @@ use serde_json::{Map, Value};
 
 use super::super::credential::{self, digest};
 use super::super::members::{ACCESS_TOKEN, CLIENT_SECRET, UPSTREAM_URI, is_reserved, public_metadata};
-use super::super::metadata::{grant_scopes, plain_member, supported_grants, uses_secret};
+use super::super::metadata::{AUTH_METHOD, grant_scopes, is_understood, plain_member, supported_grants, uses_secret};
 use super::super::policy::RegistrationPolicy;
 use crate::client::member::strings;
 use crate::client::{AllowedScopes, Client, GrantTypes, ResponseType, Scope, is_scope_value, tokens};
-
-const AUTH_METHOD: &str = "token_endpoint_auth_method";
 
 /// What the upstream is asked for. Scopes that this server grants to every client may be any scopes there.
 pub(super) fn request(judged: &Map<String, Value>) -> Map<String, Value> {
@@ -96,7 +94,8 @@ pub(super) fn translate(answered: Answered<'_>, policy: &RegistrationPolicy) -> 
 
     let mut others = public_metadata(members.clone());
     others.retain(|name, value| !value.is_null() && !is_understood(name, policy));
-    if others.contains_key("client_secret") {
+    if let Some(secret) = text("client_secret") {
+        others.insert("client_secret".into(), secret.into());
         others.entry("client_secret_expires_at").or_insert(0.into());
     }
     others.extend(access_token.map(|token| ("registration_access_token".to_owned(), token.into())));
@@ -114,15 +113,9 @@ pub(super) fn description(client: &Client) -> Map<String, Value> {
 pub(super) fn understood(members: &Map<String, Value>, policy: &RegistrationPolicy) -> Map<String, Value> {
     let has_right_type =
         |name: &str, value: &Value| plain_member(name).is_none_or(|(_, shape)| shape.check(value, policy).is_ok());
-    let present = members.iter().filter(|(name, value)| !value.is_null() && !is_reserved(name));
+    let present = members.iter().filter(|(_, value)| !value.is_null());
     let understood = present.filter(|(name, value)| is_understood(name, policy) && has_right_type(name, value));
     understood.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-fn is_understood(name: &str, policy: &RegistrationPolicy) -> bool {
-    const CHECKED_LATER: [&str; 6] =
-        ["redirect_uris", "response_types", "grant_types", "scope", AUTH_METHOD, "application_type"];
-    CHECKED_LATER.contains(&name) || plain_member(name).is_some() || policy.extra_members.contains(name)
 }
 
 fn within_policy(
