@@ -391,12 +391,12 @@ mod sqlite {
     #[tokio::test]
     async fn a_row_that_cannot_be_read_is_named() {
         let (registry, _folder) = open().await.unwrap();
-        for id in ["syntax", "rule", "other", "origin", "fine"] {
+        for id in ["syntax", "rule", "other", "fine"] {
             registry.insert(client(id), ClientOrigin::Registered).await.unwrap();
         }
         let spoilt = [
             ("syntax", r#"{"client_id": "#),
-            ("rule", r#"{"client_id": "rule", "redirect_uris": ["http://evil.example/"]}"#),
+            ("rule", r#"{"client_id": "rule", "redirect_uris": "https://app.example/cb"}"#),
             ("other", r#"{"client_id": "fine"}"#),
         ];
         for (id, metadata) in spoilt {
@@ -413,7 +413,7 @@ mod sqlite {
         for (id, _) in spoilt {
             registry.remove(id).await.unwrap();
         }
-        assert_eq!(registry.list(None, 10).await.unwrap().len(), 2);
+        assert_eq!(registry.list(None, 10).await.unwrap().len(), 1);
     }
 
     #[tokio::test]
@@ -434,6 +434,24 @@ mod sqlite {
         let client = Client::builder("http").parsed_redirect_uri(insecure).build().unwrap();
         registry.insert(client.clone(), ClientOrigin::Configured).await.unwrap();
         assert_eq!(registry.find_client("http").await.unwrap().unwrap().redirect_uris(), client.redirect_uris());
+    }
+
+    #[tokio::test]
+    async fn a_stored_redirect_uri_that_breaks_a_rule_is_left_out() {
+        let (registry, _folder) = open().await.unwrap();
+        registry.insert(client("app"), ClientOrigin::Configured).await.unwrap();
+        let uris = r#"["https://app.example/cb", "http://evil.example/", "https://app.example/#fragment"]"#;
+        let metadata =
+            format!(r#"{{"client_id": "app", "token_endpoint_auth_method": "none", "redirect_uris": {uris}}}"#);
+        execute(&registry, format!("UPDATE oauth_clients SET metadata = '{metadata}'")).await;
+        assert_eq!(*registry.find_client("app").await.unwrap().unwrap(), client("app"));
+        assert_eq!(registry.list(None, 10).await.unwrap().len(), 1);
+        // A change drops them.
+        let read = registry.record("app").await.unwrap().unwrap().client;
+        registry.replace_unchanged(&read, read.to_builder().build().unwrap()).await.unwrap();
+        let stored: String =
+            sqlx::query_scalar("SELECT metadata FROM oauth_clients").fetch_one(registry.pool()).await.unwrap();
+        assert!(!stored.contains("evil.example"), "{stored}");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use sqlx::Pool;
 
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresRegistry;
-use self::row::Row;
+use self::row::{Row, Warned};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteRegistry;
 use self::statements::Statements;
@@ -36,7 +36,12 @@ use crate::sql::{Access, BoundedPool, SqlConfig, SqlError};
 ///
 /// Lost connections, an exhausted pool, locks and timeouts are [transient](RegistryError::is_transient); the limits
 /// are those of [`SqlConfig`]. Lost connections are opened again. A row that cannot be read is a permanent failure
-/// that names the client id; such a row can still be revoked and removed.
+/// that names the client id; such a row can still be revoked and removed. A stored redirect URI that breaks a rule is
+/// left out of the client, with a warning.
+///
+/// # Editing rows
+///
+/// Operators may edit the columns `disabled`, `expires_at` and `revoked_at`, or the document: the stricter counts.
 ///
 /// A write that ends in a transient failure may have taken effect, so expect [`StoreError::AlreadyExists`] or
 /// [`StoreError::Missing`] when you repeat it.
@@ -45,6 +50,7 @@ use crate::sql::{Access, BoundedPool, SqlConfig, SqlError};
 /// [`StoreError::Missing`]: crate::StoreError::Missing
 pub struct SqlRegistry<B: sqlx::Database> {
     pool: BoundedPool<B>,
+    warned: Warned,
 }
 
 impl<B: Statements> SqlRegistry<B> {
@@ -55,7 +61,11 @@ impl<B: Statements> SqlRegistry<B> {
     ///
     /// When `config` cannot work.
     pub fn from_pool(pool: Pool<B>, config: SqlConfig) -> Result<Self, RegistryError> {
-        Ok(Self { pool: BoundedPool::new(pool, config)? })
+        Ok(Self::new(BoundedPool::new(pool, config)?))
+    }
+
+    fn new(pool: BoundedPool<B>) -> Self {
+        Self { pool, warned: Warned::default() }
     }
 
     /// The connections, for your own queries.
@@ -80,13 +90,13 @@ impl<B: Statements> SqlRegistry<B> {
 
 impl<B: sqlx::Database> Clone for SqlRegistry<B> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone() }
+        Self { pool: self.pool.clone(), warned: self.warned.clone() }
     }
 }
 
 impl<B: sqlx::Database> fmt::Debug for SqlRegistry<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqlRegistry").field("pool", &self.pool).finish()
+        f.debug_struct("SqlRegistry").field("pool", &self.pool).finish_non_exhaustive()
     }
 }
 
@@ -95,7 +105,8 @@ impl<B: Statements> RegistrySource for SqlRegistry<B> {
 
     fn find_client(&self, client_id: &str) -> Self::Future {
         let (registry, client_id) = (self.clone(), client_id.to_owned());
-        async move { registry.row(&client_id).await?.map(|row| row.client().map(Arc::new)).transpose() }.boxed()
+        async move { registry.row(&client_id).await?.map(|row| row.client(&registry.warned).map(Arc::new)).transpose() }
+            .boxed()
     }
 }
 

@@ -59,7 +59,7 @@ impl SqlRegistry<Postgres> {
     ///
     /// When the URL is malformed, the server cannot be reached, or `config` cannot work.
     pub async fn connect_with(url: &str, config: SqlConfig) -> Result<Self, RegistryError> {
-        Ok(Self { pool: BoundedPool::<Postgres>::connect(url, config).await? })
+        Ok(Self::new(BoundedPool::<Postgres>::connect(url, config).await?))
     }
 
     /// Like [`connect_with`](Self::connect_with), for a node that must start while the server is unreachable: lookups
@@ -69,7 +69,7 @@ impl SqlRegistry<Postgres> {
     ///
     /// When the URL is malformed, or `config` cannot work.
     pub fn connect_lazy(url: &str, config: SqlConfig) -> Result<Self, RegistryError> {
-        Ok(Self { pool: BoundedPool::<Postgres>::connect_lazy(url, config)? })
+        Ok(Self::new(BoundedPool::<Postgres>::connect_lazy(url, config)?))
     }
 
     /// Creates or updates the table and its triggers. Does nothing when they are up to date. Several nodes may call it

@@ -1,12 +1,13 @@
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tower::BoxError;
 
 use super::super::store::{ClientOrigin, Record};
 use super::super::{MAX_ID_BYTES, RegistryError, can_be_known_elsewhere};
-use crate::client::{Client, ClientStatus, from_unix_seconds, unix_seconds};
+use crate::client::{Client, ClientError, ClientStatus, from_unix_seconds, unix_seconds};
 use crate::sql::{Argument, Backend, SqlError};
 
 /// What the columns of `statements::FIND` hold.
@@ -42,8 +43,9 @@ impl Row {
     }
 
     /// The client as the stricter of its document and the columns has it: operators edit either.
-    pub(super) fn client(&self) -> Result<Client, RegistryError> {
-        let mut client = read_document(&self.client_id, &self.metadata).map_err(|source| self.unreadable(source))?;
+    pub(super) fn client(&self, warned: &Warned) -> Result<Client, RegistryError> {
+        let (mut client, dropped) = self.document().map_err(|source| self.unreadable(source))?;
+        warned.warn_once(&self.client_id, &dropped);
         // An origin that this version does not know is none of configuration.
         client.set_origin(parse_origin(&self.origin).unwrap_or(ClientOrigin::Registered));
         if self.revoked_at.is_some() {
@@ -60,10 +62,21 @@ impl Row {
         }
     }
 
-    pub(super) fn record(&self) -> Result<Record, RegistryError> {
+    /// The document without the redirect URIs that break a rule: they must not make the whole client fail.
+    fn document(&self) -> Result<(Client, Vec<ClientError>), BoxError> {
+        let metadata: serde_json::Value = serde_json::from_str(&self.metadata)?;
+        let (client, dropped) = Client::from_stored_metadata(metadata)?;
+        if client.id() == self.client_id {
+            Ok((client, dropped))
+        } else {
+            Err("its metadata is that of another client".into())
+        }
+    }
+
+    pub(super) fn record(&self, warned: &Warned) -> Result<Record, RegistryError> {
         let unknown = || self.unreadable(format!("its origin is {:?}", self.origin).into());
         Ok(Record {
-            client: Arc::new(self.client()?),
+            client: Arc::new(self.client(warned)?),
             origin: parse_origin(&self.origin).ok_or_else(unknown)?,
             created_at: time(self.created_at),
             updated_at: time(self.updated_at),
@@ -95,9 +108,24 @@ impl std::error::Error for UnreadableRow {
     }
 }
 
-fn read_document(client_id: &str, metadata: &str) -> Result<Client, BoxError> {
-    let client = Client::from_metadata(serde_json::from_str::<serde_json::Value>(metadata)?)?;
-    if client.id() == client_id { Ok(client) } else { Err("its metadata is that of another client".into()) }
+/// The rows about whose redirect URIs a warning was logged.
+#[derive(Clone, Default)]
+pub(super) struct Warned(Arc<Mutex<HashSet<String>>>);
+
+impl Warned {
+    /// More rows are forgotten, and warned about again.
+    const MAX_ROWS: usize = 1000;
+
+    fn warn_once(&self, client_id: &str, dropped: &[ClientError]) {
+        let Some(first) = dropped.first() else { return };
+        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() >= Self::MAX_ROWS {
+            warned.clear();
+        }
+        if warned.insert(client_id.to_owned()) {
+            tracing::warn!(client_id, dropped = dropped.len(), %first, "a stored client has redirect URIs that break the rules");
+        }
+    }
 }
 
 /// The first arguments of `INSERT` and `REPLACE`: `$1` to `$6`.
@@ -134,10 +162,11 @@ fn document(client: &Client) -> Result<String, RegistryError> {
             && back.is_dynamic() == client.is_dynamic()
             && back.expires_at() == client.expires_at()
     };
-    match read_document(client.id(), &text) {
-        Ok(back) if same(&back) => Ok(text),
+    let back = serde_json::from_str::<serde_json::Value>(&text).map_err(|error| refuse(error.into()))?;
+    match Client::from_metadata(back) {
+        Ok(back) if back.id() == client.id() && same(&back) => Ok(text),
         Ok(_) => Err(refuse("its metadata would be read back as another client".into())),
-        Err(source) => Err(refuse(source)),
+        Err(error) => Err(refuse(error.into())),
     }
 }
 

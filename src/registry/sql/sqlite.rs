@@ -46,7 +46,7 @@ impl SqlRegistry<Sqlite> {
     ///
     /// When the URL is malformed, the file cannot be opened, or `config` cannot work.
     pub async fn connect_with(url: &str, config: SqlConfig) -> Result<Self, RegistryError> {
-        Ok(Self { pool: BoundedPool::<Sqlite>::connect(url, config).await? })
+        Ok(Self::new(BoundedPool::<Sqlite>::connect(url, config).await?))
     }
 
     /// Creates or updates the table. Does nothing when it is up to date. Several processes may call it at once.

@@ -71,7 +71,7 @@ impl<B: Statements> RegistryStore for SqlRegistry<B> {
     }
 
     fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
-        async move { self.row(client_id).await?.map(|row| row.record()).transpose() }.boxed()
+        async move { self.row(client_id).await?.map(|row| row.record(&self.warned)).transpose() }.boxed()
     }
 
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
@@ -80,7 +80,7 @@ impl<B: Statements> RegistryStore for SqlRegistry<B> {
             // No id is empty or holds a NUL, which PostgreSQL does not take.
             let after = after.unwrap_or_default().replace('\0', "");
             let rows = self.pool.fetch(Access::Read, statements::LIST, vec![after.into(), limit.into()]).await?;
-            rows.iter().map(|row| Row::read::<B>(row)?.record()).collect()
+            rows.iter().map(|row| Row::read::<B>(row)?.record(&self.warned)).collect()
         }
         .boxed()
     }
@@ -158,7 +158,7 @@ impl<B: Statements> SqlRegistry<B> {
     /// may be written in another way than [`Client::to_metadata`] writes it.
     async fn unchanged(&self, known: &Client) -> Result<[Argument; 3], StoreError> {
         let row = self.row(known.id()).await?.ok_or(StoreError::Missing)?;
-        match row.client()? {
+        match row.client(&self.warned)? {
             client if client.status() == ClientStatus::Revoked => Err(StoreError::Missing),
             client if client == *known => Ok([row.metadata.into(), row.expires_at.into(), row.disabled.into()]),
             _ => Err(StoreError::Changed),
