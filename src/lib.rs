@@ -130,7 +130,8 @@ pub use crate::http::endpoint::EndpointFuture;
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
-    RegistrationConfigError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
+    RegistrationConfigError, RegistrationError, RegistrationPolicy, RegistrationService, SoftwareStatementError,
+    verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]

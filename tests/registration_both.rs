@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tower::Service as _;
 use tower_oauth_client_validation::{
-    BoxStore, Client, ClientOrigin, EndpointFuture, GrantTypes, MemoryRegistry, RegistrationPolicy,
-    RegistrationService, RegistryStore, Scope, SqlConfig, SqliteRegistry, Upstream, UpstreamRegistration,
+    BoxStore, Client, ClientOrigin, DynamicClientError, DynamicClientRules, EndpointFuture, GrantTypes, MemoryRegistry,
+    RegistrationPolicy, RegistrationService, RegistryStore, Scope, SqlConfig, SqliteRegistry, Upstream,
+    UpstreamRegistration,
 };
 
 use crate::postgres_cluster::Cluster;
@@ -168,6 +169,204 @@ async fn a_page_of_another_origin_cannot_register() {
         assert_eq!(answer.status, 405);
         assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control-")));
         assert!(store.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn registered_clients_are_dynamic() {
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new();
+        let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
+        let (id, path, token) = created(&*service, with(public(), json!({ "dynamic": false }))).await;
+        assert!(store.get(&id).unwrap().is_dynamic());
+        let change = with(public(), json!({ "client_id": id, "dynamic": false }));
+        let changed = send(&*service, "PUT", &path, Some(&token), Some(change)).await;
+        assert!(store.get(&id).unwrap().is_dynamic() && changed.body.get("dynamic").is_none());
+    }
+}
+
+/// The bounds of what one stranger can make a server keep.
+#[tokio::test]
+async fn the_size_of_a_registration_is_bounded() {
+    let uris = |count: usize| (0..count).map(|n| format!("https://app.example/{n}")).collect::<Vec<_>>();
+    let names = |count: usize| (0..count).map(|n| (format!("client_name#x{n}"), json!("App"))).collect();
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new();
+        let service = kind.service(store.clone(), RegistrationPolicy::new().keep_members(["note"])).await;
+        for (body, member) in [
+            (json!({ "contacts": vec![""; 33] }), "contacts"),
+            (json!({ "default_acr_values": vec!["a"; 33] }), "default_acr_values"),
+            (json!({ "post_logout_redirect_uris": uris(33) }), "post_logout_redirect_uris"),
+            (json!({ "response_types": vec!["code"; 33] }), "response_types"),
+            (json!({ "grant_types": vec!["authorization_code"; 33] }), "grant_types"),
+            (json!({ "authorization_details_types": vec!["a"; 33] }), "authorization_details_types"),
+            (json!({ "jwks": { "keys": vec![json!({}); 33] } }), "jwks"),
+            (json!({ "note": [[vec![1; 33]]] }), "note"),
+            (json!({ "client_name": "a".repeat(9_000) }), "client_name"),
+            (json!({ "software_id": "a".repeat(4_000), "software_version": "a".repeat(4_200) }), "software_version"),
+            (json!({ "jwks": { "keys": [{ "n": "a".repeat(9_000) }] } }), "jwks"),
+            (Value::Object(names(17)), "client_name"),
+            (json!({ "client_name": "a\u{7}b" }), "client_name"),
+            (json!({ "client_name#de": "a\u{202E}b" }), "client_name#de"),
+            (json!({ "client_name": "a\u{61C}b" }), "client_name"),
+            (json!({ "contacts": ["a\u{2066}b"] }), "contacts"),
+            (json!({ "jwks": { "keys": [{ "kid": "a\n" }] } }), "jwks"),
+            (json!({ "note": { "a\u{200F}": 1 } }), "note"),
+        ] {
+            let refused = register(&*service, with(public(), body)).await;
+            refused.assert_error(400, "invalid_client_metadata");
+            let description = refused.text("error_description");
+            assert!(description.starts_with(&format!("{member}: ")), "{description}");
+        }
+        for wrong in [
+            json!(uris(33)),
+            json!([format!("https://app.example/{}", "a".repeat(9_000))]),
+            json!(["https://app.example/\u{202E}"]),
+            json!(["launcher://run"]),
+            json!(["ms-appinstaller:?source=https://evil.example"]),
+            json!(["search-ms:query"]),
+            json!(["smb://evil.example/share"]),
+        ] {
+            let body = json!({ "redirect_uris": wrong, "token_endpoint_auth_method": "none" });
+            register(&*service, body).await.assert_error(400, "invalid_redirect_uri");
+        }
+        assert!(store.is_empty());
+
+        // A change is bounded likewise.
+        let most = with(Value::Object(names(16)), json!({ "redirect_uris": uris(32), "contacts": vec!["a"; 32] }));
+        let (id, path, token) = created(&*service, most).await;
+        let change = json!({ "client_id": id, "redirect_uris": uris(1), "contacts": vec!["a"; 33] });
+        let refused = send(&*service, "PUT", &path, Some(&token), Some(change)).await;
+        refused.assert_error(400, "invalid_client_metadata");
+        // What nobody here understands is not kept, whatever it is.
+        let ignored = with(public(), json!({ "unknown": vec!["\u{202E}"; 1_000] }));
+        created(&*service, ignored).await;
+        let larger = json!({ "redirect_uris": uris(1), "unknown": "a".repeat(64 * 1024) });
+        register(&*service, larger).await.assert_error(413, "invalid_client_metadata");
+    }
+}
+
+#[tokio::test]
+async fn text_that_is_no_unicode_is_refused() {
+    for kind in [Own, AtUpstream] {
+        let service = kind.service(MemoryRegistry::new(), RegistrationPolicy::new()).await;
+        for name in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\ud800a""#] {
+            let body = format!(r#"{{"redirect_uris":["https://app.example/"],"client_name":{name}}}"#);
+            let request = Request::post("/register").header("content-type", "application/json");
+            let request = request.body(Full::<Bytes>::from(body)).unwrap();
+            let answer = Answer::read(service.ask(request).await.unwrap()).await;
+            answer.assert_error(400, "invalid_client_metadata");
+        }
+        let request = Request::post("/register").header("content-type", "application/json");
+        let request = request.body(Full::<Bytes>::from(&b"{\"client_name\":\"\xff\"}"[..])).unwrap();
+        let answer = Answer::read(service.ask(request).await.unwrap()).await;
+        answer.assert_error(400, "invalid_client_metadata");
+    }
+}
+
+#[tokio::test]
+async fn the_operators_own_rules_hold() {
+    for kind in [Own, AtUpstream] {
+        let origin = kind.origin();
+        let rules = DynamicClientRules::new().private_use_schemes(["launcher"]).max_redirect_uris(1).check(
+            move |from, metadata| {
+                assert_eq!(from, origin);
+                match metadata.get("client_name").and_then(Value::as_str) {
+                    Some("Your Bank") => Err(DynamicClientError::new("client_name", "\"Your Bank\" is ours, naïvely")),
+                    _ => Ok(()),
+                }
+            },
+        );
+        let service = kind.service(MemoryRegistry::new(), RegistrationPolicy::new().rules(rules)).await;
+        let refused = register(&*service, with(public(), json!({ "client_name": "Your Bank" }))).await;
+        refused.assert_error(400, "invalid_client_metadata");
+        assert_eq!(refused.text("error_description"), "client_name: ?Your Bank? is ours, na?vely");
+        let two = json!({ "redirect_uris": ["https://app.example/a", "https://app.example/b"] });
+        register(&*service, two).await.assert_error(400, "invalid_redirect_uri");
+        if kind == Own {
+            created(&*service, json!({ "redirect_uris": ["launcher://run"] })).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_for_authentication_and_pushed_requests_are_kept_and_answered() {
+    let members = json!({
+        "jwks_uri": "https://app.example/keys",
+        "token_endpoint_auth_signing_alg": "ES256",
+        "request_object_signing_alg": "EdDSA",
+        "require_pushed_authorization_requests": true,
+        "require_signed_request_object": true,
+        "authorization_details_types": ["payment_initiation"],
+        "dpop_bound_access_tokens": true,
+    });
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new();
+        let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
+        let answer = register(&*service, with(public(), members.clone())).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        let client = store.get(answer.text("client_id")).unwrap();
+        for (name, value) in members.as_object().unwrap() {
+            assert_eq!((&answer.body[name], client.metadata().unwrap().get(name)), (value, Some(value)), "{name}");
+        }
+        assert!(client.require_pushed_authorization_requests() && client.require_signed_request_object());
+        for wrong in [
+            json!({ "require_pushed_authorization_requests": "true" }),
+            json!({ "require_signed_request_object": 1 }),
+            json!({ "authorization_details_types": "payment_initiation" }),
+            json!({ "token_endpoint_auth_signing_alg": "none" }),
+            json!({ "token_endpoint_auth_signing_alg": "HS256" }),
+            json!({ "request_object_signing_alg": "none" }),
+            json!({ "request_object_signing_alg": ["ES256"] }),
+            json!({ "token_endpoint_auth_methods_supported": "none" }),
+        ] {
+            let refused = register(&*service, with(public(), wrong)).await;
+            refused.assert_error(400, "invalid_client_metadata");
+        }
+    }
+}
+
+/// OpenID Connect Relying Party Metadata Choices.
+#[tokio::test]
+async fn of_several_authentication_methods_the_first_supported_one_is_registered() {
+    let keys = RegistrationPolicy::new().auth_methods(["none", "private_key_jwt", "client_secret_basic"]);
+    for (policy, single, choices, method, kept) in [
+        (RegistrationPolicy::new(), "private_key_jwt", json!(["none", "private_key_jwt"]), "none", json!(["none"])),
+        (RegistrationPolicy::new(), "private_key_jwt", json!(["private_key_jwt", "none"]), "none", json!(["none"])),
+        (
+            keys.clone(),
+            "none",
+            json!(["tls_client_auth", "private_key_jwt", "none"]),
+            "private_key_jwt",
+            json!(["private_key_jwt", "none"]),
+        ),
+        (keys.clone(), "none", json!(["tls_client_auth"]), "none", Value::Null),
+        (keys.clone(), "none", json!([]), "none", Value::Null),
+    ] {
+        let store = MemoryRegistry::new();
+        let service = Own.service(store.clone(), policy).await;
+        let body = json!({
+            "redirect_uris": ["https://app.example/"],
+            "jwks_uri": "https://app.example/keys",
+            "token_endpoint_auth_method": single,
+            "token_endpoint_auth_methods_supported": choices,
+        });
+        let answer = register(&*service, body).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        assert_eq!(answer.text("token_endpoint_auth_method"), method);
+        assert_eq!(answer.body["token_endpoint_auth_methods_supported"], kept);
+        assert_eq!(answer.body.get("client_secret"), None);
+        assert_eq!(store.get(answer.text("client_id")).unwrap().token_endpoint_auth_method(), method);
+    }
+    // Nothing that is left, and keys that are missing.
+    let service = Own.service(MemoryRegistry::new(), keys).await;
+    for choices in [json!(["tls_client_auth"]), json!(["private_key_jwt"])] {
+        let body = json!({
+            "redirect_uris": ["https://app.example/"],
+            "token_endpoint_auth_method": "private_key_jwt",
+            "token_endpoint_auth_methods_supported": choices,
+        });
+        register(&*service, body).await.assert_error(400, "invalid_client_metadata");
     }
 }
 

@@ -3,11 +3,14 @@
 use http::StatusCode;
 use serde_json::{Map, Value};
 
+use super::error::RegistrationError;
 use super::members::is_reserved;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
 use super::refusal::{invalid_metadata, invalid_redirect_uri};
 use crate::client::member::{holds_private_key, is_key_set, is_web_uri, strings};
-use crate::client::{AllowedScopes, ApplicationType, ClientOrigin, GrantTypes, RedirectUri, ResponseType, Scope};
+use crate::client::{
+    AllowedScopes, ApplicationType, Client, ClientOrigin, GrantTypes, RedirectUri, ResponseType, Scope,
+};
 use crate::http::endpoint::Refusal;
 
 /// Members that are checked one by one, below.
@@ -114,15 +117,64 @@ pub(super) async fn with_software_statement(
         (Some(_), None) => Err(SoftwareStatementError::Invalid),
         (None, _) => Err(SoftwareStatementError::Unapproved),
     };
-    let claims = verified.map_err(|error| {
-        let code = match error {
-            SoftwareStatementError::Invalid => "invalid_software_statement",
-            SoftwareStatementError::Unapproved => "unapproved_software_statement",
-        };
-        Refusal::new(StatusCode::BAD_REQUEST, code, error.to_string())
-    })?;
+    let claims = verified.map_err(refused_statement)?;
     members.extend(claims.into_iter().filter(|(name, _)| name != "software_statement"));
     Ok(members)
+}
+
+fn refused_statement(error: SoftwareStatementError) -> Refusal {
+    let code = match error {
+        SoftwareStatementError::Invalid => "invalid_software_statement",
+        SoftwareStatementError::Unapproved => "unapproved_software_statement",
+    };
+    Refusal::new(StatusCode::BAD_REQUEST, code, error.to_string())
+}
+
+impl RegistrationPolicy {
+    /// Judges the metadata of a registration request, for endpoints and stores of your own. The client gets the id
+    /// `client_id`, is marked as [dynamic](Client::is_dynamic), and has no credentials: those are yours to issue. If it
+    /// is confidential and [uses a secret](Client::token_endpoint_auth_method), store the secret's SHA-256 as
+    /// `client_secret_sha256`.
+    ///
+    /// Looks at metadata only: who may register and how many clients there may be is not checked. Software statements
+    /// are refused, since nothing verifies them here.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_oauth_client_validation::{RegistrationPolicy, Scope};
+    ///
+    /// let policy = RegistrationPolicy::new().default_scopes(Scope::parse("openid")?);
+    /// let request = json!({
+    ///     "redirect_uris": ["http://127.0.0.1/callback"],
+    ///     "token_endpoint_auth_method": "none",
+    ///     "trusted": true,
+    /// });
+    /// let client = policy.judge("my-new-id", request)?;
+    /// assert!(client.is_dynamic() && !client.is_trusted());
+    /// assert_eq!(client.allowed_scopes().unwrap().as_str(), "openid");
+    ///
+    /// let refused = policy.judge("my-new-id", json!({ "redirect_uris": ["http://app.example/"] })).unwrap_err();
+    /// assert_eq!(refused.code(), "invalid_redirect_uri");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// With the error code of RFC 7591 §3.2.2 and a description that names the member.
+    pub fn judge(&self, client_id: &str, metadata: impl Into<Value>) -> Result<Client, RegistrationError> {
+        let judged = || {
+            let Value::Object(asked) = metadata.into() else {
+                return Err(invalid_metadata("the metadata must be a JSON object"));
+            };
+            if asked.get("software_statement").is_some_and(|statement| !statement.is_null()) {
+                return Err(refused_statement(SoftwareStatementError::Unapproved));
+            }
+            let mut members = judge(asked, ClientOrigin::Registered, self)?;
+            members.insert("client_id".into(), client_id.into());
+            Ok(Client::from_metadata(members)?.to_builder().dynamic(true).build()?)
+        };
+        judged().map_err(|refusal: Refusal| RegistrationError::from(&refusal))
+    }
 }
 
 /// The metadata as it will be stored, without id and credentials.

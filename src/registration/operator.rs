@@ -18,7 +18,7 @@ use crate::registry::SOURCE_MEMBER;
 /// Remembers what a new registration grants, and where it comes from.
 pub(super) fn with_granted(client: &Client, source: Option<&str>) -> Result<Client, Refusal> {
     let granted = granted(&public_metadata(client.to_metadata()));
-    let mut builder = client.to_builder().metadata(GRANTED, granted);
+    let mut builder = client.to_builder().dynamic(true).metadata(GRANTED, granted);
     if let Some(source) = source {
         builder = builder.metadata(SOURCE_MEMBER, source);
     }
@@ -52,6 +52,7 @@ pub(super) fn with_operator_changes(old: &Client, new: &Client) -> Result<Client
         limit_default_scope(&mut members);
     }
     members.insert(GRANTED.into(), now_granted.into());
+    members.insert("dynamic".into(), true.into());
     let has_secret = members.contains_key(CLIENT_SECRET);
     let kept = SECRETS.into_iter().filter(|_| has_secret).chain([SOURCE_MEMBER]);
     members.extend(kept.filter_map(|name| Some((name.to_owned(), stored(name)?.clone()))));
