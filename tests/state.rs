@@ -531,18 +531,25 @@ mod failures {
                     let (store, told) = (store.clone(), told.clone());
                     tokio::spawn(async move {
                         let mut claimed = BTreeSet::new();
-                        for fact in 0..100 {
+                        let mut left: Option<u32> = None;
+                        // Until the server has failed, and a little longer.
+                        for fact in 0.. {
+                            if left == Some(0) {
+                                break;
+                            }
                             let key = format!("{round}-{fact}");
                             let is_new = loop {
                                 match in_time(store.put_new(&key, b"", HOUR)).await {
                                     Ok(is_new) => break is_new,
                                     Err(error) => {
                                         assert_eq!(error.kind(), StateErrorKind::Unavailable, "{error:?}");
+                                        left = Some(20);
                                         let _ = told.send(Err(()));
                                     }
                                 }
                                 tokio::time::sleep(MOMENT).await;
                             };
+                            left = left.map(|left| left - 1);
                             if is_new {
                                 claimed.insert(fact);
                             }
