@@ -94,7 +94,7 @@ impl MetadataDocumentBuilder {
     }
 
     /// The scopes of a client whose document names none (default: no scope list, so that
-    /// [`Policy::unlisted_scopes`](crate::Policy::unlisted_scopes) decides).
+    /// [`Policy::unlisted_scopes`](crate::PolicyBuilder::unlisted_scopes) decides).
     pub fn default_scopes(mut self, scopes: Scope) -> Self {
         self.policy.default_scopes = Some(scopes);
         self
