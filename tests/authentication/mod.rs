@@ -1,4 +1,4 @@
-//! Client authentication: each line of `tests/vectors/authentication.json` runs against the pure authenticator and
+//! Client authentication: each case of `tests/vectors/authentication.json` runs against the pure authenticator and
 //! through the layer. The rest is what a vector cannot say.
 
 #[cfg(feature = "metadata-document")]

@@ -22,6 +22,8 @@ const issuer = await authorizationServer(
     { client_id: 'disabled', redirect_uris, disabled: true },
     { client_id: 'revoked', redirect_uris, revoked: true },
     { client_id: 'expired', redirect_uris, expires_at: 1_000_000_000 },
+    { client_id: 'stranger', redirect_uris, dynamic: true },
+    { client_id: 'native-stranger', redirect_uris: ['com.example.app:/cb?%3Cb%3E'], dynamic: true },
   ]),
   '--insecure-loopback-documents',
 );
@@ -102,6 +104,35 @@ for (const [path, name, expected] of [
       await check(page, response, expected);
     }));
 }
+
+for (const response_mode of ['query', 'form_post']) {
+  test(`an error for a client that nobody vouches for waits for the user, by ${response_mode}`, () =>
+    visit({}, async (page) => {
+      const search = { ...usual, client_id: 'stranger', scope: 'another', response_mode };
+      const response = await page.goto(`${issuer}/authorize?${query(search)}`);
+      assert.equal(response.status(), 400);
+      assert.equal(await heading(page), 'Sign-in could not continue');
+      const text = await page.getByRole('main').innerText();
+      assert.ok(text.includes('This is not your fault') && text.includes(new URL(app.callback).host), text);
+      assert.equal(await page.locator('script, iframe, img').count(), 0);
+      assert.deepEqual(app.received, [], 'nothing is sent by itself');
+      assert.equal(await page.locator('a, button').count(), 1);
+      await page.locator('a, button').click();
+      await page.waitForURL((url) => url.href.startsWith(app.callback));
+      const [{ error, state }] = app.received.splice(0);
+      assert.deepEqual({ error, state }, { error: 'invalid_scope', state: 'xyz' });
+    }));
+}
+
+test('the page for a private-use scheme names the scheme, escaped', () =>
+  visit({}, async (page) => {
+    const { redirect_uri, ...search } = { ...usual, client_id: 'native-stranger', scope: 'another' };
+    await page.goto(`${issuer}/authorize?${query(search)}`);
+    const link = page.locator('a');
+    assert.match(await page.getByRole('main').innerText(), /com\.example\.app: links/);
+    assert.ok((await link.getAttribute('href')).startsWith('com.example.app:/cb?%3Cb%3E&error=invalid_scope'));
+    assert.equal(await page.locator('main b').count(), 0);
+  }));
 
 test('error page: a registry that is broken', () =>
   visit({}, async (page) => {

@@ -1,4 +1,4 @@
-//! Every rule as data. Each line of the JSON files beside this one is a case: a request, and what it gets.
+//! Every rule as data. Each object of the JSON files beside this one is a case: a request, and what it gets.
 //!
 //! A case runs three times: against the pure [`Validator`], over a socket against an axum server, and over a
 //! socket against a plain hyper server. `query` and `body` are bytes, one for each character (U+0000-00FF), and
@@ -38,6 +38,9 @@ struct Vector {
     name: String,
     /// The RFC section, CVE or client that the case is taken from.
     source: String,
+    /// The row of `Validator`'s order that the case tests; `gate` for what the layer checks before, `answer` for what an
+    /// answer looks like, `report` for report-only.
+    row: String,
     /// A client for this case only, beside those of `clients.json`.
     client: Option<Value>,
     /// Methods of `Policy`, and their arguments.
@@ -83,20 +86,32 @@ pub(crate) struct Case<T> {
     pub(crate) vector: T,
 }
 
-/// The lines of `tests/vectors/<file>`: an array with one object a line.
+/// The cases of `tests/vectors/<file>`: an array of objects. Each begins on a line of its own, and goes on in indented
+/// lines where it is long.
 pub(crate) fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
     let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let lines = text.lines().enumerate().filter(|(_, line)| !matches!(line.trim(), "" | "[" | "]"));
-    lines
-        .map(|(index, line)| {
-            let place = format!("tests/vectors/{file}:{}", index + 1);
-            let vector = serde_json::from_str(line.trim().trim_end_matches(','))
+    let mut cases: Vec<(usize, String)> = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !matches!(line.trim(), "" | "[" | "]")) {
+        assert!(line.chars().count() <= MAX_LINE, "tests/vectors/{file}:{}: the line is too long", index + 1);
+        match cases.last_mut() {
+            Some((_, case)) if line.starts_with(' ') || line.starts_with('}') => case.push_str(line),
+            _ => cases.push((index + 1, line.to_owned())),
+        }
+    }
+    cases
+        .into_iter()
+        .map(|(line, case)| {
+            let place = format!("tests/vectors/{file}:{line}");
+            let vector = serde_json::from_str(case.trim().trim_end_matches(','))
                 .unwrap_or_else(|error| panic!("{place}: {error}"));
             Case { place, vector }
         })
         .collect()
 }
+
+/// What a reviewer can still read.
+const MAX_LINE: usize = 400;
 
 const FILES: [&str; 14] = [
     "http.json",
@@ -124,6 +139,50 @@ async fn each_vector_gets_what_it_says() {
     let cases = all_cases();
     let failures: Vec<Vec<String>> = futures::stream::iter(&cases).map(failures_of).buffered(8).collect().await;
     report(&failures.concat());
+}
+
+/// The row that refuses a request for each reason, in the order of `Validator`.
+const ROWS: [(&str, &[&str]); 12] = [
+    ("gate", &["method", "content_type", "body_too_large", "body_unreadable", "split_parameters"]),
+    ("1", &["client_id_missing", "client_id_character"]),
+    ("2", &["registry_unavailable", "registry_fault", "client_id_mismatch"]),
+    ("3", &["client_unknown", "client_disabled", "client_revoked", "client_expired"]),
+    ("4", &["redirect_uri_malformed", "redirect_uri_not_registered", "redirect_uri_missing"]),
+    ("6", &["request_object", "request_uri"]),
+    (
+        "7",
+        &[
+            "response_type_missing",
+            "response_type_unsupported",
+            "response_type_not_registered",
+            "grant_type_not_registered",
+        ],
+    ),
+    ("8", &["response_mode_unknown", "response_mode_query"]),
+    ("9", &["scope_missing", "scope_malformed", "scope_not_allowed"]),
+    (
+        "10",
+        &["code_challenge_missing", "code_challenge_malformed", "code_challenge_method", "code_challenge_method_alone"],
+    ),
+    ("11", &["resource_missing", "resource_malformed", "resource_not_allowed"]),
+    ("12", &["check"]),
+];
+
+#[test]
+fn each_vector_names_the_row_that_decides() {
+    let cases = all_cases();
+    for Case { place, vector } in &cases {
+        let reason = vector.reason().unwrap_or_default();
+        let rows: Vec<_> = ROWS.iter().filter(|(_, reasons)| reasons.contains(&reason)).collect();
+        assert!(rows.iter().all(|(row, _)| *row == vector.row), "{place}: {reason} is not of row {}", vector.row);
+        // A broken `client_id` or `redirect_uri` is refused earlier than other parameters.
+        let is_of_parameter = !reason.starts_with("parameter_") || ["1", "4", "5"].contains(&&*vector.row);
+        assert!(is_of_parameter, "{place}: {reason} is not of row {}", vector.row);
+    }
+    let named: BTreeSet<_> = cases.iter().map(|case| &*case.vector.row).collect();
+    for row in ["gate", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "answer", "report"] {
+        assert!(named.contains(row), "no vector tests row {row}");
+    }
 }
 
 #[test]
