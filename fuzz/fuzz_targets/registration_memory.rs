@@ -12,7 +12,9 @@ use http_body_util::Full;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower::ServiceExt;
-use tower_oauth_client_validation::{DynamicClientRules, MemoryRegistry, RegistrationPolicy, RegistrationService, Scope};
+use tower_oauth_client_validation::{
+    DynamicClientRules, MemoryRegistry, RegistrationPolicy, RegistrationService, Scope,
+};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -23,8 +25,8 @@ const MAX_METADATA_BYTES: usize = 1024;
 /// Clients that were removed stay until the map of the store frees them, several at once.
 const CLIENTS_AND_REMOVED_CLIENTS: usize = 4 + 128;
 
-/// Eight times the serialized metadata (`DynamicClientRules`), and what the server adds to it.
-const MAX_CLIENT_BYTES: usize = 8 * MAX_METADATA_BYTES + 6 * 1024;
+/// Eight times the serialized metadata (`DynamicClientRules`), and the digests that the server adds to it.
+const MAX_CLIENT_BYTES: usize = 8 * MAX_METADATA_BYTES + 24 * 1024;
 
 fuzz_target!(|input: &[u8]| -> Corpus {
     let region = Region::new(ALLOCATOR);

@@ -30,6 +30,12 @@ pub fn admits(registered: &str, requested: &str) -> bool {
     reference::redirect_uri::admits(registered, requested, true)
 }
 
+/// Whether the reference lets a stranger register this redirect URI.
+pub fn is_registrable_by_strangers(uri: &str) -> bool {
+    const SCHEMES: [&str; 7] = ["claude", "cursor", "raycast", "vscode", "vscode-insiders", "warp", "windsurf"];
+    reference::redirect_uri::is_registrable_by_strangers(uri, &SCHEMES)
+}
+
 /// The parts of an input; the last one is the rest.
 pub fn parts<const N: usize>(input: &[u8]) -> [&[u8]; N] {
     let mut parts = input.splitn(N, |&byte| byte == 0xFF);

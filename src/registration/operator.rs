@@ -3,7 +3,7 @@
 //! A registration remembers fingerprints of the metadata that it granted last. A member that has become something else
 //! since was changed by an operator.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
@@ -70,8 +70,8 @@ fn granted(members: &Map<String, Value>) -> Map<String, Value> {
 /// Fingerprints of the parts of a list, else one of the whole value.
 fn fingerprint(name: &str, value: &Value) -> Value {
     match value {
-        // Shorter than its digests.
-        Value::String(scope) if name == "scope" => tokens(scope).collect(),
+        // Shorter than digests of its tokens.
+        Value::String(_) if name == "scope" => value.clone(),
         Value::Array(values) => values.iter().map(short_digest).collect(),
         value => short_digest(value).into(),
     }
@@ -117,9 +117,10 @@ fn is_changed(name: &str, granted: Option<&Value>, current: Option<&Value>) -> b
         return granted.is_some() != current.is_some();
     };
     match (granted, &fingerprint(name, current)) {
-        (Value::Array(granted), Value::Array(current)) => {
-            let all = name == "scope" && current.contains(&"*".into());
-            !all && !granted.iter().all(|part| current.contains(part))
+        (Value::Array(granted), Value::Array(current)) => !granted.iter().all(|part| current.contains(part)),
+        (Value::String(granted), Value::String(current)) if name == "scope" => {
+            let current: HashSet<&str> = tokens(current).collect();
+            !current.contains("*") && !tokens(granted).all(|token| current.contains(token))
         }
         (granted, current) => granted != current,
     }
