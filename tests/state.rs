@@ -526,14 +526,18 @@ mod failures {
         assert!(store.put_new("pushed", b"once", HOUR).await.unwrap());
         for round in 0..3 {
             let (told, mut progress) = tokio::sync::mpsc::unbounded_channel();
+            let restarted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
             let claims: Vec<_> = (0..4)
                 .map(|_| {
-                    let (store, told) = (store.clone(), told.clone());
+                    let (store, told, restarted) = (store.clone(), told.clone(), restarted.clone());
                     tokio::spawn(async move {
                         let mut claimed = BTreeSet::new();
                         let mut left: Option<u32> = None;
-                        // Until the server has failed, and a little longer.
+                        // Until the server has failed, and a little longer. Not every caller meets the failure.
                         for fact in 0.. {
+                            if left.is_none() && restarted.load(std::sync::atomic::Ordering::Relaxed) {
+                                left = Some(20);
+                            }
                             if left == Some(0) {
                                 break;
                             }
@@ -566,6 +570,7 @@ mod failures {
             tokio::task::block_in_place(&kill);
             while in_time(progress.recv()).await.unwrap().is_ok() {}
             tokio::task::block_in_place(&start);
+            restarted.store(true, std::sync::atomic::Ordering::Relaxed);
             let mut all = BTreeSet::new();
             for claim in claims {
                 for fact in in_time(claim).await.unwrap() {
