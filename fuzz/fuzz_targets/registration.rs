@@ -18,7 +18,6 @@ use tower_oauth_client_validation::{
     AllowedScopes, Client, ClientOrigin, ClientStatus, MemoryRegistry, RegistrationPolicy, RegistrationService, Scope,
 };
 use tower_oauth_client_validation_fuzz::is_registrable_by_strangers;
-use tower_oauth_client_validation_fuzz::is_registrable_by_strangers;
 
 const STATUSES: [u16; 11] = [200, 201, 204, 400, 401, 403, 404, 405, 413, 415, 503];
 

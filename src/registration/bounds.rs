@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::policy::RegistrationPolicy;
+use crate::client::ClientOrigin;
 use crate::client::unix_seconds;
 use crate::http::endpoint::Refusal;
-use crate::registry::{ClientOrigin, RegistryError, RegistryStore, StoreError};
+use crate::registry::{RegistryError, RegistryStore, StoreError};
 
 /// How often a registration also removes those whose lifetime has ended.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);

@@ -17,8 +17,9 @@ use super::error::RegistrationConfigError;
 use super::members::{ACCESS_TOKEN, ANSWER_MEMBERS};
 use super::policy::RegistrationPolicy;
 use super::refusal::{INVALID_METADATA, invalid_metadata, invalid_token};
+use crate::client::ClientOrigin;
 use crate::http::endpoint::{Answer, EndpointRequest, Handler, Refusal};
-use crate::registry::{ClientOrigin, Record, RegistryStore};
+use crate::registry::{Record, RegistryStore};
 
 /// How often a change is tried again because the client changed in between.
 pub(super) const MAX_ATTEMPTS: usize = 8;

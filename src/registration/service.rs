@@ -16,9 +16,9 @@ use super::metadata::{judge, uses_secret, with_software_statement};
 use super::operator::{with_granted, with_operator_changes};
 use super::policy::RegistrationPolicy;
 use super::refusal::{access_denied, invalid_metadata};
-use crate::client::{Client, unix_seconds};
+use crate::client::{Client, ClientOrigin, unix_seconds};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
-use crate::registry::{ClientOrigin, Record, RegistryError, RegistryStore, StoreError};
+use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
 
 /// Lets clients register and manage their registration, as a `tower` service.
 ///

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 
-use super::store::{ClientOrigin, Record, RegistryStore, StoreError, forward_store};
+use super::store::{Record, RegistryStore, StoreError, forward_store};
 use super::{RegistryError, RegistrySource};
-use crate::client::Client;
+use crate::client::{Client, ClientOrigin};
 
 /// A source of any type, see [`RegistrySource::boxed`]. Each lookup allocates its future.
 pub type BoxRegistry =

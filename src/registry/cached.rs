@@ -15,9 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::field::display;
 
-use super::store::{Change, ClientOrigin, Record, RegistryStore, StoreError};
+use super::store::{Change, Record, RegistryStore, StoreError};
 use super::{RegistryError, RegistrySource};
-use crate::client::{Causes, Client, Untrusted};
+use crate::client::{Causes, Client, ClientOrigin, Untrusted};
 use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
 
 /// Longer unknown ids are not remembered: anybody can make them up, at the cost of our memory.

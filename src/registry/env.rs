@@ -5,8 +5,10 @@ use std::future::Ready;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClientOrigin, MemoryRegistry, RegistryError, RegistrySource, StoreError};
-use crate::client::{Client, ClientBuilder, ClientError, LoopbackPorts, RedirectUriMismatch, is_scope_value, tokens};
+use super::{MemoryRegistry, RegistryError, RegistrySource, StoreError};
+use crate::client::{
+    Client, ClientBuilder, ClientError, ClientOrigin, LoopbackPorts, RedirectUriMismatch, is_scope_value, tokens,
+};
 
 /// Names of widely used clients. Any other id is written in title case.
 const DISPLAY_NAMES: [(&str, &str); 5] = [

@@ -15,9 +15,9 @@ use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::store::{ClientOrigin, Record, RegistryStore, StoreError, registration_source};
+use super::store::{Record, RegistryStore, StoreError, registration_source};
 use super::{RegistryError, RegistrySource};
-use crate::client::{Client, ClientScopes, ClientStatus, from_unix_seconds, unix_seconds};
+use crate::client::{Client, ClientOrigin, ClientScopes, ClientStatus, from_unix_seconds, unix_seconds};
 
 /// Clients in memory. Cheap to clone; clones share the clients.
 ///

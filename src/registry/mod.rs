@@ -59,9 +59,9 @@ pub use self::sql::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sql::SqliteRegistry;
-pub use self::store::{Change, Record, RegistryStore, StoreError};
 #[cfg(feature = "registration")]
-pub(crate) use self::store::{ClientOrigin, SOURCE_MEMBER};
+pub(crate) use self::store::SOURCE_MEMBER;
+pub use self::store::{Change, Record, RegistryStore, StoreError};
 use crate::client::Client;
 #[cfg(any(feature = "http-registry", feature = "postgres", feature = "sqlite"))]
 use crate::client::is_client_id;

@@ -7,8 +7,7 @@ use std::time::SystemTime;
 use futures::future::BoxFuture;
 
 use super::{BoxStore, Boxed, RegistryError, RegistrySource};
-pub(crate) use crate::client::ClientOrigin;
-use crate::client::{Client, ClientStatus};
+use crate::client::{Client, ClientOrigin, ClientStatus};
 
 /// A source whose clients can be added, changed and removed. Registration endpoints and operators' tools write to it.
 ///

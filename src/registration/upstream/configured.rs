@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use futures::lock::Mutex;
 use tokio::time::Instant;
 
-use crate::client::{Client, ClientKind, LoopbackPorts};
+use crate::client::{Client, ClientKind, ClientOrigin, LoopbackPorts};
 use crate::http::endpoint::Refusal;
-use crate::registry::{ClientOrigin, RegistryStore};
+use crate::registry::RegistryStore;
 
 /// How many clients are read at once.
 const PAGE: usize = 256;

@@ -24,9 +24,9 @@ use super::configured::ConfiguredClients;
 use super::translation::{Answered, Translated, description, request, translate, understood};
 use super::withdrawal::Withdrawals;
 use crate::client::member::strings;
-use crate::client::{Client, Scope};
+use crate::client::{Client, ClientOrigin, Scope};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
-use crate::registry::{ClientOrigin, Record, RegistryError, RegistryStore, StoreError};
+use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
 
 /// For how many clients an access token is remembered if the policy does not limit registrations.
 const MAX_WITHDRAWALS: u64 = 10_000;

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use tower::BoxError;
 
-use super::super::store::{ClientOrigin, Record};
+use super::super::store::Record;
 use super::super::{MAX_ID_BYTES, RegistryError, can_be_known_elsewhere};
-use crate::client::{Client, ClientError, ClientStatus, from_unix_seconds, unix_seconds};
+use crate::client::{Client, ClientError, ClientOrigin, ClientStatus, from_unix_seconds, unix_seconds};
 use crate::sql::{Argument, Backend, SqlError};
 
 /// What the columns of `statements::FIND` hold.

@@ -6,11 +6,11 @@ use futures::future::BoxFuture;
 
 use super::super::RegistryError;
 use super::super::can_be_known_elsewhere;
-use super::super::store::{ClientOrigin, Record, RegistryStore, StoreError};
+use super::super::store::{Record, RegistryStore, StoreError};
 use super::SqlRegistry;
 use super::row::{Row, columns, origin_name, parse_origin, seconds};
 use super::statements::{self, Statements};
-use crate::client::{Client, ClientStatus};
+use crate::client::{Client, ClientOrigin, ClientStatus};
 use crate::sql::{Access, Argument, SqlError};
 
 impl<B: Statements> RegistryStore for SqlRegistry<B> {
