@@ -126,6 +126,10 @@ pub(super) fn judge(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriE
 }
 
 fn is_forbidden_scheme(scheme: &str) -> bool {
+    // Nearly all URIs are web addresses, and the lists are long.
+    if matches!(scheme, "https" | "http") {
+        return false;
+    }
     let is = |other: &str| scheme.eq_ignore_ascii_case(other);
     let starts_with =
         |prefix: &&str| scheme.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
