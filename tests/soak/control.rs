@@ -214,7 +214,6 @@ async fn until_it_counts(
 /// Ends the database in the ways in which databases end, and starts it again.
 async fn restart(run: Arc<Run>, stage: Arc<Stage>, cluster: Arc<Cluster>) -> Result<(), String> {
     let mut random = Random::new();
-    let mut connection = Connection::open(&stage).await?;
     loop {
         let until = Instant::now() + Duration::from_millis(3_000 + random.below(27_000) as u64);
         while Instant::now() < until {
@@ -230,6 +229,8 @@ async fn restart(run: Arc<Run>, stage: Arc<Stage>, cluster: Arc<Cluster>) -> Res
         pause(&mut random, 4_000).await;
         cluster.start();
         cluster.connect().await;
+        // A connection from before the outage may have been idle longer than the server allows.
+        let mut connection = Connection::open(&stage).await?;
         until_healed(&stage, &mut connection, &mut random).await?;
         stage.outage_ends();
         stage.tally.restarts.fetch_add(1, Ordering::Relaxed);
