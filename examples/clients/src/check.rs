@@ -31,18 +31,14 @@ pub(crate) async fn check(
         Ok(id) => registry.source().find_client(id).await?,
         Err(_) => None,
     };
-    let explanation = match request.get(Parameter::RequestUri) {
-        None => validator.explain(&request, client.as_deref()),
+    let explanation = if request.get(Parameter::RequestUri).is_some() {
         // What clients push is in the database of the clients.
-        Some(_) => {
-            let pushed = Registry::state_store(location).await.map(PushedRequests::new);
-            let pushed = pushed.map_err(|error| Failure::Broken(format!("--registry: {}", Causes(&error))))?;
-            ClientValidationLayer::new(registry.source())
-                .validator(validator)
-                .pushed_requests(pushed)
-                .explain(&request)
-                .await
-        }
+        let pushed = Registry::state_store(location).await.map(PushedRequests::new);
+        let pushed = pushed.map_err(|error| Failure::Broken(format!("--registry: {}", Causes(&error))))?;
+        let layer = ClientValidationLayer::new(registry.source()).validator(validator).pushed_requests(pushed);
+        layer.explain(&request).await
+    } else {
+        validator.explain(&request, client.as_deref())
     };
     match format {
         Format::Text => write_pairs(pairs(&request, &explanation), out)?,
