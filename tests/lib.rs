@@ -54,5 +54,6 @@ mod state;
 mod upstream_registration;
 mod values;
 mod vectors;
-#[cfg(feature = "full")]
+#[cfg(feature = "registration")]
+#[cfg_attr(not(feature = "full"), allow(dead_code))]
 mod wait;

@@ -12,9 +12,7 @@ use shared::causes::Causes;
 use shared::consent::{self, Decided, Decision};
 use shared::pages;
 use shared::store::Code;
-use tower_oauth_client_validation::{
-    AuthorizationError, Delivery, ErrorCode, RegistrySource, ReportedOutcome, ValidatedRequest,
-};
+use tower_oauth_client_validation::{AuthorizationError, Delivery, ErrorCode, ReportedOutcome, ValidatedRequest};
 use url::{Position, Url};
 
 use crate::Server;
@@ -57,8 +55,7 @@ const BINDING: &str = "consent";
 async fn document_host(server: &Server, client_id: &str) -> Option<String> {
     let address = Url::parse(client_id).ok().filter(|_| server.documents != Documents::Off)?;
     // A client that is registered here may have such an id too, without a document.
-    let is_held = !matches!(server.clients.held.find_client(client_id).await, Ok(None));
-    (!is_held).then(|| address[Position::BeforeHost..Position::AfterPort].to_owned())
+    server.clients.is_document(client_id).await.then(|| address[Position::BeforeHost..Position::AfterPort].to_owned())
 }
 
 pub(crate) async fn decide(

@@ -99,8 +99,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let issuer = bound.issuer.clone();
     let documents = args.documents();
     let mut clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
-    if let Some(registry) = registration::documents(documents, args.profile)? {
-        clients = clients.or_documents(registry);
+    if let Some(documents) = registration::documents(documents, args.profile)? {
+        clients = clients.with_documents(documents)?;
     }
     let mut policy = args.profile.policy().insecure_http_issuer(&issuer);
     if args.auto_approve {
