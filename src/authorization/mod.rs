@@ -1,7 +1,11 @@
 //! Judging one request: pure, without I/O, and without knowledge of registries.
 
+mod authorization_details;
+mod dpop;
 pub(crate) mod error;
 mod explanation;
+mod extensions;
+mod openid;
 mod policy;
 mod proven;
 pub(crate) mod reason;
@@ -17,6 +21,7 @@ mod validator;
 
 pub use self::error::{AuthorizationError, ErrorCode};
 pub use self::explanation::Explanation;
+pub use self::openid::Prompt;
 pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
 pub use self::rejection::{Delivery, Rejection};

@@ -5,6 +5,5 @@ pub(crate) mod answer;
 pub(crate) mod body;
 #[cfg(feature = "registration")]
 pub(crate) mod endpoint;
-#[cfg(feature = "client-authentication")]
 pub(crate) mod form;
 pub(crate) mod head;

@@ -17,7 +17,7 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
     match reason {
         // `registry_failed` logs these, with their cause.
         Reason::REGISTRY_UNAVAILABLE | Reason::REGISTRY_FAULT => {}
-        Reason::CLIENT_ID_MISMATCH => {
+        Reason::CLIENT_ID_MISMATCH | Reason::EXTENSIONS_NOT_READ => {
             tracing::error!(
                 outcome = "rejected",
                 error,
