@@ -69,7 +69,7 @@ pub(super) async fn resolve(
     client: Arc<Client>,
 ) -> Result<ValidatedRequest, Rejection> {
     let client = validator.check_client(&asked, Some(client))?;
-    match sources.resolve(&asked, &client).await {
+    match sources.resolve(&asked, &client, &validator).await {
         Ok(request) => validator.validate(request, Some(client)),
         Err(Unresolved { reason, cause }) => {
             if let Some(cause) = cause {
@@ -116,7 +116,7 @@ impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
         let asked = request.clone();
         let decision = match found {
             Ok(Some(client)) if sources.concern(&asked) => match validator.check_client(&asked, Some(client)) {
-                Ok(client) => match sources.resolve(&asked, &client).await {
+                Ok(client) => match sources.resolve(&asked, &client, validator).await {
                     Ok(resolved) => validator.validate(resolved, Some(client)),
                     Err(Unresolved { reason, .. }) => Err(validator.direct(reason, Some(asked))),
                 },
@@ -167,7 +167,7 @@ impl<T: Tenancy, M> ClientValidationLayer<T, M> {
             Err(reason) => return self.refused(request, validator.direct(reason, None)).await,
         };
         let query = request.uri.query().unwrap_or_default();
-        let asked = AuthorizationRequest::parse(query.as_bytes(), &body);
+        let asked = validator.parse(query.as_bytes(), &body);
         let lookup = match validator.client_id(&asked) {
             Ok(client_id) => metrics::time(self.tenancy.registry(&tenant).find_client(client_id)),
             Err(rejection) => return self.refused(request, rejection).await,

@@ -15,7 +15,6 @@ use super::sources::{RequestSources, Unresolved};
 use super::store::{NotKept, PushedRequests};
 use crate::authentication::AuthenticatedClient;
 use crate::authorization::arrival::Arrival;
-use crate::authorization::request::names_parameter;
 use crate::authorization::response::{AnswerTo, prepare};
 use crate::authorization::{AuthorizationRequest, Parameter, Policy, Rejection, Validator};
 use crate::client::{Causes, Client, Untrusted};
@@ -168,19 +167,19 @@ impl Handler for Endpoint {
             return Err(invalid_request("the body must be application/x-www-form-urlencoded"));
         }
         // Another reader might take them from there.
-        if parts.uri.query().is_some_and(|query| names_parameter(query.as_bytes())) {
+        if parts.uri.query().is_some_and(|query| self.validator.names_parameter(query.as_bytes())) {
             return Err(invalid_request("parameters must be in the body"));
         }
         let client = self.caller(parts).await?;
         let form = request.read(FORM, self.pushed.max_request_bytes(), INVALID_REQUEST).await?;
-        let asked = AuthorizationRequest::parse_arrived(&form, arrival(false));
+        let asked = self.validator.parse_arrived(&form, arrival(false));
         check_parameters(&asked, &client)?;
         let asked = match self.sources.concern(&asked) {
             false => asked,
-            true => match self.sources.resolve(&asked, &client).await {
+            true => match self.sources.resolve(&asked, &client, &self.validator).await {
                 Ok(signed) => {
                     let form = signed.parameters_to_query();
-                    AuthorizationRequest::parse_arrived(form.as_bytes(), arrival(signed.is_signed()))
+                    self.validator.parse_arrived(form.as_bytes(), arrival(signed.is_signed()))
                 }
                 Err(Unresolved { reason, cause }) => {
                     if let Some(cause) = cause {

@@ -6,7 +6,7 @@ use tower::BoxError;
 
 #[cfg(feature = "pushed-requests")]
 use super::store::PushedRequests;
-use crate::authorization::{AuthorizationRequest, Parameter, Reason};
+use crate::authorization::{AuthorizationRequest, Parameter, Reason, Validator};
 use crate::client::Client;
 
 /// The sources that are switched on. Cheap to clone; takes no space without the features.
@@ -63,6 +63,7 @@ impl RequestSources {
         &self,
         request: &AuthorizationRequest,
         client: &Arc<Client>,
+        validator: &Validator,
     ) -> Result<AuthorizationRequest, Unresolved> {
         for parameter in [Parameter::Request, Parameter::RequestUri] {
             if let Some(fault) = request.fault(parameter) {
@@ -72,17 +73,22 @@ impl RequestSources {
         match (request.get(Parameter::Request), request.get(Parameter::RequestUri)) {
             (Some(_), Some(_)) => Err(Reason::REQUEST_AND_REQUEST_URI.into()),
             (Some(object), None) => self.open_signed(object, client).await,
-            (None, Some(request_uri)) => self.find_pushed(request_uri, client).await,
+            (None, Some(request_uri)) => self.find_pushed(request_uri, client, validator).await,
             (None, None) => Err(Reason::REQUEST_URI_UNKNOWN.into()),
         }
     }
 
-    async fn find_pushed(&self, request_uri: &str, client: &Client) -> Result<AuthorizationRequest, Unresolved> {
+    async fn find_pushed(
+        &self,
+        request_uri: &str,
+        client: &Client,
+        validator: &Validator,
+    ) -> Result<AuthorizationRequest, Unresolved> {
         #[cfg(feature = "pushed-requests")]
         if let Some(pushed) = &self.pushed {
-            return pushed.find(request_uri, client.id()).await;
+            return pushed.find(request_uri, client.id(), validator).await;
         }
-        let _ = (request_uri, client);
+        let _ = (request_uri, client, validator);
         Err(Reason::REQUEST_URI_UNKNOWN.into())
     }
 

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use super::one_time::KeptOnce;
 use super::sources::{REQUEST_URI_PREFIX, Unresolved};
 use crate::authorization::arrival::{Arrival, OneTime};
-use crate::authorization::{AuthorizationRequest, Parameter, Reason};
+use crate::authorization::{AuthorizationRequest, Parameter, Reason, Validator};
 use crate::state::{StateBounds, StateError, StateStore};
 
 /// 128 random bits (RFC 9126 §7.1, RFC 6749 §10.10).
@@ -119,13 +119,18 @@ impl PushedRequests {
     }
 
     /// Finds the request that this client pushed. It stays in the store until it is used up.
-    pub(super) async fn find(&self, request_uri: &str, client_id: &str) -> Result<AuthorizationRequest, Unresolved> {
+    pub(super) async fn find(
+        &self,
+        request_uri: &str,
+        client_id: &str,
+        validator: &Validator,
+    ) -> Result<AuthorizationRequest, Unresolved> {
         let Some(key) = key_of(request_uri) else {
             return Err(Reason::REQUEST_URI_UNKNOWN.into());
         };
         let value = self.0.store.get(&key).await.map_err(failed)?.ok_or(Reason::REQUEST_URI_UNKNOWN)?;
         let one_time = self.one_time(request_uri).ok_or(Reason::REQUEST_URI_UNKNOWN)?;
-        let request = read(&value, one_time).ok_or_else(|| Unresolved {
+        let request = read(&value, one_time, validator).ok_or_else(|| Unresolved {
             reason: Reason::REQUEST_STORE_FAULT,
             cause: Some("the store holds a value that is no pushed request".into()),
         })?;
@@ -171,7 +176,7 @@ fn write(request: &AuthorizationRequest) -> String {
     format!("{mark}{}", request.parameters_to_query())
 }
 
-fn read(value: &[u8], one_time: Arc<dyn OneTime>) -> Option<AuthorizationRequest> {
+fn read(value: &[u8], one_time: Arc<dyn OneTime>, validator: &Validator) -> Option<AuthorizationRequest> {
     let (mark, form) = value.split_first()?;
     let is_signed = match char::from(*mark) {
         PLAIN => false,
@@ -179,7 +184,7 @@ fn read(value: &[u8], one_time: Arc<dyn OneTime>) -> Option<AuthorizationRequest
         _ => return None,
     };
     let arrival = Arrival { is_pushed: true, is_signed, one_time: Some(one_time), ..Arrival::default() };
-    Some(AuthorizationRequest::parse_arrived(form, arrival))
+    Some(validator.parse_arrived(form, arrival))
 }
 
 const PLAIN: char = 'p';
