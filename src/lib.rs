@@ -14,6 +14,8 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+#[cfg(any(feature = "request-object", feature = "sealed-requests"))]
+mod request_object;
 mod server_metadata;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
@@ -122,6 +124,14 @@ pub use crate::authentication::{
 #[cfg(all(feature = "client-authentication", feature = "metadata-document"))]
 #[cfg_attr(docsrs, doc(cfg(all(feature = "client-authentication", feature = "metadata-document"))))]
 pub use crate::authentication::{FetchedKeys, FetchedKeysBuilder};
+
+// Requests that come pushed, signed or sealed.
+#[cfg(feature = "sealed-requests")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sealed-requests")))]
+pub use crate::request_object::{SealError, SealKeys, SealKeysError};
+#[cfg(feature = "request-object")]
+#[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+pub use crate::request_object::{SignedRequests, SignedRequestsBuilder, SignedRequestsError};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]
