@@ -41,6 +41,8 @@ mod registry_http;
 #[cfg(feature = "full")]
 mod registry_sql;
 mod server_metadata;
+#[cfg(feature = "full")]
+mod signed;
 #[cfg(feature = "client-authentication")]
 mod signing;
 #[cfg(feature = "axum")]

@@ -24,7 +24,6 @@ use axum::middleware::from_fn;
 use axum::response::Redirect;
 use axum::routing::{MethodRouter, any, get, post};
 use clap::Parser;
-use shared::ticket::Tickets;
 use shared::token::Tokens;
 use shared::{consent, pages, serve, token};
 use tower::util::MapRequestLayer;
@@ -33,7 +32,7 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
     BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy, RedirectErrors,
-    RegistrationConfigError, RegistrationPolicy, RegistrationService, Validator,
+    RegistrationConfigError, RegistrationPolicy, RegistrationService, RequestSealer, SealKeys, SignedRequests, Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -58,7 +57,8 @@ struct Server {
     documents: Documents,
     auto_approve: bool,
     report_only: bool,
-    tickets: Tickets,
+    sealer: RequestSealer,
+    signed: SignedRequests,
     tokens: Arc<Tokens>,
     authentication: ClientAuthenticationLayer<BoxRegistry>,
 }
@@ -107,13 +107,16 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let policy = policy.build()?;
     let replays = clients.replay_store().await?;
     let authentication = token::authentication(Arc::clone(&clients.source), &issuer, replays)?;
+    let seal_keys = args.seal_key.map_or_else(SealKeys::generate, Ok)?;
+    let signed = SignedRequests::builder(&issuer).build()?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
     let registration = registration::policy(&args.registration)?;
     let server = Server {
         validator: Validator::new(policy.clone()),
         policy,
         issuer,
-        tickets: Tickets::new(PATIENCE)?,
+        sealer: RequestSealer::new(seal_keys).lifetime(PATIENCE),
+        signed,
         tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), code_lifetime)),
         authentication,
         code_lifetime,
@@ -131,6 +134,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
+        .signed_requests(server.signed.clone())
         .report_only(server.report_only)
         // Report-only then passes on bodies of any size.
         .wrap_bodies();
