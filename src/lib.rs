@@ -14,7 +14,6 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
-#[cfg(any(feature = "request-object", feature = "sealed-requests"))]
 mod request_object;
 mod server_metadata;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -43,7 +42,7 @@ pub use crate::authorization::{
 pub use crate::authorization::{
     AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
     ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
-    ValidatedRequest, Validator,
+    UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
 };
 
 // Clients.
@@ -125,18 +124,17 @@ pub use crate::authentication::{
 #[cfg_attr(docsrs, doc(cfg(all(feature = "client-authentication", feature = "metadata-document"))))]
 pub use crate::authentication::{FetchedKeys, FetchedKeysBuilder};
 
+// Endpoints of this crate.
+#[cfg(any(feature = "pushed-requests", feature = "registration"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "pushed-requests", feature = "registration"))))]
+pub use crate::http::endpoint::EndpointFuture;
+
 // Requests that come pushed, signed or sealed.
-#[cfg(feature = "sealed-requests")]
-#[cfg_attr(docsrs, doc(cfg(feature = "sealed-requests")))]
-pub use crate::request_object::{SealError, SealKeys, SealKeysError};
-#[cfg(feature = "request-object")]
-#[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
-pub use crate::request_object::{SignedRequests, SignedRequestsBuilder, SignedRequestsError};
+#[cfg(feature = "pushed-requests")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
+pub use crate::request_object::{PushedRequestService, PushedRequests, PushedRequestsBuilder, PushedRequestsError};
 
 // Clients that register themselves.
-#[cfg(feature = "registration")]
-#[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
-pub use crate::http::endpoint::EndpointFuture;
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{

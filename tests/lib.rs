@@ -27,6 +27,8 @@ mod postgres_cluster;
 mod property;
 #[cfg(feature = "full")]
 mod redis_server;
+#[cfg(all(feature = "axum", feature = "pushed-requests"))]
+mod pushed;
 mod reference;
 #[cfg(feature = "registration")]
 mod registration;

@@ -295,7 +295,7 @@ fn vectors_have_names_and_sources_and_cover_every_reason() {
     let names: BTreeSet<_> = cases.iter().map(|case| &case.vector.name).collect();
     assert_eq!(names.len(), cases.len());
     assert!(cases.iter().all(|case| !case.vector.source.is_empty()));
-    let reasons: BTreeSet<_> = cases.iter().filter_map(|case| match &case.vector.expect {
+    let reasons = cases.iter().filter_map(|case| match &case.vector.expect {
         Expect::Direct(_, _, reason) | Expect::Redirect(_, reason) => Some(&**reason),
         Expect::Accepted(_) => None,
     });

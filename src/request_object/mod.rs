@@ -1,11 +1,16 @@
-//! Requests that come pushed, signed or sealed.
+//! Requests that do not come as parameters from the user agent: pushed, signed or sealed.
 
-#[cfg(feature = "sealed-requests")]
-mod seal;
-#[cfg(feature = "request-object")]
-mod signed;
+#[cfg(feature = "pushed-requests")]
+mod one_time;
+#[cfg(feature = "pushed-requests")]
+mod pushed;
+pub(crate) mod reason;
+mod sources;
+#[cfg(feature = "pushed-requests")]
+mod store;
 
-#[cfg(feature = "sealed-requests")]
-pub use self::seal::{SealError, SealKeys, SealKeysError};
-#[cfg(feature = "request-object")]
-pub use self::signed::{SignedRequests, SignedRequestsBuilder, SignedRequestsError};
+pub(crate) use self::sources::{RequestSources, Unresolved};
+#[cfg(feature = "pushed-requests")]
+pub use self::pushed::PushedRequestService;
+#[cfg(feature = "pushed-requests")]
+pub use self::store::{PushedRequests, PushedRequestsBuilder, PushedRequestsError};

@@ -257,7 +257,7 @@ impl<'a> Content<'a> {
             request_uri: one_time.map(OneTime::request_uri).unwrap_or_default(),
             scope: request.scope(),
             redirect_uri: if request.redirect_uri_is_explicit() { "" } else { request.redirect_uri() },
-            query: asked.to_query().into(),
+            query: asked.parameters_to_query().into(),
         }
     }
 

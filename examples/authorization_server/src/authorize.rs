@@ -94,8 +94,8 @@ fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Resp
     }
 }
 
-fn failed(request: &ValidatedRequest, method: &Method, error: &dyn std::error::Error) -> Response {
-    tracing::error!(error, "the request could not be completed");
+fn failed(request: &ValidatedRequest, method: &Method, error: &dyn std::fmt::Display) -> Response {
+    tracing::error!(%error, "the request could not be completed");
     request.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed")).into_http(method)
 }
 
