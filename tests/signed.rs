@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tower_oauth_client_validation::{
-    Client, ClientValidationLayer, FetchedKeys, KeyError, KeySource, MemoryRegistry, Policy, Rejection,
-    SignedRequests, SigningAlgorithm, Tenant, ValidatedRequest, Verdict,
+    Client, ClientValidationLayer, FetchedKeys, KeyError, KeySource, MemoryRegistry, Policy, Rejection, SignedRequests,
+    SigningAlgorithm, Tenant, ValidatedRequest, Verdict,
 };
 use url::form_urlencoded::Serializer;
 
@@ -452,8 +452,7 @@ async fn the_keys_of_a_private_address_are_not_fetched() {
     }));
     let keys = FetchedKeys::builder().timeout(Duration::from_secs(5)).build().unwrap();
     let signed = SignedRequests::builder(ISSUER).keys(keys).build().unwrap();
-    let layer =
-        ClientValidationLayer::new(MemoryRegistry::from_clients([client.unwrap()])).signed_requests(signed);
+    let layer = ClientValidationLayer::new(MemoryRegistry::from_clients([client.unwrap()])).signed_requests(signed);
     let decided = decide(&layer, &query("app", &Object::default())).await;
     assert_eq!(decided, refusal(503, "request_object_keys_unavailable"));
     assert!(listener.accept().now_or_never().is_none(), "something connected");

@@ -148,7 +148,10 @@ impl AuthorizationRequest {
     }
 
     /// Reads parameters that did not come from the user agent.
-    #[cfg_attr(not(any(feature = "pushed-requests", feature = "request-object")), expect(dead_code))]
+    #[cfg_attr(
+        not(any(feature = "pushed-requests", feature = "request-object", feature = "sealed-requests")),
+        expect(dead_code)
+    )]
     pub(crate) fn parse_arrived(form: &[u8], arrival: Arrival) -> Self {
         Self::read(form, b"", Some(Box::new(arrival)))
     }

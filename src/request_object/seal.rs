@@ -62,9 +62,7 @@ impl SealKeys {
     ///
     /// When the operating system has no random bytes.
     pub fn generate() -> Result<Self, SealError> {
-        let mut key = [0; 32];
-        rand::fill(&mut key).map_err(|_| SealError(()))?;
-        Ok(Self::new(key))
+        Ok(Self::new(random()?))
     }
 
     /// Opens with this key too.
@@ -84,10 +82,8 @@ impl SealKeys {
         sealed.extend(millis(expires_at).to_be_bytes());
         sealed.extend(content);
         let associated = Aad::from(bound_to.to_bytes(&key.id));
-        let (nonce, tag) = key
-            .cipher
-            .seal_in_place_separate_tag(associated, &mut sealed[NONCE_LEN..])
-            .map_err(|_| SealError(()))?;
+        let (nonce, tag) =
+            key.cipher.seal_in_place_separate_tag(associated, &mut sealed[NONCE_LEN..]).map_err(|_| SealError(()))?;
         sealed[..NONCE_LEN].copy_from_slice(nonce.as_ref());
         sealed.extend(tag.as_ref());
         let mut text = format!("{VERSION}.{}.", key.id);
@@ -251,6 +247,12 @@ impl fmt::Display for SealKeysError {
 }
 
 impl std::error::Error for SealKeysError {}
+
+pub(super) fn random<const N: usize>() -> Result<[u8; N], SealError> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| SealError(()))?;
+    Ok(bytes)
+}
 
 fn millis(time: SystemTime) -> u64 {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 
 use super::log;
+use super::seal::{Binding, SealError, SealFault, SealKeys};
 #[cfg(feature = "pushed-requests")]
 use super::store::PushedRequests;
-use super::seal::{Binding, SealError, SealFault, SealKeys};
 use crate::authorization::arrival::{Arrival, OneTime};
 use crate::authorization::reason::reasons;
 use crate::authorization::{

@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
+use super::sources::Unresolved;
 use crate::authentication::jws::{self, JwsError, LEEWAY, TimeError, UnverifiedJws};
-use crate::authentication::keys::{KeyError, KeySource, RegisteredKeys, SignatureError, verify_signature};
-use crate::authentication::SigningAlgorithm;
+use crate::authentication::keys::{RegisteredKeys, SignatureError, verify_signature};
+use crate::authentication::{KeySource, SigningAlgorithm};
+use crate::authorization::arrival::Arrival;
 use crate::authorization::reason::reasons;
 use crate::authorization::{AuthorizationRequest, Reason};
 use crate::client::Client;
@@ -125,12 +127,12 @@ impl SignedRequests {
     }
 
     /// The request in `object`, which must come from this client.
-    pub(crate) async fn read(
+    pub(super) async fn read(
         &self,
         object: &str,
         client: &Client,
         now: SystemTime,
-    ) -> Result<AuthorizationRequest, SignedRequestError> {
+    ) -> Result<AuthorizationRequest, Unresolved> {
         let jws = UnverifiedJws::parse(object).map_err(|error| match error {
             JwsError::Malformed if object.split('.').count() == 5 => Reason::REQUEST_OBJECT_ENCRYPTED,
             error => reason(error),
@@ -148,7 +150,7 @@ impl SignedRequests {
         let claims = verified.map_err(|error| match error {
             SignatureError::Wrong(error) => reason(error).into(),
             SignatureError::Unavailable(source) => {
-                SignedRequestError { reason: Reason::REQUEST_OBJECT_KEYS_UNAVAILABLE, source: Some(source) }
+                Unresolved { reason: Reason::REQUEST_OBJECT_KEYS_UNAVAILABLE, cause: Some(source.into()) }
             }
         })?;
         self.check_claims(&claims, client.id(), now)?;
@@ -209,7 +211,8 @@ fn to_request(claims: &Map<String, Value>) -> AuthorizationRequest {
             }
         }
     }
-    AuthorizationRequest::parse(form.finish().as_bytes(), b"")
+    let arrival = Arrival { is_signed: true, ..Arrival::default() };
+    AuthorizationRequest::parse_arrived(form.finish().as_bytes(), arrival)
 }
 
 fn reason(error: JwsError) -> Reason {
@@ -218,19 +221,6 @@ fn reason(error: JwsError) -> Reason {
         JwsError::Algorithm => Reason::REQUEST_OBJECT_ALGORITHM,
         JwsError::Key => Reason::REQUEST_OBJECT_KEY,
         JwsError::Signature => Reason::REQUEST_OBJECT_SIGNATURE,
-    }
-}
-
-/// Why a request object is not accepted.
-pub(crate) struct SignedRequestError {
-    pub(crate) reason: Reason,
-    /// Where the client's keys are not available.
-    pub(crate) source: Option<KeyError>,
-}
-
-impl From<Reason> for SignedRequestError {
-    fn from(reason: Reason) -> Self {
-        Self { reason, source: None }
     }
 }
 

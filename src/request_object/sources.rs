@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tower::BoxError;
 
+#[cfg(feature = "request-object")]
+use super::signed::SignedRequests;
 #[cfg(feature = "pushed-requests")]
 use super::store::PushedRequests;
 use crate::authorization::{AuthorizationRequest, Parameter, Reason};
@@ -14,6 +16,8 @@ use crate::client::Client;
 pub(crate) struct RequestSources {
     #[cfg(feature = "pushed-requests")]
     pub(crate) pushed: Option<PushedRequests>,
+    #[cfg(feature = "request-object")]
+    pub(crate) signed: Option<SignedRequests>,
 }
 
 /// Why the parameters of a request could not be read: a direct error, because no redirect URI is known.
@@ -39,6 +43,9 @@ impl RequestSources {
     }
 
     fn reads_signed(&self) -> bool {
+        #[cfg(feature = "request-object")]
+        return self.signed.is_some();
+        #[cfg(not(feature = "request-object"))]
         false
     }
 
@@ -70,7 +77,7 @@ impl RequestSources {
         }
         match (request.get(Parameter::Request), request.get(Parameter::RequestUri)) {
             (Some(_), Some(_)) => Err(Reason::REQUEST_AND_REQUEST_URI.into()),
-            (Some(object), None) => self.open_signed(object, client).await,
+            (Some(object), None) => self.read_signed(object, client).await,
             (None, Some(request_uri)) => self.find_pushed(request_uri, client).await,
             (None, None) => Err(Reason::REQUEST_URI_UNKNOWN.into()),
         }
@@ -85,9 +92,13 @@ impl RequestSources {
         Err(Reason::REQUEST_URI_UNKNOWN.into())
     }
 
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "signed requests are not read yet")]
-    async fn open_signed(&self, _object: &str, _client: &Arc<Client>) -> Result<AuthorizationRequest, Unresolved> {
-        Err(Reason::REQUEST_OBJECT_INVALID.into())
+    async fn read_signed(&self, object: &str, client: &Client) -> Result<AuthorizationRequest, Unresolved> {
+        #[cfg(feature = "request-object")]
+        if let Some(signed) = &self.signed {
+            return signed.read(object, client, std::time::SystemTime::now()).await;
+        }
+        let _ = (object, client);
+        Err(Reason::REQUEST_OBJECT.into())
     }
 }
 

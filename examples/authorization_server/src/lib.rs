@@ -32,7 +32,8 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
     BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy, RedirectErrors,
-    RegistrationConfigError, RegistrationPolicy, RegistrationService, RequestSealer, SealKeys, SignedRequests, Validator,
+    RegistrationConfigError, RegistrationPolicy, RegistrationService, RequestSealer, SealKeys, SignedRequests,
+    Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;

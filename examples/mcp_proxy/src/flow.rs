@@ -71,9 +71,7 @@ pub(crate) async fn decide(
         Err(refused) => return refused,
     };
     let mut response = match decision {
-        Decision::Approve => {
-            forward(&server, &request).unwrap_or_else(|error| failed(&request, &Method::POST, &error))
-        }
+        Decision::Approve => forward(&server, &request).unwrap_or_else(|error| failed(&request, &Method::POST, &error)),
         Decision::Deny => denied(&request, &Method::POST),
     };
     server.browser.clear(&mut response, cookie_of(&sealed_request));
