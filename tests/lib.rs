@@ -42,6 +42,8 @@ mod registry_file;
 mod registry_http;
 #[cfg(feature = "full")]
 mod registry_sql;
+#[cfg(feature = "full")]
+mod sealed;
 mod server_metadata;
 #[cfg(feature = "full")]
 mod signed;

@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderMap, Method, Response};
+use futures::future::BoxFuture;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
+use tower::{Layer, ServiceExt};
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Client, ErrorCode, MemoryRegistry, OpenErrorKind, Parameter, Policy, RegistryError,
-    RegistrySource, RequestSealer, ScopeExcess, SealKeys, ValidatedRequest, Validator, registry_fn,
+    AuthenticationPolicy, AuthorizationRequest, Client, ClientAuthenticationLayer, ClientValidationLayer, ErrorCode,
+    MemoryRegistry, MemoryStateStore, OpenErrorKind, Parameter, Policy, PushedRequestService, PushedRequests,
+    PushedRequestsBuilder, RegistryError, RegistrySource, Rejection, RequestSealer, ScopeExcess, SealKeys,
+    SignedRequests, StateBounds, StateError, StateStore, Tenant, UseUpErrorKind, ValidatedRequest, Validator, Verdict,
+    registry_fn,
 };
+
+use crate::signing::{key_set, sign};
 
 const KEY: [u8; 32] = [7; 32];
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
@@ -19,8 +27,7 @@ fn validator() -> Validator {
 }
 
 fn app(change: Value) -> Client {
-    let mut client =
-        json!({ "client_id": "app", "redirect_uris": ["https://app.example/cb"], "scope": "read write" });
+    let mut client = json!({ "client_id": "app", "redirect_uris": ["https://app.example/cb"], "scope": "read write" });
     client.as_object_mut().unwrap().extend(change.as_object().cloned().unwrap());
     Client::from_metadata(client).unwrap()
 }
@@ -163,8 +170,7 @@ async fn a_seal_expires() {
 async fn keys_rotate_without_ending_logins() {
     let (old, new) = ([1; 32], [2; 32]);
     let seal = |keys: SealKeys| RequestSealer::new(keys).seal(&asked(QUERY)).unwrap();
-    let steps =
-        [SealKeys::new(old), SealKeys::new(old).older(new), SealKeys::new(new).older(old), SealKeys::new(new)];
+    let steps = [SealKeys::new(old), SealKeys::new(old).older(new), SealKeys::new(new).older(old), SealKeys::new(new)];
     // While the nodes go from one step to the next, each opens what the others seal.
     for pair in steps.windows(2) {
         for (from, to) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
@@ -257,7 +263,10 @@ async fn one_answer_says_that_a_seal_is_not_valid() {
         let text = format!("{error} {error:?}");
         assert_eq!(error.rejection().error(), ErrorCode::InvalidRequest);
         let response: Response<Bytes> = error.into_http(&Method::POST, &HeaderMap::new());
-        assert_eq!((response.status().as_u16(), &response.headers()["cache-control"]), (400, &"no-store".parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["cache-control"]),
+            (400, &"no-store".parse().unwrap())
+        );
         answers.push((text, response.into_body()));
     }
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
@@ -270,4 +279,254 @@ async fn parameters_are_read_from_the_seal_alone() {
     assert_eq!(opened.parameter(Parameter::State), Some("x y"));
     // Neither a query nor what a browser may add to it is a seal.
     assert_eq!(open(&sealer(), &format!("{seal}&state=z")).await.unwrap_err(), OpenErrorKind::Invalid);
+}
+
+/// A node of a server with pushed requests: what it pushes, judges and opens.
+#[derive(Clone)]
+struct Node {
+    registry: MemoryRegistry,
+    pushed: PushedRequests,
+    sealer: RequestSealer,
+}
+
+impl Node {
+    fn new(pushed: PushedRequests) -> Self {
+        let registry =
+            registry(json!({ "token_endpoint_auth_method": "none", "jwks": key_set(&["es256"], &json!({})) }));
+        Self { registry, sealer: sealer().pushed_requests(pushed.clone()), pushed }
+    }
+
+    fn policy() -> Policy {
+        Policy::oauth2().issuer(ISSUER).build().unwrap()
+    }
+
+    fn signed() -> SignedRequests {
+        SignedRequests::builder(ISSUER).build().unwrap()
+    }
+
+    async fn push(&self, form: &str) -> Result<String, (u16, Value)> {
+        let authentication =
+            ClientAuthenticationLayer::new(self.registry.clone(), AuthenticationPolicy::builder().build().unwrap());
+        let service = PushedRequestService::new(self.pushed.clone(), Self::policy()).signed_requests(Self::signed());
+        let request = Request::post("/par").header("content-type", "application/x-www-form-urlencoded");
+        let request = request.body(Full::<Bytes>::from(form.to_owned())).unwrap();
+        let response = authentication.layer(service).oneshot(request).await.unwrap();
+        let (status, body) = (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes());
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        if status == 201 { Ok(body["request_uri"].as_str().unwrap().to_owned()) } else { Err((status, body)) }
+    }
+
+    async fn ask(&self, request_uri: &str) -> Result<ValidatedRequest, String> {
+        let layer = ClientValidationLayer::new(self.registry.clone())
+            .policy(Self::policy())
+            .pushed_requests(self.pushed.clone())
+            .signed_requests(Self::signed());
+        let uri = format!("/authorize?client_id=app&request_uri={request_uri}&scope=write");
+        let (parts, ()) = Request::get(uri).body(()).unwrap().into_parts();
+        match layer.judge(&parts, Bytes::new()).await {
+            Verdict::Accepted(validated) => Ok(validated),
+            Verdict::Refused(response) => {
+                Err(response.extensions().get::<Rejection>().unwrap().reason().as_str().to_owned())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn open(&self, seal: &str) -> ValidatedRequest {
+        self.sealer.open(seal, &self.registry, &Validator::new(Self::policy())).await.unwrap()
+    }
+}
+
+const ISSUER: &str = "https://login.example";
+const PUSH: &str = "client_id=app&response_type=code&scope=read&state=pushed";
+
+/// Two nodes with the same keys and the same store.
+fn nodes() -> [Node; 2] {
+    let store = MemoryStateStore::new();
+    [store.clone(), store].map(|store| Node::new(PushedRequests::new(store)))
+}
+
+fn sealed_nodes() -> [Node; 2] {
+    let used = MemoryStateStore::new();
+    [used.clone(), used].map(|used| Node::new(PushedRequests::sealed(SealKeys::new(KEY), used).build().unwrap()))
+}
+
+#[tokio::test]
+async fn a_pushed_request_counts_once_however_it_travels() {
+    for [one, two] in [nodes(), sealed_nodes()] {
+        let request_uri = one.push(PUSH).await.unwrap();
+        let asked = one.ask(&request_uri).await.unwrap();
+        let seal = one.sealer.seal(&asked).unwrap();
+        // Reading uses nothing up.
+        let (here, there) = (one.open(&seal).await, two.open(&seal).await);
+        assert!(there.request().is_pushed());
+        assert_eq!((there.scope(), there.state()), ("read", Some("pushed")));
+        let response: Response<Bytes> = there.success([("code", "1")]).into_http(&Method::POST);
+        assert!(response.headers()["location"].to_str().unwrap().contains("error=server_error"));
+        there.use_up().await.unwrap();
+        let response: Response<Bytes> = there.success([("code", "1")]).into_http(&Method::POST);
+        assert!(response.headers()["location"].to_str().unwrap().contains("code=1"));
+        for late in [here, asked] {
+            assert_eq!(late.use_up().await.unwrap_err().kind(), UseUpErrorKind::Used);
+        }
+        assert_eq!(one.ask(&request_uri).await.unwrap_err(), "request_uri_unknown");
+        let again = two.open(&seal).await;
+        assert_eq!(again.use_up().await.unwrap_err().kind(), UseUpErrorKind::Used);
+    }
+}
+
+#[tokio::test]
+async fn of_racing_nodes_one_uses_a_sealed_request_uri_up() {
+    let [one, two] = sealed_nodes();
+    for _ in 0..50 {
+        let request_uri = one.push(PUSH).await.unwrap();
+        let asked = [one.ask(&request_uri).await.unwrap(), two.ask(&request_uri).await.unwrap()];
+        let tasks = asked.map(|asked| tokio::spawn(async move { asked.use_up().await.is_ok() }));
+        let [first, second] = tasks;
+        assert!(first.await.unwrap() != second.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_request_uri_is_for_its_client_tenant_and_key() {
+    let [node, _] = sealed_nodes();
+    let request_uri = node.push(PUSH).await.unwrap();
+    let with = |builder: PushedRequestsBuilder| Node::new(builder.build().unwrap());
+    let sealed = |key: [u8; 32]| PushedRequests::sealed(SealKeys::new(key), MemoryStateStore::new());
+    assert!(with(sealed(KEY)).ask(&request_uri).await.is_ok());
+    assert_eq!(with(sealed([9; 32])).ask(&request_uri).await.unwrap_err(), "request_uri_unknown");
+    assert_eq!(with(sealed(KEY).tenant("b")).ask(&request_uri).await.unwrap_err(), "request_uri_unknown");
+    let [stored, _] = nodes();
+    assert_eq!(stored.ask(&request_uri).await.unwrap_err(), "request_uri_unknown");
+    for changed in
+        [&request_uri[..request_uri.len() - 1], &format!("{request_uri}A"), &request_uri.replacen("v1", "v2", 1)]
+    {
+        assert_eq!(node.ask(changed).await.unwrap_err(), "request_uri_unknown", "{changed}");
+    }
+    // A seal for a consent page is no request_uri, and the reverse.
+    let asked = node.ask(&request_uri).await.unwrap();
+    let seal = node.sealer.seal(&asked).unwrap();
+    let as_uri = format!("urn:ietf:params:oauth:request_uri:{seal}");
+    assert_eq!(node.ask(&as_uri).await.unwrap_err(), "request_uri_unknown");
+    let as_seal = request_uri.rsplit(':').next().unwrap();
+    let opened = node.sealer.open(as_seal, &node.registry, &Validator::new(Node::policy())).await;
+    assert_eq!(opened.unwrap_err().kind(), OpenErrorKind::Invalid);
+
+    let other = app(json!({ "client_id": "other", "token_endpoint_auth_method": "none" }));
+    let layer = ClientValidationLayer::new(MemoryRegistry::from_clients([other]))
+        .policy(Node::policy())
+        .pushed_requests(node.pushed.clone());
+    let uri = format!("/authorize?client_id=other&request_uri={request_uri}");
+    let (parts, ()) = Request::get(uri).body(()).unwrap().into_parts();
+    let Verdict::Refused(response) = layer.judge(&parts, Bytes::new()).await else { panic!("it is another client's") };
+    assert_eq!(response.extensions().get::<Rejection>().unwrap().reason().as_str(), "request_uri_foreign");
+}
+
+#[tokio::test]
+async fn a_sealed_request_uri_has_room_for_4_kib() {
+    let [node, _] = sealed_nodes();
+    let fits = format!("{PUSH}&nonce={}", "n".repeat(4000));
+    assert!(node.push(&fits).await.is_ok());
+    let (status, body) = node.push(&format!("{PUSH}&nonce={}", "n".repeat(4096))).await.unwrap_err();
+    assert_eq!((status, &body["error"]), (413, &"invalid_request".into()));
+}
+
+#[tokio::test]
+async fn a_store_of_used_ids_that_fails_issues_no_code() {
+    #[derive(Clone)]
+    struct Down;
+    impl StateStore for Down {
+        fn put_new_bounded(
+            &self,
+            _: &str,
+            _: &[u8],
+            _: Duration,
+            _: StateBounds<'_>,
+        ) -> BoxFuture<'_, Result<bool, StateError>> {
+            std::future::ready(Err(StateError::unavailable("down"))).boxed()
+        }
+        fn get(&self, _: &str) -> BoxFuture<'_, Result<Option<Vec<u8>>, StateError>> {
+            std::future::ready(Err(StateError::unavailable("down"))).boxed()
+        }
+        fn take(&self, _: &str) -> BoxFuture<'_, Result<Option<Vec<u8>>, StateError>> {
+            std::future::ready(Err(StateError::unavailable("down"))).boxed()
+        }
+    }
+    let [node, _] = sealed_nodes();
+    let request_uri = node.push(PUSH).await.unwrap();
+    let seal = node.sealer.seal(&node.ask(&request_uri).await.unwrap()).unwrap();
+    let broken = Node::new(PushedRequests::sealed(SealKeys::new(KEY), Down).build().unwrap());
+    assert_eq!(broken.ask(&request_uri).await.unwrap_err(), "request_store_unavailable");
+    assert_eq!(broken.open(&seal).await.use_up().await.unwrap_err().kind(), UseUpErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_sealer_without_pushed_requests_opens_none() {
+    let [node, _] = nodes();
+    let asked = node.ask(&node.push(PUSH).await.unwrap()).await.unwrap();
+    let seal = sealer().seal(&asked).unwrap();
+    let error = sealer().open(&seal, &node.registry, &Validator::new(Node::policy())).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.rejection().reason().as_str()),
+        (OpenErrorKind::Unavailable, "request_store_fault")
+    );
+}
+
+#[tokio::test]
+async fn a_pushed_request_may_be_signed() {
+    for [one, two] in [nodes(), sealed_nodes()] {
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let header = json!({ "alg": "ES256", "typ": "oauth-authz-req+jwt" });
+        let claims = json!({
+            "iss": "app", "client_id": "app", "aud": ISSUER, "exp": now + 60,
+            "response_type": "code", "scope": "read", "state": "signed",
+        });
+        let object = sign("es256", header.as_object().unwrap(), claims.as_object().unwrap());
+        let request_uri = one.push(&format!("client_id=app&request={object}&state=beside&scope=write")).await.unwrap();
+        let asked = two.ask(&request_uri).await.unwrap();
+        assert!(asked.request().is_pushed() && asked.request().is_signed());
+        assert_eq!((asked.state(), asked.scope()), (Some("signed"), "read"));
+        // Both are carried on.
+        let opened = one.open(&two.sealer.seal(&asked).unwrap()).await;
+        assert!(opened.request().is_pushed() && opened.request().is_signed());
+        opened.use_up().await.unwrap();
+
+        let mut other = claims.as_object().unwrap().clone();
+        other.insert("aud".to_owned(), "https://other.example".into());
+        let object = sign("es256", header.as_object().unwrap(), &other);
+        let (status, body) = one.push(&format!("client_id=app&request={object}")).await.unwrap_err();
+        assert_eq!((status, &body["error"]), (400, &"invalid_request_object".into()));
+        let (status, body) = one.push(&format!("client_id=app&request={object}&request_uri=urn:x")).await.unwrap_err();
+        assert_eq!((status, &body["error"]), (400, &"invalid_request".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_one_tenant_is_unknown_to_another() {
+    let tenants = ["a", "b"].map(|name| {
+        let pushed = PushedRequests::sealed(SealKeys::new(KEY), MemoryStateStore::new()).tenant(name).build().unwrap();
+        (
+            Node::new(pushed.clone()),
+            Tenant::new(registry(json!({ "token_endpoint_auth_method": "none" })))
+                .policy(Node::policy())
+                .pushed_requests(pushed),
+        )
+    });
+    let [(node, a), (_, b)] = tenants;
+    let request_uri = node.push(PUSH).await.unwrap();
+    let layer = ClientValidationLayer::for_each_tenant(move |request| match request.uri.host()? {
+        "a" => Some(a.clone()),
+        _ => Some(b.clone()),
+    });
+    for (host, is_known) in [("a", true), ("b", false)] {
+        let uri = format!("http://{host}/authorize?client_id=app&request_uri={request_uri}");
+        let (parts, ()) = Request::get(uri).body(()).unwrap().into_parts();
+        assert_eq!(matches!(layer.judge(&parts, Bytes::new()).await, Verdict::Accepted(_)), is_known, "{host}");
+    }
+}
+
+#[test]
+fn a_tenant_is_for_sealed_requests_only() {
+    let error = PushedRequests::builder(MemoryStateStore::new()).tenant("a").build().unwrap_err();
+    assert_eq!(error.to_string(), "tenant: is for sealed requests; prefix the store instead");
 }
