@@ -130,9 +130,15 @@ pub use crate::authentication::{FetchedKeys, FetchedKeysBuilder};
 pub use crate::http::endpoint::EndpointFuture;
 
 // Requests that come pushed, signed or sealed.
+#[cfg(feature = "sealed-requests")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sealed-requests")))]
+pub use crate::request_object::{OpenError, OpenErrorKind, RequestSealer, SealError, SealKeys, SealKeysError};
 #[cfg(feature = "pushed-requests")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
 pub use crate::request_object::{PushedRequestService, PushedRequests, PushedRequestsBuilder, PushedRequestsError};
+#[cfg(feature = "request-object")]
+#[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+pub use crate::request_object::{SignedRequests, SignedRequestsBuilder, SignedRequestsError};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]

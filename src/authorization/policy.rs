@@ -67,6 +67,11 @@ impl Policy {
         self.rules.unknown_clients == UnknownClients::Forward
     }
 
+    #[cfg(feature = "sealed-requests")]
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.rules.issuer.as_deref()
+    }
+
     /// What the server's metadata tells clients about this policy.
     pub(crate) fn announced(&self) -> Announced<'_> {
         let rules = &*self.rules;

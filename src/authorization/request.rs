@@ -152,7 +152,6 @@ impl AuthorizationRequest {
     }
 
     /// Reads parameters that did not come from the user agent.
-    #[cfg_attr(not(any(feature = "pushed-requests", feature = "request-object")), expect(dead_code))]
     pub(super) fn parse_arrived(form: &[u8], declared: Option<&Declared>, arrival: Arrival) -> Self {
         let mut request = Self::read(form, b"", Some(Box::new(arrival)));
         if let Some(declared) = declared {

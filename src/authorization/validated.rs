@@ -297,6 +297,12 @@ impl ValidatedRequest {
         Err(AuthorizationError::from_static(ErrorCode::ServerError, "the server could not complete the request"))
     }
 
+    /// The issuer of the policy.
+    #[cfg(feature = "sealed-requests")]
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.proven.rules().issuer.as_deref()
+    }
+
     fn arrival(&self) -> Option<&Arrival> {
         self.request().arrival()
     }

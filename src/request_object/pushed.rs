@@ -128,6 +128,26 @@ impl PushedRequestService {
         self.set(|endpoint| endpoint.caller = Arc::new(move |parts| find(parts).boxed()))
     }
 
+    /// Accepts pushed requests that clients sign (RFC 9126 §3): give the ones of the authorization endpoint.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{
+    ///     MemoryStateStore, Policy, PushedRequestService, PushedRequests, SignedRequests,
+    /// };
+    ///
+    /// let pushed = PushedRequests::new(MemoryStateStore::new());
+    /// let signed = SignedRequests::builder("https://login.example").build()?;
+    /// let service = PushedRequestService::new(pushed, Policy::default()).signed_requests(signed);
+    /// # let _ = service;
+    /// # Ok::<(), tower_oauth_client_validation::SignedRequestsError>(())
+    /// ```
+    #[cfg(feature = "request-object")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    #[must_use]
+    pub fn signed_requests(self, signed: super::SignedRequests) -> Self {
+        self.set(|endpoint| endpoint.sources.signed = Some(signed))
+    }
+
     fn set(self, change: impl FnOnce(&mut Endpoint)) -> Self {
         let mut endpoint = Endpoint::clone(&self.handler);
         change(&mut endpoint);
@@ -231,6 +251,11 @@ impl Endpoint {
             Err(NotKept::TooLarge) => Err(too_large()),
             Err(NotKept::Random(error)) => {
                 tracing::error!(%error, "the operating system gave no random numbers");
+                Err(Refusal::fault())
+            }
+            #[cfg(feature = "sealed-requests")]
+            Err(NotKept::Seal(error)) => {
+                tracing::error!(%error, "a pushed request was not sealed");
                 Err(Refusal::fault())
             }
             Err(NotKept::Store(error)) => Err(match error.kind() {

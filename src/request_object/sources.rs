@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tower::BoxError;
 
+#[cfg(feature = "request-object")]
+use super::signed::SignedRequests;
 #[cfg(feature = "pushed-requests")]
 use super::store::PushedRequests;
 use crate::authorization::{AuthorizationRequest, Parameter, Reason, Validator};
@@ -14,6 +16,8 @@ use crate::client::Client;
 pub(crate) struct RequestSources {
     #[cfg(feature = "pushed-requests")]
     pub(crate) pushed: Option<PushedRequests>,
+    #[cfg(feature = "request-object")]
+    pub(crate) signed: Option<SignedRequests>,
 }
 
 /// Why the parameters of a request could not be read: a direct error, because no redirect URI is known.
@@ -38,8 +42,10 @@ impl RequestSources {
         false
     }
 
-    #[expect(clippy::unused_self, reason = "signed requests are not read yet")]
     fn reads_signed(&self) -> bool {
+        #[cfg(feature = "request-object")]
+        return self.signed.is_some();
+        #[cfg(not(feature = "request-object"))]
         false
     }
 
@@ -72,7 +78,7 @@ impl RequestSources {
         }
         match (request.get(Parameter::Request), request.get(Parameter::RequestUri)) {
             (Some(_), Some(_)) => Err(Reason::REQUEST_AND_REQUEST_URI.into()),
-            (Some(object), None) => self.open_signed(object, client).await,
+            (Some(object), None) => self.read_signed(object, client, validator).await,
             (None, Some(request_uri)) => self.find_pushed(request_uri, client, validator).await,
             (None, None) => Err(Reason::REQUEST_URI_UNKNOWN.into()),
         }
@@ -92,8 +98,18 @@ impl RequestSources {
         Err(Reason::REQUEST_URI_UNKNOWN.into())
     }
 
-    async fn open_signed(&self, _object: &str, _client: &Arc<Client>) -> Result<AuthorizationRequest, Unresolved> {
-        Err(Reason::REQUEST_OBJECT_INVALID.into())
+    async fn read_signed(
+        &self,
+        object: &str,
+        client: &Client,
+        validator: &Validator,
+    ) -> Result<AuthorizationRequest, Unresolved> {
+        #[cfg(feature = "request-object")]
+        if let Some(signed) = &self.signed {
+            return signed.read(object, client, validator, std::time::SystemTime::now()).await;
+        }
+        let _ = (object, client, validator);
+        Err(Reason::REQUEST_OBJECT.into())
     }
 }
 

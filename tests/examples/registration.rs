@@ -485,7 +485,7 @@ async fn a_configured_client_wins_over_a_document() {
     assert_eq!(authorize(&server, &documents.client_id(), &[]).await.status, StatusCode::BAD_REQUEST);
     let url = authorize_url(&server, &documents.client_id(), "https://a.example/cb", &[]);
     let page = browse(&url).await;
-    assert!(page.fields().contains_key("ticket"));
+    assert!(page.fields().contains_key("sealed_request"));
     assert!(!page.body.contains("It is described by"), "no host vouches for it");
     assert_eq!(documents.asked(), 0);
 }
@@ -506,8 +506,8 @@ mod consent {
         assert!(page.body.contains(&format!("It is described by</dt><dd><strong>{host}</strong>")));
         assert!(page.body.contains(WARNING));
 
-        let ticket = page.fields()["ticket"].clone();
-        let answer = post(&server.url("/consent"), &[("ticket", &*ticket), ("decision", "approve")]).await;
+        let sealed = page.fields()["sealed_request"].clone();
+        let answer = post(&server.url("/consent"), &[("sealed_request", &*sealed), ("decision", "approve")]).await;
         assert!(answer.header(LOCATION).starts_with(CALLBACK) && answer.redirect().contains_key("code"));
     }
 
