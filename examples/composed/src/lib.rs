@@ -195,8 +195,14 @@ async fn decide(
         Err(error) => return error.into_http(&Method::POST, &headers),
     };
     match decided.decision {
-        // A real server stores what the code stands for.
-        Decision::Approve => validated.success([("code", "a-code")]),
+        Decision::Approve => {
+            // A pushed request gets one code. Every other request passes.
+            if let Err(error) = validated.use_up().await {
+                return error.into_rejection().into_http(&Method::POST, &headers);
+            }
+            // A real server stores what the code stands for.
+            validated.success([("code", "a-code")])
+        }
         Decision::Deny => {
             validated.error(&AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request"))
         }

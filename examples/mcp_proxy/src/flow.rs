@@ -160,6 +160,10 @@ async fn finish(server: &Server, request: &ValidatedRequest, answered: &Answered
         let refused = AuthorizationError::new(ErrorCode::InvalidScope, "the identity provider granted no scope");
         return request.error(&refused).into_http(&Method::GET);
     }
+    // A pushed request gets one code. Every other request passes.
+    if let Err(error) = request.use_up().await {
+        return error.into_response();
+    }
     let mut grant = Grant::new(request);
     grant.scope = scope;
     match server.tokens.issue_code(Code { grant: Arc::new(grant), ..Code::new(request) }) {
