@@ -41,8 +41,8 @@ pub use crate::authorization::{
 // Requests, decisions and answers.
 pub use crate::authorization::{
     AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
-    UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
+    ErrorCode, Explanation, Parameter, ParameterFault, Prompt, Reason, Rejection, ResponseMode,
+    SerializeParametersError, UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
 };
 
 // Clients.

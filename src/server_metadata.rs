@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "client-authentication")]
 use crate::authentication::AuthenticationPolicy;
-use crate::authorization::{Policy, ResponseMode};
+use crate::authorization::{Policy, Prompt, ResponseMode};
 use crate::client::{ResponseType, Scope};
 
 /// Begins authorization server metadata (RFC 8414) with the members that follow from `policy`:
@@ -18,6 +18,8 @@ use crate::client::{ResponseType, Scope};
 /// | `scopes_supported` | the scopes that the policy lists, cut to [those that clients can get](ServerMetadata::grantable_scopes) |
 /// | `code_challenge_methods_supported` | `S256`, and `plain` where the policy allows it |
 /// | `require_pushed_authorization_requests`, `require_signed_request_object` | `true` where the policy requires them (RFC 9126 §5, RFC 9101 §10.5) |
+/// | `prompt_values_supported` | the values of [`Prompt`], where the policy has OpenID Connect |
+/// | `authorization_details_types_supported` | the types of the policy, where it declares `authorization_details` (RFC 9396 §10) |
 /// | `request_parameter_supported`, `request_uri_parameter_supported` | `false` where the policy refuses them: OpenID Connect takes a missing `request_uri_parameter_supported` for `true` |
 ///
 /// Add the endpoints, and how clients authenticate at them.
@@ -64,6 +66,14 @@ pub fn server_metadata(policy: &Policy) -> ServerMetadata {
     }
     if announced.requires_signed_requests {
         metadata = metadata.member("require_signed_request_object", true);
+    }
+    if announced.openid {
+        let prompts = Prompt::ALL.iter().map(|prompt| prompt.as_str());
+        metadata = metadata.member("prompt_values_supported", prompts.collect::<Value>());
+    }
+    if let Some(types) = announced.authorization_details_types {
+        let types = types.iter().map(|name| &**name);
+        metadata = metadata.member("authorization_details_types_supported", types.collect::<Value>());
     }
     if announced.refuses_request_objects {
         metadata =

@@ -1,8 +1,12 @@
 //! Judging one request: pure, without I/O, and without knowledge of registries.
 
 pub(crate) mod arrival;
+mod authorization_details;
+mod dpop;
 pub(crate) mod error;
 mod explanation;
+mod extensions;
+mod openid;
 mod policy;
 mod proven;
 pub(crate) mod reason;
@@ -20,6 +24,7 @@ mod validator;
 pub use self::arrival::UseUpErrorKind;
 pub use self::error::{AuthorizationError, ErrorCode};
 pub use self::explanation::Explanation;
+pub use self::openid::Prompt;
 pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
 pub use self::rejection::{Delivery, Rejection};

@@ -120,7 +120,7 @@ impl<T: Tenancy, M> ClientValidationLayer<T, M> {
             Err(reason) => return self.refused(request, validator.direct(reason, None)).await,
         };
         let query = request.uri.query().unwrap_or_default();
-        let asked = AuthorizationRequest::parse(query.as_bytes(), &body);
+        let asked = validator.parse(query.as_bytes(), &body);
         let lookup = match validator.client_id(&asked) {
             Ok(client_id) => metrics::time(self.tenancy.registry(&tenant).find_client(client_id)),
             Err(rejection) => return self.refused(request, rejection).await,

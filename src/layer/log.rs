@@ -22,7 +22,7 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
         | Reason::REGISTRY_FAULT
         | Reason::REQUEST_STORE_UNAVAILABLE
         | Reason::REQUEST_STORE_FAULT => {}
-        Reason::CLIENT_ID_MISMATCH => {
+        Reason::CLIENT_ID_MISMATCH | Reason::EXTENSIONS_NOT_READ => {
             tracing::error!(
                 outcome = "rejected",
                 error,
