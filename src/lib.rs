@@ -162,6 +162,8 @@ pub mod guide {
     pub mod your_server {}
     #[doc = include_str!("../docs/guide/client_authentication.md")]
     pub mod client_authentication {}
+    #[doc = include_str!("../docs/guide/pushed_and_signed_requests.md")]
+    pub mod pushed_and_signed_requests {}
     #[doc = include_str!("../docs/guide/troubleshooting.md")]
     pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]

@@ -25,10 +25,10 @@ mod mock;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
-#[cfg(feature = "full")]
-mod redis_server;
 #[cfg(all(feature = "axum", feature = "pushed-requests"))]
 mod pushed;
+#[cfg(feature = "full")]
+mod redis_server;
 mod reference;
 #[cfg(feature = "registration")]
 mod registration;

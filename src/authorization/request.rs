@@ -258,7 +258,6 @@ impl AuthorizationRequest {
     }
 
     /// Whether a parameter was there, usable or not. An empty value counts as absent.
-    #[cfg_attr(not(any(feature = "pushed-requests", feature = "request-object")), expect(dead_code))]
     pub(crate) fn has(&self, parameter: Parameter) -> bool {
         self.get(parameter).is_some() || self.fault(parameter).is_some()
     }

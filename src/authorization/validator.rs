@@ -117,7 +117,6 @@ impl Validator {
     }
 
     /// Rows 1 and 3, for a request whose parameters must be fetched before the other rows.
-    #[cfg_attr(not(any(feature = "pushed-requests", feature = "request-object")), expect(dead_code))]
     pub(crate) fn check_client(
         &self,
         request: &AuthorizationRequest,

@@ -5,9 +5,9 @@ use std::fmt;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
-use http::{HeaderMap, Method, StatusCode};
 use http::header::ALLOW;
 use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
 
 use super::outcome::NotJudged;
 use super::{ReportedOutcome, UnregisteredClient};

@@ -32,9 +32,9 @@ use crate::authorization::response::{ALLOW, AnswerTo};
 use crate::authorization::{Policy, Validator};
 use crate::http::body::{KeepBodies, WrapBodies};
 use crate::registry::RegistrySource;
-use crate::request_object::RequestSources;
 #[cfg(feature = "pushed-requests")]
 use crate::request_object::PushedRequests;
+use crate::request_object::RequestSources;
 
 /// The default of [`ClientValidationLayer::max_body_bytes`]: 64 KiB.
 pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;

@@ -119,11 +119,7 @@ impl<R: RegistrySource> Tenant<R> {
 
 impl<R> Clone for Tenant<R> {
     fn clone(&self) -> Self {
-        Self {
-            registry: Arc::clone(&self.registry),
-            validator: self.validator.clone(),
-            sources: self.sources.clone(),
-        }
+        Self { registry: Arc::clone(&self.registry), validator: self.validator.clone(), sources: self.sources.clone() }
     }
 }
 

@@ -9,8 +9,8 @@ mod sources;
 #[cfg(feature = "pushed-requests")]
 mod store;
 
-pub(crate) use self::sources::{RequestSources, Unresolved};
 #[cfg(feature = "pushed-requests")]
 pub use self::pushed::PushedRequestService;
+pub(crate) use self::sources::{RequestSources, Unresolved};
 #[cfg(feature = "pushed-requests")]
 pub use self::store::{PushedRequests, PushedRequestsBuilder, PushedRequestsError};

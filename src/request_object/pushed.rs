@@ -283,8 +283,7 @@ fn refuse(rejection: Rejection, client: &Client) -> Answer {
         client_id = display(Untrusted(client.id())),
         detail = rejection.detail(),
     );
-    let mut answer =
-        prepare(&rejection, AnswerTo { method: &Method::POST, headers: &HeaderMap::new(), allow: "POST" });
+    let mut answer = prepare(&rejection, AnswerTo { method: &Method::POST, headers: &HeaderMap::new(), allow: "POST" });
     answer.extensions_mut().insert(rejection);
     answer
 }

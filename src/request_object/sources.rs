@@ -38,6 +38,7 @@ impl RequestSources {
         false
     }
 
+    #[expect(clippy::unused_self, reason = "signed requests are not read yet")]
     fn reads_signed(&self) -> bool {
         false
     }
@@ -85,7 +86,6 @@ impl RequestSources {
         Err(Reason::REQUEST_URI_UNKNOWN.into())
     }
 
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "signed requests are not read yet")]
     async fn open_signed(&self, _object: &str, _client: &Arc<Client>) -> Result<AuthorizationRequest, Unresolved> {
         Err(Reason::REQUEST_OBJECT_INVALID.into())
     }

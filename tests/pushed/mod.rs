@@ -21,8 +21,9 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_oauth_client_validation::{
     AuthenticationPolicy, AuthorizationRequest, Client, ClientAuthenticationLayer, ClientValidationLayer,
-    MemoryRegistry, MemoryStateStore, Policy, PushedRequestService, PushedRequests, Rejection, RegistryError,
-    Parameter, StateBounds, StateError, StateStore, Tenant, UseUpErrorKind, UnknownClients, ValidatedRequest, Validator, Verdict,
+    MemoryRegistry, MemoryStateStore, Parameter, Policy, PushedRequestService, PushedRequests, RegistryError,
+    Rejection, StateBounds, StateError, StateStore, Tenant, UnknownClients, UseUpErrorKind, ValidatedRequest,
+    Validator, Verdict,
 };
 
 use crate::fixture::{FORM, text};
@@ -46,7 +47,10 @@ fn clients() -> MemoryRegistry {
     let clients = [
         public("app", json!({})),
         public("other", json!({})),
-        public("web", json!({ "token_endpoint_auth_method": "client_secret_basic", "client_secret_sha256": SECRET_SHA256 })),
+        public(
+            "web",
+            json!({ "token_endpoint_auth_method": "client_secret_basic", "client_secret_sha256": SECRET_SHA256 }),
+        ),
         public("pushing", json!({ "require_pushed_authorization_requests": true })),
         public("signing", json!({ "require_signed_request_object": true })),
         public("stranger", json!({ "dynamic": true })),
@@ -494,7 +498,8 @@ async fn a_request_of_one_tenant_is_unknown_to_another() {
     let tenants: Vec<_> = ["one", "two"]
         .map(|name| {
             let pushed = PushedRequests::new(store.clone().prefixed(name));
-            let tenant = Tenant::new(clients()).policy(Policy::oauth2().build().unwrap()).pushed_requests(pushed.clone());
+            let tenant =
+                Tenant::new(clients()).policy(Policy::oauth2().build().unwrap()).pushed_requests(pushed.clone());
             (pushed, tenant)
         })
         .into();
@@ -508,12 +513,12 @@ async fn a_request_of_one_tenant_is_unknown_to_another() {
             _ => plain.clone(),
         })
     });
-    let outcome = async |path: &str| match layer.judge(&parts(authorization(path, "app", &request_uri)), Bytes::new()).await
-    {
-        Verdict::Accepted(_) => "accepted",
-        Verdict::Refused(response) => response.extensions().get::<Rejection>().unwrap().reason().as_str(),
-        other => panic!("{other:?}"),
-    };
+    let outcome =
+        async |path: &str| match layer.judge(&parts(authorization(path, "app", &request_uri)), Bytes::new()).await {
+            Verdict::Accepted(_) => "accepted",
+            Verdict::Refused(response) => response.extensions().get::<Rejection>().unwrap().reason().as_str(),
+            other => panic!("{other:?}"),
+        };
     assert_eq!(outcome("/two").await, "request_uri_unknown");
     // Without a redirect URI that is proven, row 4 comes before row 6.
     assert_eq!(outcome("/none").await, "request_uri");

@@ -8,6 +8,7 @@ use axum::extract::{Form, State};
 use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use shared::causes::Causes;
 use shared::consent::{self, Decided, Decision};
 use shared::pages;
 use shared::store::Code;
@@ -37,7 +38,7 @@ pub(crate) async fn authorize(
         return pages::headers().into_response();
     }
     if server.auto_approve {
-        return approve(&server, &request, &method);
+        return approve(&server, &request, &method, &headers).await;
     }
     if let Some(elsewhere) = consent::redirect_to_issuer(&method, &uri, &headers, &server.issuer) {
         return elsewhere;
@@ -76,7 +77,7 @@ pub(crate) async fn decide(
         Err(refused) => return refused,
     };
     match decision {
-        Decision::Approve => approve(&server, &request, &Method::POST),
+        Decision::Approve => approve(&server, &request, &Method::POST, &headers).await,
         Decision::Deny => {
             let denied = AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request");
             request.error(&denied).into_http(&Method::POST)
@@ -84,7 +85,12 @@ pub(crate) async fn decide(
     }
 }
 
-fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Response {
+async fn approve(server: &Server, request: &ValidatedRequest, method: &Method, headers: &HeaderMap) -> Response {
+    // A pushed request gets one code, on whichever node.
+    if let Err(error) = request.use_up().await {
+        tracing::info!(error = %Causes(&error), "a pushed request was not used up");
+        return error.into_rejection().into_http(method, headers);
+    }
     match server.tokens.issue_code(Code::new(request)) {
         Ok(code) => request.success([("code", code.as_str())]).into_http(method),
         Err(error) => {

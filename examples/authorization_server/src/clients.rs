@@ -8,12 +8,13 @@ use shared::causes::Causes;
 use shared::registry::{DEFAULT, Location, OpenError, Registry};
 use tower_oauth_client_validation::{
     AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, ClientOrigin, FileWatch,
-    GrantTypes, MemoryRegistry, MetadataDocumentBuilder, RedirectUri, RegistryConfigError, RegistryError,
-    RegistrySource, RegistryStore, StateError, StateStore, StoreError,
+    GrantTypes, MemoryRegistry, MetadataDocumentBuilder, RedirectUri, RedisStateStore, RegistryConfigError,
+    RegistryError, RegistrySource, RegistryStore, StateError, StateStore, StoreError,
 };
 use url::Url;
 
 use crate::DEMO_CALLBACK;
+use crate::args::State;
 
 /// A page about a million clients would help nobody, and take long to make.
 const LISTED: usize = 1000;
@@ -72,9 +73,13 @@ impl Clients {
         Ok(Self { source, read_only, store, registry, location: opened, _watch: watch })
     }
 
-    /// Where used client assertions are remembered.
-    pub(crate) async fn replay_store(&self) -> Result<Arc<dyn StateStore>, StateError> {
-        Registry::replay_store(&self.location).await
+    /// Where used client assertions and pushed requests are kept, unless elsewhere.
+    pub(crate) async fn state_store(&self, elsewhere: Option<&State>) -> Result<Arc<dyn StateStore>, StateError> {
+        match elsewhere {
+            None => Registry::state_store(&self.location).await,
+            Some(State::Database(location)) => Registry::state_store(location).await,
+            Some(State::Redis(url)) => Ok(Arc::new(RedisStateStore::connect(url).await?)),
+        }
     }
 
     /// Accepts metadata documents, which are kept in the store: they survive a restart, and the operator can disable them.
