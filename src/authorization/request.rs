@@ -136,6 +136,17 @@ pub(super) struct Span {
     end: u32,
 }
 
+impl Index {
+    /// Declared parameters are read in a pass of their own, so that policies without any pay nothing.
+    fn read_extensions(&mut self, query: &[u8], body: &[u8], declared: &Declared) {
+        let mut extensions = Extensions::new(declared);
+        let in_query = extensions.read(query) || names_parameter(query);
+        let in_body = extensions.read(body) || names_parameter(body);
+        self.is_split = in_query && in_body;
+        self.extensions = Some(Box::new(extensions));
+    }
+}
+
 impl Span {
     fn is_empty(self) -> bool {
         self.start == self.end
@@ -148,20 +159,12 @@ impl AuthorizationRequest {
     /// Input of 4 GiB or more is read as empty.
     #[must_use]
     pub fn parse(query: &[u8], body: &[u8]) -> Self {
-        Self::read(query, body, None)
+        Self::read(query, body, None, None)
     }
 
-    /// Reads parameters that did not come from the user agent.
-    pub(super) fn parse_arrived(form: &[u8], declared: Option<&Declared>, arrival: Arrival) -> Self {
-        let mut request = Self::read(form, b"", Some(Box::new(arrival)));
-        if let Some(declared) = declared {
-            request.read_declared(form, b"", declared);
-        }
-        request
-    }
-
+    /// Also reads declared parameters, and notes how the parameters arrived if not from the user agent.
     #[inline]
-    fn read(query: &[u8], body: &[u8], arrival: Option<Box<Arrival>>) -> Self {
+    pub(super) fn read(query: &[u8], body: &[u8], declared: Option<&Declared>, arrival: Option<Box<Arrival>>) -> Self {
         let length = query.len().saturating_add(body.len());
         let (query, body) = if u32::try_from(length).is_ok() { (query, body) } else { (&[][..], &[][..]) };
         let (mut short, mut long) = ([0; SHORT], Vec::new());
@@ -176,25 +179,12 @@ impl AuthorizationRequest {
         let mut parser = Parser { buffer, kept: 0, index: Index { is_split, arrival, ..Index::default() } };
         parser.read(0, query.len());
         parser.read(query.len(), length);
-        let Parser { buffer, kept, index } = parser;
+        let Parser { buffer, kept, mut index } = parser;
+        if let Some(declared) = declared {
+            index.read_extensions(query, body, declared);
+        }
         let text = std::str::from_utf8(&buffer[..kept]).expect("only UTF-8 values are kept");
         Self(Arc::from_header_and_str(index, text))
-    }
-
-    /// Also reads declared parameters. They are read in a pass of their own, so that those who declare none pay nothing.
-    pub(super) fn parse_declared(query: &[u8], body: &[u8], declared: &Declared) -> Self {
-        let mut request = Self::parse(query, body);
-        request.read_declared(query, body, declared);
-        request
-    }
-
-    fn read_declared(&mut self, query: &[u8], body: &[u8], declared: &Declared) {
-        let mut extensions = Extensions::new(declared);
-        let in_query = extensions.read(query) || names_parameter(query);
-        let in_body = extensions.read(body) || names_parameter(body);
-        let index = &mut Arc::get_mut(&mut self.0).expect("it has not been cloned yet").header;
-        index.is_split = in_query && in_body;
-        index.extensions = Some(Box::new(extensions));
     }
 
     /// The value, if it is usable. For `resource` the first one, see [`AuthorizationRequest::resources`].

@@ -166,27 +166,6 @@ impl ValidatedRequest {
         self.request().get(parameter)
     }
 
-    /// An extension parameter, as it was requested. Only those that the policy
-    /// [declares](crate::PolicyBuilder::parameters) can be read.
-    ///
-    /// ```
-    /// use std::sync::Arc;
-    /// use tower_oauth_client_validation::{Client, Policy, Validator};
-    ///
-    /// let client = Client::builder("app").confidential().redirect_uri("https://app.example/cb").build()?;
-    /// let validator = Validator::new(Policy::rfc9700().parameters(["audience"]).build()?);
-    /// let request = validator.parse(b"client_id=app&response_type=code&audience=https://api.example&tenant=a", b"");
-    /// let validated = validator.validate(request, Some(Arc::new(client))).unwrap();
-    ///
-    /// assert_eq!(validated.extension("audience"), Some("https://api.example"));
-    /// assert_eq!(validated.extension("tenant"), None);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn extension(&self, name: &str) -> Option<&str> {
-        self.request().extension(name)
-    }
-
     /// Uses up a pushed request, so that one code is issued for it: call it right before issuing the code, not earlier,
     /// because users reload pages and come back (RFC 9126 §4). Of racing calls for one `request_uri`, on all nodes,
     /// exactly one succeeds.
@@ -239,6 +218,27 @@ impl ValidatedRequest {
                 })),
             }
         }
+    }
+
+    /// An extension parameter, as it was requested. Only those that the policy
+    /// [declares](crate::PolicyBuilder::parameters) can be read.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tower_oauth_client_validation::{Client, Policy, Validator};
+    ///
+    /// let client = Client::builder("app").confidential().redirect_uri("https://app.example/cb").build()?;
+    /// let validator = Validator::new(Policy::rfc9700().parameters(["audience"]).build()?);
+    /// let request = validator.parse(b"client_id=app&response_type=code&audience=https://api.example&tenant=a", b"");
+    /// let validated = validator.validate(request, Some(Arc::new(client))).unwrap();
+    ///
+    /// assert_eq!(validated.extension("audience"), Some("https://api.example"));
+    /// assert_eq!(validated.extension("tenant"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn extension(&self, name: &str) -> Option<&str> {
+        self.request().extension(name)
     }
 
     /// A success response with these parameters, `state` and `iss`.

@@ -92,10 +92,7 @@ impl Validator {
     /// a fault of the server (`server_error`), because it cannot know what the request asks for.
     #[must_use]
     pub fn parse(&self, query: &[u8], body: &[u8]) -> AuthorizationRequest {
-        match &self.policy.rules.declared {
-            None => AuthorizationRequest::parse(query, body),
-            Some(declared) => AuthorizationRequest::parse_declared(query, body, declared),
-        }
+        AuthorizationRequest::read(query, body, self.policy.rules.declared.as_ref(), None)
     }
 
     /// Reads parameters that did not come from the user agent.
@@ -104,7 +101,7 @@ impl Validator {
         expect(dead_code)
     )]
     pub(crate) fn parse_arrived(&self, form: &[u8], arrival: Arrival) -> AuthorizationRequest {
-        AuthorizationRequest::parse_arrived(form, self.policy.rules.declared.as_ref(), arrival)
+        AuthorizationRequest::read(form, b"", self.policy.rules.declared.as_ref(), Some(Box::new(arrival)))
     }
 
     /// Whether a form names a recognised or declared parameter, with or without a value.
