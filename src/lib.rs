@@ -40,8 +40,8 @@ pub use crate::authorization::{
 // Requests, decisions and answers.
 pub use crate::authorization::{
     AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
-    ValidatedRequest, Validator,
+    ErrorCode, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError, ValidatedRequest,
+    Validator,
 };
 
 // Clients.

@@ -235,7 +235,7 @@ async fn the_limit_of_the_layer_holds_for_sized_and_chunked_bodies() {
 }
 
 #[tokio::test]
-async fn the_default_body_limit_of_axum_stays_with_its_extractors() {
+async fn the_default_body_limit_of_axum_applies_to_its_extractors_only() {
     async fn read_form(validated: ValidatedRequest, Form(form): Form<HashMap<String, String>>) -> String {
         format!("{} {}", validated.client_id(), form["scope"])
     }
@@ -439,7 +439,7 @@ async fn the_optional_extractor() {
 }
 
 #[tokio::test]
-async fn the_filter_judges_what_it_says_yes_to() {
+async fn the_filter_selects_the_requests_to_judge() {
     let bypassing = layer().insecure_bypass(|parts| parts.uri.path() != "/authorize");
     let router = Router::new()
         .route("/authorize", any(hello))
@@ -532,7 +532,7 @@ async fn report_only_lets_requests_pass_when_the_registry_fails() {
 }
 
 #[tokio::test]
-async fn report_only_tells_of_clients_that_would_be_forwarded() {
+async fn report_only_reports_clients_that_would_be_forwarded() {
     let forwarding = layer().policy(Policy::oauth2().unknown_clients(UnknownClients::Forward).build().unwrap());
     let (_, seen) = report(forwarding, request(UNKNOWN)).await;
     let (outcome, validated, unknown, _) = seen.unwrap();
@@ -578,7 +578,7 @@ async fn report_only_without_wrapping_passes_bodies_of_unknown_length_on_unread(
 }
 
 #[tokio::test]
-async fn unknown_clients_are_forwarded_on_demand() {
+async fn unknown_clients_are_forwarded_if_the_policy_says_so() {
     async fn handle(
         validated: Option<ValidatedRequest>,
         unregistered: Option<Extension<UnregisteredClient>>,

@@ -22,7 +22,7 @@ macro_rules! contract {
                 an_id_is_taken_once
                 replacing_keeps_where_it_came_from
                 a_revoked_client_stays_revoked
-                a_removed_client_is_gone
+                a_removed_client_is_unknown
                 ids_are_compared_by_their_bytes
                 every_legal_character_is_kept
                 large_metadata_is_kept
@@ -146,7 +146,7 @@ pub(crate) async fn a_revoked_client_stays_revoked(store: &impl Store) {
     assert_eq!(ids(store).await, ["app"]);
 }
 
-pub(crate) async fn a_removed_client_is_gone(store: &impl Store) {
+pub(crate) async fn a_removed_client_is_unknown(store: &impl Store) {
     assert!(matches!(store.remove("app").await, Err(StoreError::Missing)));
     store.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     store.insert(client("stays"), ClientOrigin::Registered).await.unwrap();
@@ -547,7 +547,7 @@ macro_rules! read_contract {
                 what_is_there_is_found_as_it_is
                 what_is_not_there_is_unknown
                 every_legal_character_is_found
-                ids_are_told_apart_by_their_bytes
+                ids_are_compared_byte_for_byte
                 status_and_expiry_are_left_to_the_caller
                 lookups_at_once_agree
             );
@@ -645,7 +645,7 @@ pub(crate) async fn every_legal_character_is_found(source: &impl Source) {
     assert_named(source, &"x".repeat(512)).await;
 }
 
-pub(crate) async fn ids_are_told_apart_by_their_bytes(source: &impl Source) {
+pub(crate) async fn ids_are_compared_byte_for_byte(source: &impl Source) {
     for id in SIMILAR {
         assert_named(source, id).await;
     }

@@ -269,7 +269,7 @@ mod extractor {
     }
 
     #[tokio::test]
-    async fn it_says_why_a_request_was_not_validated() {
+    async fn the_extractor_says_why_a_request_was_not_validated() {
         let options = Request::options(format!("/authorize?{ACCEPTED}")).body(axum::body::Body::empty()).unwrap();
         let forward = Policy::oauth2().unknown_clients(UnknownClients::Forward).build().unwrap();
         for ((status, body), expected_status, expected) in [

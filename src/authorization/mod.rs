@@ -1,7 +1,6 @@
 //! Judging one request: pure, without I/O, and without knowledge of registries.
 
 pub(crate) mod error;
-mod explanation;
 mod policy;
 mod proven;
 pub(crate) mod reason;
@@ -16,7 +15,6 @@ mod validated;
 mod validator;
 
 pub use self::error::{AuthorizationError, ErrorCode};
-pub use self::explanation::Explanation;
 pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
 pub use self::rejection::{Delivery, Rejection};

@@ -37,7 +37,7 @@ use super::validated::ValidatedRequest;
 /// 11. `resource` is an absolute URI without fragment, and one of the server's (RFC 8707).
 /// 12. The [checks](crate::PolicyBuilder::check) that were added to the policy.
 ///
-/// The user agent gets the failures up to 4. Later ones go to the redirect URI, as [`RedirectErrors`](crate::RedirectErrors)
+/// Failures of checks 1 to 4 go to the user agent. Later ones go to the redirect URI, as [`RedirectErrors`](crate::RedirectErrors)
 /// says.
 ///
 /// ```
@@ -174,13 +174,15 @@ fn check_client(
     client: Option<Arc<Client>>,
     now: impl FnOnce() -> SystemTime,
 ) -> Result<Arc<Client>, Reason> {
-    let asked_id = client_id(request)?;
-    let client = client.ok_or(Reason::CLIENT_UNKNOWN)?;
-    if client.id() != asked_id {
-        return Err(Reason::CLIENT_ID_MISMATCH);
+    match client {
+        // A client has a legal id, so a request with the same id passes row 1.
+        Some(client) if request.get(Parameter::ClientId) == Some(client.id()) && !request.is_split() => {
+            check_status(&client, now)?;
+            Ok(client)
+        }
+        Some(_) => Err(client_id(request).err().unwrap_or(Reason::CLIENT_ID_MISMATCH)),
+        None => Err(client_id(request).err().unwrap_or(Reason::CLIENT_UNKNOWN)),
     }
-    check_status(&client, now)?;
-    Ok(client)
 }
 
 fn check_status(client: &Client, now: impl FnOnce() -> SystemTime) -> Result<(), Reason> {

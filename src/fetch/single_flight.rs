@@ -1,4 +1,4 @@
-//! One lookup for everybody who asks for the same key at the same time.
+//! One lookup for all callers that ask for the same key at the same time.
 
 use std::collections::HashMap;
 use std::future::{Future, Ready, ready};
@@ -10,20 +10,20 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
-/// How often a lookup is repeated because its key was invalidated meanwhile.
+/// How often a lookup is repeated because its key was invalidated while it ran.
 const MAX_ROUNDS: usize = 8;
 
 /// A lookup that [`SingleFlight`] runs.
 pub(crate) trait Lookup: Send + Sync + 'static {
     /// What is read, before it is kept.
     type Read: Send;
-    /// What everybody who waits is answered.
+    /// The answer that every waiter gets.
     type Answer: Clone + Send + Sync + 'static;
 
     fn read(&self, key: &str) -> impl Future<Output = Self::Read> + Send;
 
-    /// Stores what was read. Called only if the key was not invalidated meanwhile, under the lock that invalidations
-    /// take too, so it must be short and must not call the [`SingleFlight`].
+    /// Stores what was read. Called only if the key was not invalidated during the read, under the lock that
+    /// invalidations take, so it must be short and must not call the [`SingleFlight`].
     fn keep(&self, key: &str, read: Self::Read) -> Self::Answer;
 
     fn interrupted(&self, why: Interrupted) -> Self::Answer;
@@ -45,7 +45,7 @@ impl Interrupted {
     }
 }
 
-/// The lookups in flight, at most one for each key. A lookup is dropped when nobody waits for it any more.
+/// The lookups in flight, at most one for each key. A lookup is dropped with its last waiter.
 pub(crate) struct SingleFlight<A> {
     in_flight: Mutex<InFlight<A>>,
 }
@@ -126,7 +126,7 @@ impl<A> SingleFlight<A> {
     }
 }
 
-/// Takes a lookup off the list when it completes, or when nobody waits for it any more.
+/// Removes a lookup when it completes, or with its last waiter.
 struct Ticket<A> {
     flights: Arc<SingleFlight<A>>,
     key: Box<str>,
@@ -139,7 +139,7 @@ impl<A: Clone + Send + Sync + 'static> Ticket<A> {
         L: Lookup<Answer = A>,
     {
         for _ in 0..MAX_ROUNDS {
-            // A panic would reach everybody who waits.
+            // A panic would reach every waiter.
             let read = AssertUnwindSafe(async { lookup.read(&self.key).await }).catch_unwind().await;
             let Ok(read) = read else {
                 return lookup.interrupted(Interrupted::Panicked);

@@ -1,5 +1,5 @@
-//! What both registration services are as HTTP: a registration endpoint (RFC 7591 §3) and client configuration
-//! endpoints below it (RFC 7592 §2).
+//! The HTTP of both registration services: a registration endpoint (RFC 7591 §3) and client configuration endpoints
+//! below it (RFC 7592 §2).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::registry::{Record, RegistryStore};
 /// How often a change is tried again because the client changed in between.
 pub(super) const MAX_ATTEMPTS: usize = 8;
 
-/// What a service does with requests that the endpoint has let in.
+/// What a service does with authorized requests.
 pub(super) trait Registrar: Send + Sync + 'static {
     const NAME: &'static str;
     type Store: RegistryStore + 'static;
 
     fn endpoint(&self) -> &Endpoint<Self::Store>;
 
-    /// `source` tells where the request comes from, if that is known.
+    /// `source` is the source of the request, if it is known.
     fn register(
         self: Arc<Self>,
         asked: Map<String, Value>,
@@ -115,7 +115,7 @@ pub(super) fn present<'m>(members: &'m Map<String, Value>, name: &str) -> Option
     members.get(name).filter(|value| !value.is_null())
 }
 
-/// What both services have.
+/// What both services share.
 pub(super) struct Endpoint<S> {
     pub(super) store: S,
     pub(super) address: Address,
@@ -161,7 +161,7 @@ impl<S: RegistryStore> Endpoint<S> {
     }
 }
 
-/// Where clients reach the endpoint from outside.
+/// The URL of the endpoint as clients see it.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     url: String,

@@ -1,4 +1,4 @@
-//! Errors that users of the crate get.
+//! Public errors.
 
 use std::borrow::Cow;
 use std::error::Error;

@@ -18,14 +18,14 @@ pub(super) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
 
 const INTERNAL_MEMBERS: [&str; 4] = [SHARED, GRANTED, SOURCE_MEMBER, UPSTREAM_URI];
 
-/// Secrets that an operator gave a client besides the one that was issued here.
+/// Secrets that an operator gave a client in addition to the one that was issued here.
 pub(super) const SECRETS: [&str; 3] = ["client_secret", "client_secret_hash", "previous_client_secret_sha256"];
 
-/// Members that the server answers with and a client never sets.
+/// Members of the response that a client never sets.
 pub(super) const ANSWER_MEMBERS: [&str; 4] =
     ["registration_access_token", "registration_client_uri", "client_secret_expires_at", "client_id_issued_at"];
 
-/// Members that metadata from outside cannot set: they would name another client or give privileges.
+/// Members that metadata from outside cannot set: they would name another client or grant privileges.
 pub(super) fn is_reserved(name: &str) -> bool {
     is_internal(name) || ANSWER_MEMBERS.contains(&name) || name == "client_id"
 }
@@ -35,7 +35,7 @@ fn is_internal(name: &str) -> bool {
     is_operator_member(name) || INTERNAL_MEMBERS.contains(&name) || SECRETS.contains(&name)
 }
 
-/// What may be shown of metadata.
+/// The part of the metadata that may be shown.
 pub(super) fn public_metadata(mut members: Map<String, Value>) -> Map<String, Value> {
     members.retain(|name, _| !is_internal(name));
     members

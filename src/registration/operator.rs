@@ -1,7 +1,7 @@
-//! What an operator changed about a client stays changed, whatever the client writes later.
+//! Keeps the changes that an operator made to a client when the client updates its metadata.
 //!
-//! A registration remembers fingerprints of the metadata that it granted last. A member that has become something else
-//! since was changed by an operator.
+//! A registration remembers fingerprints of the metadata that it granted last. A member that no longer matches was
+//! changed by an operator.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
@@ -25,8 +25,8 @@ pub(super) fn with_granted(client: &Client, source: Option<&str>) -> Result<Clie
     Ok(builder.build()?)
 }
 
-/// What a client becomes when it replaces its metadata: a list that an operator shortened is not extended, and any other
-/// member that an operator changed stays as it is.
+/// The client after it replaced its metadata: a list that an operator shortened is not extended, and any other member
+/// that an operator changed is kept.
 pub(super) fn with_operator_changes(old: &Client, new: &Client) -> Result<Client, Refusal> {
     let stored = |name| old.metadata().and_then(|metadata| metadata.get(name));
     let before = public_metadata(old.to_metadata());
@@ -43,7 +43,7 @@ pub(super) fn with_operator_changes(old: &Client, new: &Client) -> Result<Client
                 Some(value) => members.insert(name.clone(), value),
                 None => members.remove(name),
             };
-            // The old fingerprint stays, so the next change finds out again.
+            // The old fingerprint stays, so that the next update detects the change again.
             match granted {
                 Some(granted) => now_granted.insert(name.clone(), granted.clone()),
                 None => now_granted.remove(name),
@@ -150,7 +150,7 @@ fn allowed(
         }
         (Some(Value::String(asked)), Value::String(current)) if name == "scope" && asked != "*" => {
             let both: Vec<_> = tokens(current).filter(|token| tokens(asked).any(|asked| asked == *token)).collect();
-            // A client without scopes could ask for none at all.
+            // A client without scopes could request none at all.
             Ok(Some(if both.is_empty() { current.as_str().into() } else { both.join(" ").into() }))
         }
         _ => Ok(Some(current.clone())),

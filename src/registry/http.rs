@@ -1,4 +1,4 @@
-//! Clients that another server keeps.
+//! Clients of another server.
 
 mod keycloak;
 
@@ -24,7 +24,7 @@ use tower::BoxError;
 /// All but the unreserved characters of RFC 3986 §2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Finds clients that another server keeps: `GET {base}/{client_id}` answers RFC 7591 client metadata. Cheap to clone.
+/// Finds clients of another server, where `GET {base}/{client_id}` returns RFC 7591 client metadata. Cheap to clone.
 ///
 /// This is the admin API of Ory Hydra as it is (its empty `grant_types` and `response_types` mean the defaults).
 /// [`HttpRegistry::keycloak`] knows the API of Keycloak, and a [mapping](HttpRegistryBuilder::mapping) reads any other.
@@ -32,16 +32,16 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// | answer | meaning |
 /// |---|---|
 /// | 200 | the client; its `client_id` must be the requested one |
-/// | 404 | no such client |
+/// | 404 | the client does not exist |
 /// | 408, 425, 429, 5xx, no connection, too slow | a [transient](RegistryError::is_transient) failure |
 /// | 401, 403, any other status, a redirect, an unreadable or too long document | a permanent failure |
 ///
-/// Redirects are not followed, because they would take the `Authorization` header along. Put a `CachedRegistry` (feature
+/// Redirects are not followed, because they would forward the `Authorization` header. Put a `CachedRegistry` (feature
 /// `cache`) in front of this registry.
 ///
-/// At many servers clients write their own metadata. So members that give privileges are ignored: `trusted`,
+/// On many servers clients write their own metadata. Members that grant privileges are therefore ignored: `trusted`,
 /// `default_scope`, digests of secrets (`…_sha256`), and the scope `*`, which allows all. `disabled`, `revoked` and
-/// `expires_at` only narrow, and are taken. See [`operator_members`](HttpRegistryBuilder::operator_members).
+/// `expires_at` only restrict, and are read. See [`operator_members`](HttpRegistryBuilder::operator_members).
 ///
 /// ```
 /// use http::HeaderValue;
@@ -119,7 +119,7 @@ fn rfc7591(mut document: Value, operator_members: bool) -> Result<Client, BoxErr
     Ok(Client::from_metadata(document)?)
 }
 
-/// The client may have written this metadata, so it must not give privileges.
+/// The client may have written this metadata, so it must not grant privileges.
 fn drop_privileges(members: &mut Map<String, Value>) {
     members.retain(|name, _| matches!(&**name, "disabled" | "revoked" | "expires_at") || !is_operator_member(name));
     let Some(scope) = members.get("scope").and_then(Value::as_str).filter(|scope| scope.contains('*')) else {
@@ -149,7 +149,7 @@ pub struct HttpRegistryBuilder {
 }
 
 impl HttpRegistryBuilder {
-    /// Sets the `Authorization` header, which `authorization` gives before each lookup. The lookup fails if it fails.
+    /// Sets the `Authorization` header to what `authorization` returns before each lookup. If it fails, the lookup fails.
     pub fn authorization<F>(mut self, authorization: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<HeaderValue, RegistryError>> + Send + 'static,
@@ -158,8 +158,8 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// Reads the client from the answer of the server; `None` means that there is none, and an error is a permanent
-    /// failure. The mapping decides which members it believes.
+    /// Reads the client from the answer of the server. `None` means that the client does not exist, and an error is a
+    /// permanent failure. The mapping decides which members to trust.
     pub fn mapping(
         mut self,
         mapping: impl Fn(&str, Value) -> Result<Option<Client>, BoxError> + Send + Sync + 'static,
@@ -168,7 +168,7 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// Takes `trusted`, `default_scope`, `…_sha256` and the scope `*` from the server too (default: no). Set this only if no
+    /// Reads `trusted`, `default_scope`, `…_sha256` and the scope `*` from the server too (default: no). Set this only if no
     /// client writes its own metadata there. A [`mapping`](Self::mapping) ignores it.
     pub fn operator_members(mut self, taken: bool) -> Self {
         self.operator_members = taken;

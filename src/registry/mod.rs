@@ -1,4 +1,4 @@
-//! Where clients come from: sources, and what combines them.
+//! Sources of clients, and their combinators.
 
 mod asynchronous;
 mod boxed;
@@ -81,7 +81,7 @@ fn can_be_known_elsewhere(client_id: &str) -> bool {
 
 /// Finds clients by their id.
 ///
-/// Use one of the sources of this crate, such as [`MemoryRegistry`]. For storage of your own, write an `async fn` with
+/// Use one of the sources of this crate, such as [`MemoryRegistry`]. For your own storage, write an `async fn` with
 /// [`AsyncRegistry`], wrap a closure by [`registry_fn`], or implement this trait. Sources combine by [`or`](RegistrySource::or). As a
 /// [`tower::Service`](RegistrySource::into_service), a source takes every `tower` middleware: timeout, retry,
 /// concurrency limit, load shed, buffer.
@@ -127,7 +127,7 @@ pub trait RegistrySource {
 
     /// Asks `other` for clients that this source does not know.
     ///
-    /// The first source that knows the client wins. When this source fails, the lookup fails, so that `other` can never
+    /// The first source that knows the client answers. If this source fails, the lookup fails, so that `other` can never
     /// answer for a client of this one.
     ///
     /// ```
@@ -172,8 +172,8 @@ pub trait RegistrySource {
         Arc::new(Boxed::new(self))
     }
 
-    /// Turns the source into a `tower::Service<String>`, to put middleware around lookups. [`ServiceRegistry`] turns it
-    /// back.
+    /// Turns the source into a `tower::Service<String>`, to put middleware around lookups. [`ServiceRegistry`] does the
+    /// reverse.
     fn into_service(self) -> RegistryService<Self>
     where
         Self: Sized,
@@ -190,7 +190,7 @@ impl<S: RegistrySource + ?Sized> RegistrySource for Arc<S> {
     }
 }
 
-/// A lookup failed, so that nobody knows whether the client exists.
+/// A lookup failed, so it is not known whether the client exists.
 ///
 /// Keeps its cause as [`source`](std::error::Error::source). Cheap to clone, because one failed lookup may answer
 /// many requests.
@@ -220,12 +220,12 @@ impl RegistryError {
     }
 
     /// A host that the client chose failed, such as the one that serves its metadata document. The next attempt may
-    /// succeed. Any stranger can cause this error, so it is no `error` event.
+    /// succeed. Any stranger can cause this error, so it is logged as `info`.
     pub fn client_hosted(source: impl Into<BoxError>) -> Self {
         Self::new(FailureKind::ClientHosted, source)
     }
 
-    /// Every attempt fails until somebody fixes something: wrong credentials, a row that cannot be read.
+    /// Every attempt fails until someone fixes the cause: wrong credentials, a row that cannot be read.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self::new(FailureKind::Permanent, source)
     }

@@ -192,7 +192,7 @@ async fn until_more(count: &AtomicUsize, more: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_is_killed_under_load_never_makes_a_wrong_answer() {
+async fn killing_postgres_under_load_never_leads_to_a_wrong_answer() {
     let Some(cluster) = Cluster::new() else {
         return;
     };

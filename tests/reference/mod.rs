@@ -353,7 +353,7 @@ impl Parameters {
         Self(pairs.collect())
     }
 
-    /// Whether there is a recognised parameter, be it empty.
+    /// Whether there is a recognized parameter, be it empty.
     fn names_one(&self) -> bool {
         SINGLE.into_iter().chain(["resource"]).any(|name| !self.copies(name).is_empty())
     }

@@ -135,7 +135,7 @@ fn all_cases() -> Vec<Case<Vector>> {
 }
 
 #[tokio::test]
-async fn each_vector_gets_what_it_says() {
+async fn each_vector_gets_the_expected_outcome() {
     let cases = all_cases();
     let failures: Vec<Vec<String>> = futures::stream::iter(&cases).map(failures_of).buffered(8).collect().await;
     report(&failures.concat());

@@ -17,7 +17,7 @@ pub(super) struct Request {
     /// A body without content type here gets that of a form.
     #[serde(default)]
     headers: Vec<(String, String)>,
-    /// Adds bytes of an unrecognised parameter to the body, until it is this long.
+    /// Adds bytes of an unrecognized parameter to the body, until it is this long.
     pad_body_to: Option<usize>,
     /// How the length of the body is told.
     #[serde(default)]

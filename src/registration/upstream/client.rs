@@ -73,7 +73,7 @@ impl Upstream {
     }
 
     /// A second origin (scheme, host and port) where the upstream's client configuration endpoints may be
-    /// (`registration_client_uri`, RFC 7592 §3), besides that of its registration endpoint (default: none).
+    /// (`registration_client_uri`, RFC 7592 §3), in addition to that of its registration endpoint (default: none).
     ///
     /// For an upstream that this server reaches under another name than its clients do. Access tokens of clients are
     /// sent there, so an answer of the upstream alone does not suffice.
@@ -85,9 +85,9 @@ impl Upstream {
     /// Whether a registration is answered with a configured public client, without asking the upstream, if exactly one
     /// configured client allows all requested redirect URIs (default: no).
     ///
-    /// Native clients come with another port each time, and would become another client at the upstream each time. The
-    /// answer has no credentials, and of the client's metadata only the members of RFC 7591 §2. Clients that are added
-    /// count after ten seconds at the latest.
+    /// Native clients use a different port each time, and each time would create another client at the upstream. The
+    /// answer has no credentials, and only the members of RFC 7591 §2. Newly configured clients are used after ten
+    /// seconds at the latest.
     pub fn reuse_configured_clients(mut self, reuse: bool) -> Self {
         self.reuse_configured_clients = reuse;
         self
@@ -339,7 +339,7 @@ fn passed_on_to_manager(status: StatusCode, answered: &Map<String, Value>) -> Re
     }
 }
 
-/// A failure that the client cannot do anything about.
+/// A failure of the server or the upstream.
 pub(super) fn failed(status: StatusCode, description: &'static str) -> Refusal {
     tracing::error!(status = status.as_u16(), "{description}");
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {

@@ -1,4 +1,4 @@
-//! Registration that an upstream identity provider decides about.
+//! Registration at an upstream identity provider.
 
 use std::error::Error;
 use std::future::Future;
@@ -34,8 +34,8 @@ const MAX_WITHDRAWALS: u64 = 10_000;
 /// Registers clients at an upstream identity provider and stores what it answers, so that their authorization requests
 /// can be validated here.
 ///
-/// Requests and answers are those of [`RegistrationService`](super::super::RegistrationService). The policy holds for
-/// what clients ask for and for what the upstream answers. If it names no
+/// Requests and answers are those of [`RegistrationService`](super::super::RegistrationService). The policy applies to
+/// what clients request and to what the upstream answers. If it names no
 /// [allowed scopes](RegistrationPolicy::allowed_scopes), the upstream decides about scopes.
 ///
 /// - The upstream gets what passed the policy: members of RFC 7591 §2 and those that the policy
@@ -227,7 +227,7 @@ impl<S: RegistryStore + 'static> Registrar for Proxy<S> {
     }
 }
 
-/// Completes the work, also if nobody waits for it anymore: what is done at the upstream must be stored here.
+/// Completes the work even if the client hangs up: what is done at the upstream must be stored here.
 async fn to_the_end(work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static) -> Result<Answer, Refusal> {
     tokio::spawn(work.in_current_span()).await.unwrap_or_else(|stopped| {
         tracing::error!(error = &stopped as &dyn Error, "a registration was stopped");
@@ -421,7 +421,7 @@ impl<S: RegistryStore + 'static> Proxy<S> {
     /// Marks clients that were removed here for deletion at the upstream.
     async fn schedule_withdrawals(&self, removed: &[String]) {
         for id in removed {
-            // It may have been added again: an upstream may answer with a client that it had before.
+            // It may have been added again: an upstream may return an earlier client.
             let is_gone = matches!(self.endpoint.store.record(id).await, Ok(None));
             if is_gone && !self.withdrawals.schedule(id) {
                 tracing::warn!(client_id = id, "an unused client stays at the upstream: its access token is unknown");

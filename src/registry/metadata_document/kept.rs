@@ -15,13 +15,13 @@ use crate::registry::{BoxStore, RegistryError, RegistryStore, StoreError};
 /// server sets it; a document cannot.
 pub(super) const TIMES: &str = "metadata_document_times";
 
-/// How long a document keeps its room without being used.
+/// How long a document is kept without being used.
 const MAX_IDLE: Duration = Duration::from_secs(90 * 86_400);
 
-/// How often a write is repeated because somebody else changed the client.
+/// How often a write is repeated because the client was changed concurrently.
 const MAX_ROUNDS: usize = 8;
 
-/// The store, and what it cannot know.
+/// The store, and state that it does not hold.
 pub(super) struct KeptDocuments {
     store: BoxStore,
     max_documents: usize,

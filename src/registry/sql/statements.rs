@@ -68,7 +68,7 @@ impl Statements for sqlx::Sqlite {
 #[cfg(feature = "postgres")]
 impl Statements for sqlx::Postgres {
     /// Skips rows that another node is removing or using: waiting for them would remove fewer rows than there are.
-    /// As an array the rows are selected once, whatever the plan.
+    /// The array makes every query plan select the rows only once.
     const REMOVE_UNUSED: &'static str = concat!(
         "DELETE FROM oauth_clients WHERE client_id = ANY(ARRAY(",
         unused!(),
