@@ -25,6 +25,8 @@ mod mock;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
+#[cfg(all(feature = "axum", feature = "pushed-requests"))]
+mod pushed;
 #[cfg(feature = "full")]
 mod redis_server;
 mod reference;

@@ -1,19 +1,22 @@
 //! Judging one request: pure, without I/O, and without knowledge of registries.
 
+pub(crate) mod arrival;
 pub(crate) mod error;
 mod policy;
 mod proven;
 pub(crate) mod reason;
 mod rejection;
-mod request;
+pub(crate) mod request;
 mod resource;
 pub(crate) mod response;
 mod response_mode;
 mod rules;
 mod scope;
+mod use_up;
 mod validated;
 mod validator;
 
+pub use self::arrival::UseUpErrorKind;
 pub use self::error::{AuthorizationError, ErrorCode};
 pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
@@ -22,5 +25,6 @@ pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};
 pub use self::response::redirect::{AuthorizationResponse, SerializeParametersError};
 pub use self::response_mode::ResponseMode;
 pub use self::rules::{Pkce, RedirectErrors, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients};
+pub use self::use_up::UseUpError;
 pub use self::validated::{CodeChallenge, CodeChallengeMethod, ValidatedRequest};
 pub use self::validator::Validator;

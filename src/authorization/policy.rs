@@ -75,6 +75,8 @@ impl Policy {
             },
             plain_pkce: rules.plain_pkce,
             refuses_request_objects: rules.request_objects == RequestObjects::Refuse,
+            requires_pushed_requests: rules.pushed_required,
+            requires_signed_requests: rules.signed_required,
         }
     }
 }
@@ -86,6 +88,8 @@ pub(crate) struct Announced<'a> {
     pub(crate) scopes: Option<&'a Scope>,
     pub(crate) plain_pkce: bool,
     pub(crate) refuses_request_objects: bool,
+    pub(crate) requires_pushed_requests: bool,
+    pub(crate) requires_signed_requests: bool,
 }
 
 /// Builds a [`Policy`]. Nothing fails before [`PolicyBuilder::build`].
@@ -112,9 +116,24 @@ impl PolicyBuilder {
         self
     }
 
-    /// What happens to `request` and `request_uri` (default: [`RequestObjects::Refuse`]).
+    /// What happens to `request` and `request_uri` that the server does not read itself (default:
+    /// [`RequestObjects::Refuse`]).
     pub fn request_objects(mut self, request_objects: RequestObjects) -> Self {
         self.rules.request_objects = request_objects;
+        self
+    }
+
+    /// Whether every client must push its requests (default: no; RFC 9126 §5). A client can also require it of itself, by
+    /// its metadata member `require_pushed_authorization_requests`.
+    pub fn require_pushed_requests(mut self, required: bool) -> Self {
+        self.rules.pushed_required = required;
+        self
+    }
+
+    /// Whether every client must sign its requests (default: no; RFC 9101 §10.5). A client can also require it of itself,
+    /// by its metadata member `require_signed_request_object`.
+    pub fn require_signed_requests(mut self, required: bool) -> Self {
+        self.rules.signed_required = required;
         self
     }
 

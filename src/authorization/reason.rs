@@ -114,6 +114,19 @@ reasons! {
     /// `request_uri` is not supported.
     REQUEST_URI = "request_uri", RequestUriNotSupported, "the request_uri parameter is not supported",
         "OpenID Connect Core §3.1.2.6";
+    /// The request was not pushed, although the policy or the client requires it.
+    PUSHED_REQUEST_REQUIRED = "pushed_request_required", InvalidRequest, "the request must be pushed", "RFC 9126 §5";
+    /// The request was not signed, although the policy or the client requires it.
+    SIGNED_REQUEST_REQUIRED = "signed_request_required", InvalidRequest, "the request must be signed",
+        "RFC 9101 §10.5";
+    /// The pushed request was used for a code before, or expired during the login.
+    REQUEST_URI_USED = "request_uri_used", InvalidRequestUri, "the request_uri is not valid", "RFC 9126 §4";
+    /// The store of pushed requests is unavailable at the moment.
+    REQUEST_STORE_UNAVAILABLE = "request_store_unavailable", TemporarilyUnavailable,
+        "pushed requests cannot be read at the moment, please try again", "RFC 6749 §4.1.2.1";
+    /// The store of pushed requests failed permanently.
+    REQUEST_STORE_FAULT = "request_store_fault", ServerError, "pushed requests cannot be read",
+        "RFC 6749 §4.1.2.1";
     /// `response_type` is missing.
     RESPONSE_TYPE_MISSING = "response_type_missing", InvalidRequest, "response_type is missing", "RFC 6749 §3.1.1";
     /// The server does not support the response type.
@@ -193,7 +206,7 @@ impl Reason {
         Self { name, ..Self::CHECK }
     }
 
-    pub(super) fn of_fault(fault: ParameterFault) -> Self {
+    pub(crate) fn of_fault(fault: ParameterFault) -> Self {
         match fault {
             ParameterFault::Repeated => Self::PARAMETER_REPEATED,
             ParameterFault::Undecodable => Self::PARAMETER_UNDECODABLE,

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use triomphe::{Arc, HeaderSlice};
+use url::form_urlencoded;
+
+use super::arrival::Arrival;
 
 macro_rules! parameters {
     ($($variant:ident = $name:literal,)+) => {
@@ -118,6 +121,8 @@ struct Index {
     /// The parameters with a fault, a bit each.
     faulty: u16,
     is_split: bool,
+    /// `None` for parameters from the user agent.
+    arrival: Option<Box<Arrival>>,
 }
 
 /// Where in the text a value is.
@@ -139,6 +144,17 @@ impl AuthorizationRequest {
     /// Input of 4 GiB or more is read as empty.
     #[must_use]
     pub fn parse(query: &[u8], body: &[u8]) -> Self {
+        Self::read(query, body, None)
+    }
+
+    /// Reads parameters that did not come from the user agent.
+    #[cfg_attr(not(any(feature = "pushed-requests", feature = "request-object")), expect(dead_code))]
+    pub(crate) fn parse_arrived(form: &[u8], arrival: Arrival) -> Self {
+        Self::read(form, b"", Some(Box::new(arrival)))
+    }
+
+    #[inline]
+    fn read(query: &[u8], body: &[u8], arrival: Option<Box<Arrival>>) -> Self {
         let length = query.len().saturating_add(body.len());
         let (query, body) = if u32::try_from(length).is_ok() { (query, body) } else { (&[][..], &[][..]) };
         let (mut short, mut long) = ([0; SHORT], Vec::new());
@@ -150,7 +166,7 @@ impl AuthorizationRequest {
         });
         buffer[..query.len()].copy_from_slice(query);
         buffer[query.len()..].copy_from_slice(body);
-        let mut parser = Parser { buffer, kept: 0, index: Index { is_split, ..Index::default() } };
+        let mut parser = Parser { buffer, kept: 0, index: Index { is_split, arrival, ..Index::default() } };
         parser.read(0, query.len());
         parser.read(query.len(), length);
         let Parser { buffer, kept, index } = parser;
@@ -180,6 +196,60 @@ impl AuthorizationRequest {
     /// All values of `resource`.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
         self.0.header.resources.iter().map(|span| self.value(*span))
+    }
+
+    /// Whether the client pushed the request (RFC 9126).
+    #[must_use]
+    pub fn is_pushed(&self) -> bool {
+        self.arrival().is_some_and(|arrival| arrival.is_pushed)
+    }
+
+    /// Whether the parameters come from a request object that the client signed (RFC 9101).
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.arrival().is_some_and(|arrival| arrival.is_signed)
+    }
+
+    /// Writes the request as a query that asks for the same again, so that it can be kept across a login.
+    ///
+    /// These are the usable parameters, which [`parse`](Self::parse) reads back. A pushed request is written as its
+    /// `client_id` and `request_uri`: read back as parameters, it would no longer count once. Let
+    /// [`ClientValidationLayer::judge`](crate::ClientValidationLayer::judge) judge it, which finds it again.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::AuthorizationRequest;
+    ///
+    /// let request = AuthorizationRequest::parse(b"state=x%20y&client_id=a&unknown=1", b"");
+    /// assert_eq!(request.to_query(), "client_id=a&state=x+y");
+    /// assert!(AuthorizationRequest::parse(request.to_query().as_bytes(), b"") == request);
+    /// ```
+    #[must_use]
+    pub fn to_query(&self) -> String {
+        let Some(one_time) = self.arrival().and_then(|arrival| arrival.one_time.as_ref()) else {
+            return self.parameters_to_query();
+        };
+        let client_id = self.get(Parameter::ClientId).unwrap_or_default();
+        let names = [Parameter::ClientId, Parameter::RequestUri].map(Parameter::as_str);
+        let pairs = names.into_iter().zip([client_id, one_time.request_uri()]);
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    }
+
+    /// The usable parameters, however the request came.
+    pub(crate) fn parameters_to_query(&self) -> String {
+        let single = Parameter::ALL.iter().filter(|parameter| **parameter != Parameter::Resource);
+        let single = single.filter_map(|parameter| Some((parameter.as_str(), self.get(*parameter)?)));
+        let resources = self.resources().map(|resource| (Parameter::Resource.as_str(), resource));
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(single.chain(resources)).finish()
+    }
+
+    /// Whether a parameter was there, usable or not. An empty value counts as absent.
+    #[cfg_attr(not(any(feature = "pushed-requests", feature = "request-object")), expect(dead_code))]
+    pub(crate) fn has(&self, parameter: Parameter) -> bool {
+        self.get(parameter).is_some() || self.fault(parameter).is_some()
+    }
+
+    pub(crate) fn arrival(&self) -> Option<&Arrival> {
+        self.0.header.arrival.as_deref()
     }
 
     /// Whether query and body both name recognized parameters.
@@ -218,7 +288,7 @@ impl fmt::Debug for AuthorizationRequest {
 }
 
 /// Whether a form names a recognized parameter, with or without a value.
-fn names_parameter(form: &[u8]) -> bool {
+pub(crate) fn names_parameter(form: &[u8]) -> bool {
     form.split(|byte| *byte == b'&').any(|pair| read_name(pair).0.is_some())
 }
 

@@ -11,6 +11,8 @@ pub(super) struct Rules {
     pub(super) redirect_uri_required: bool,
     pub(super) loopback_ports: LoopbackPorts,
     pub(super) request_objects: RequestObjects,
+    pub(super) pushed_required: bool,
+    pub(super) signed_required: bool,
     pub(super) response_types: ResponseTypes,
     pub(super) scope_required: bool,
     pub(super) scope_excess: ScopeExcess,
@@ -34,6 +36,8 @@ impl Default for Rules {
             redirect_uri_required: false,
             loopback_ports: LoopbackPorts::Any,
             request_objects: RequestObjects::Refuse,
+            pushed_required: false,
+            signed_required: false,
             response_types: ResponseTypes::CODE,
             scope_required: false,
             scope_excess: ScopeExcess::Reject,
@@ -53,7 +57,7 @@ impl Default for Rules {
     }
 }
 
-/// What happens to `request` and `request_uri` (RFC 9101).
+/// What happens to `request` and `request_uri` (RFC 9101) that the server does not read itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestObjects {

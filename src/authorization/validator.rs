@@ -29,7 +29,8 @@ use super::validated::ValidatedRequest;
 /// 3. The client exists and is not disabled, revoked or expired.
 /// 4. `redirect_uri` is one of the client's, or left out if the client has only one (RFC 6749 §3.1.2.3).
 /// 5. No other parameter is repeated or undecodable (RFC 6749 §3.1); `state` and `nonce` contain no control character.
-/// 6. `request` and `request_uri` are absent, unless the policy forwards them (RFC 9101, RFC 9126).
+/// 6. `request` and `request_uri` are absent, unless the policy forwards them, and the request was pushed or signed where
+///    the policy or the client requires it (RFC 9101, RFC 9126).
 /// 7. `response_type` is present, supported, and registered for the client, with the grant that it needs.
 /// 8. `response_mode` is known, and not `query` for a response that carries a token.
 /// 9. `scope` follows the grammar and is allowed (RFC 6749 §3.3).
@@ -93,6 +94,16 @@ impl Validator {
     #[must_use]
     pub fn direct(&self, reason: Reason, request: Option<AuthorizationRequest>) -> Rejection {
         Rejection::direct(reason, &self.policy.rules, request, None)
+    }
+
+    /// Rows 1 and 3, for a request whose parameters must be fetched before the other rows.
+    #[cfg_attr(not(any(feature = "pushed-requests", feature = "request-object")), expect(dead_code))]
+    pub(crate) fn check_client(
+        &self,
+        request: &AuthorizationRequest,
+        client: Option<Arc<Client>>,
+    ) -> Result<Arc<Client>, Rejection> {
+        check_client(request, client, SystemTime::now).map_err(|reason| self.direct(reason, Some(request.clone())))
     }
 
     /// Judges a request, with the client that the registry found for [`Validator::client_id`].
@@ -214,6 +225,7 @@ fn check_proven(proven: &ProvenRequest) -> Result<Findings, Reason> {
     let (request, client, rules) = (proven.request(), proven.client(), proven.rules());
     check_parameters(request)?;
     check_request_objects(request, rules)?;
+    check_arrival(request, client, rules)?;
     let response_type = check_response_type(request, client, rules)?;
     let response_mode = check_response_mode(request, response_type)?;
     let scope = grant_scope(request, client, rules)?;
@@ -236,6 +248,19 @@ fn check_request_objects(request: &AuthorizationRequest, rules: &Rules) -> Resul
         (true, _, _) => Err(Reason::REQUEST_OBJECT),
         (false, true, _) => Err(Reason::REQUEST_URI),
     }
+}
+
+/// Row 6, continued (RFC 9126 §5 and §6, RFC 9101 §10.5).
+fn check_arrival(request: &AuthorizationRequest, client: &Client, rules: &Rules) -> Result<(), Reason> {
+    let pushed_required = rules.pushed_required || client.require_pushed_authorization_requests();
+    if pushed_required && !request.is_pushed() {
+        return Err(Reason::PUSHED_REQUEST_REQUIRED);
+    }
+    let signed_required = rules.signed_required || client.require_signed_request_object();
+    if signed_required && !request.is_signed() {
+        return Err(Reason::SIGNED_REQUEST_REQUIRED);
+    }
+    Ok(())
 }
 
 /// Row 7.

@@ -15,6 +15,7 @@ use crate::authorization::{AuthorizationRequest, Delivery, Reason, Rejection, Va
 use crate::client::Client;
 use crate::http::head::{announced_length, is_form};
 use crate::registry::{RegistryError, RegistrySource};
+use crate::request_object::{RequestSources, Unresolved};
 
 pub(super) enum Decision {
     Accepted(ValidatedRequest),
@@ -48,6 +49,27 @@ pub(super) fn decide(
             let reason = if error.is_transient() { Reason::REGISTRY_UNAVAILABLE } else { Reason::REGISTRY_FAULT };
             log::registry_failed(&error, &asked, reason, report_only);
             Decision::Refused(validator.direct(reason, Some(asked)))
+        }
+    }
+}
+
+/// Reads the parameters that the client pushed or signed, and judges the request by them. The client is the one that
+/// the registry found.
+pub(super) async fn resolve(
+    sources: RequestSources,
+    validator: Validator,
+    report_only: bool,
+    asked: AuthorizationRequest,
+    client: Arc<Client>,
+) -> Result<ValidatedRequest, Rejection> {
+    let client = validator.check_client(&asked, Some(client))?;
+    match sources.resolve(&asked, &client).await {
+        Ok(request) => validator.validate(request, Some(client)),
+        Err(Unresolved { reason, cause }) => {
+            if let Some(cause) = cause {
+                log::source_failed(&*cause, &asked, reason, report_only);
+            }
+            Err(validator.direct(reason, Some(asked)))
         }
     }
 }
@@ -103,7 +125,13 @@ impl<T: Tenancy, M> ClientValidationLayer<T, M> {
             Ok(client_id) => metrics::time(self.tenancy.registry(&tenant).find_client(client_id)),
             Err(rejection) => return self.refused(request, rejection).await,
         };
-        let mut decision = decide(validator, settings.report_only, asked, lookup.await);
+        let sources = T::sources(&tenant, &settings.sources);
+        let mut decision = match lookup.await {
+            Ok(Some(client)) if sources.concern(&asked) => {
+                resolve(sources.clone(), validator.clone(), settings.report_only, asked, client).await.into()
+            }
+            found => decide(validator, settings.report_only, asked, found),
+        };
         if let Decision::Accepted(validated) = decision {
             decision = run_checks(&settings.checks, request, validated).await.into();
         }

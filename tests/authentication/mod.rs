@@ -3,6 +3,7 @@
 
 #[cfg(feature = "metadata-document")]
 mod fetched_keys;
+mod property;
 mod vectors;
 
 use std::sync::Arc;

@@ -29,7 +29,8 @@ use self::agreement::Trial;
 use self::inner::describe;
 use self::request::Request;
 use self::server::{Server, observe};
-use self::setup::{Clients, LayerOptions, policy};
+pub(crate) use self::setup::policy;
+use self::setup::{Clients, LayerOptions};
 
 /// One case.
 #[derive(Deserialize)]
