@@ -56,6 +56,9 @@ pub use crate::client::{
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
 pub use crate::fetch::AddressFilter;
+#[cfg(any(feature = "cache", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "cache", feature = "metadata-document"))))]
+pub use crate::fetch::single_flight::LookupFuture;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
@@ -76,7 +79,7 @@ pub use crate::registry::{
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use crate::registry::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
+pub use crate::registry::{CacheConfig, CacheStats, CachedRegistry};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub use crate::registry::{FileError, FileRegistry, FileWatch, FileWatchConfig};
@@ -85,7 +88,7 @@ pub use crate::registry::{FileError, FileRegistry, FileWatch, FileWatchConfig};
 pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use crate::registry::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
+pub use crate::registry::{MetadataDocumentBuilder, MetadataDocumentRegistry};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::sql::SqlConfig;

@@ -243,7 +243,7 @@ async fn the_default_body_limit_of_axum_applies_to_its_extractors_only() {
         Router::new().route("/authorize", post(read_form)).layer(layer()).layer(DefaultBodyLimit::max(ACCEPTED.len()));
     let accepted = ask(&router, posted(ACCEPTED)).await;
     assert_eq!((accepted.status(), &*text(accepted).await), (StatusCode::OK, "app read"));
-    // The layer has a limit of its own; the extractor then refuses what the layer let pass.
+    // The layer has its own limit; the extractor then refuses what the layer let pass.
     let refused = ask(&router, posted(format!("{ACCEPTED}&one=more"))).await;
     assert_eq!(refused.status(), 413);
     assert!(refused.extensions().get::<Rejection>().is_none());
@@ -265,7 +265,7 @@ async fn a_form_extractor_under_the_layer_sees_the_same_body() {
     let in_chunks = send(address, form(chunked([one.into(), two.into()]))).await;
     assert_eq!(text(in_chunks).await, format!("app None {body}"));
 
-    // A parameter in both query and body is one too many, whatever the extractor would have read.
+    // A parameter in both query and body is refused, no matter which the extractor would have read.
     let mut both = fixture::post::<Full<Bytes>>(body);
     *both.uri_mut() = "/authorize?client_id=app".parse().unwrap();
     assert_eq!(send(address, both).await.status(), 400);
@@ -465,7 +465,7 @@ async fn a_path_filter_inside_of_a_nest_sees_the_path_without_its_prefix() {
 
 type Seen = Option<(Option<ReportedOutcome>, Option<String>, Option<String>, Vec<u8>)>;
 
-/// Reports only, and tells what the inner service got.
+/// Report-only mode; returns what the inner service got.
 async fn report<R>(layer: ClientValidationLayer<R>, request: Request<Body>) -> (StatusCode, Seen)
 where
     R: RegistrySource<Future: Send> + Send + Sync,

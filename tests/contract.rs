@@ -323,7 +323,7 @@ pub(crate) async fn only_what_is_still_as_it_was_read_is_replaced(store: &impl S
     assert!(matches!(late, Err(StoreError::Changed)), "{late:?}");
     assert_eq!(*store.find_client("app").await.unwrap().unwrap(), renamed("first"));
 
-    // No other client can be put there, be it one that exists.
+    // No other client can take its place, even one that exists.
     store.insert(client("other"), ClientOrigin::Configured).await.unwrap();
     for id in ["other", "new"] {
         let other = store.replace_unchanged(&after.client, disabled(id)).await;
@@ -721,7 +721,7 @@ async fn read_boxed(held: Vec<Value>) -> (impl Source, ()) {
     (memory_of(held).boxed(), ())
 }
 
-/// Asks a server of its own, which answers 404 for who is unknown.
+/// Asks its own server, which answers 404 for unknown clients.
 async fn read_http(held: Vec<Value>) -> (impl Source, ()) {
     use axum::extract::Path;
     use axum::http::StatusCode;

@@ -234,7 +234,7 @@ mod body {
     }
 
     #[test]
-    fn the_limit_of_an_outer_layer_is_recognised_however_deep() {
+    fn the_limit_of_an_outer_layer_is_recognized_however_deep() {
         #[derive(Debug)]
         struct Outer(BoxError);
         impl std::fmt::Display for Outer {
@@ -469,7 +469,7 @@ mod clock {
 
     use crate::fixture::{ACCEPTED, client, registry};
 
-    /// Nothing remembers an earlier verdict: each request is judged by the clock as it stands.
+    /// No decision is cached: each request is judged by the current time.
     #[test]
     fn a_clock_that_jumps_decides_each_request_by_the_current_time() {
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);

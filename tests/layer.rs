@@ -1,4 +1,4 @@
-//! What a layer can be given besides a policy: tenants, checks that wait, a hook for answers, and other frameworks.
+//! Settings of the layer other than the policy: tenants, asynchronous checks, answer hooks, and other frameworks.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ fn an_unknown_tenant_is_not_found() {
     assert_eq!(response.status(), 404);
 }
 
-/// Refuses who has no ticket, after it waited.
+/// Waits, and refuses requests without a ticket.
 #[derive(Clone)]
 struct Tickets(Arc<std::sync::Mutex<Option<oneshot::Receiver<()>>>>);
 

@@ -65,7 +65,7 @@ fn ask<R: RegistrySource>(layer: ClientValidationLayer<R>, request: Request<Body
     let capture = Capture::default();
     let subscriber = tracing_subscriber::registry().with(capture.clone());
     let response = tracing::subscriber::with_default(subscriber, || {
-        // Another test may have met the call sites while nobody listened.
+        // Another test may have reached the call sites without a subscriber.
         tracing::callsite::rebuild_interest_cache();
         block_on(layer.layer(inner).oneshot(request)).unwrap()
     });

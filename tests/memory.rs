@@ -19,7 +19,7 @@ use tower_oauth_client_validation::{
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// One test, so that nothing else allocates meanwhile.
+/// One test, so that nothing else allocates at the same time.
 #[test]
 fn memory() {
     the_bytes_are_those_that_are_allocated();

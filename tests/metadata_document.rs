@@ -882,7 +882,7 @@ async fn the_fetcher_can_be_replaced_and_the_limits_stay() {
 
 #[tokio::test]
 async fn a_default_port_that_is_written_out_is_a_part_of_the_id() {
-    // A port of our own choice cannot be the default one, so the resolver counts who got as far as that.
+    // The test server cannot listen on the default port, so the resolver counts the requests that get this far.
     let lookups = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&lookups);
     let registry = MetadataDocumentRegistry::builder()
@@ -1906,7 +1906,7 @@ mod tarpit {
     }
 }
 
-/// Environment variables are read in a process of its own: certificates come from `SSL_CERT_FILE`, and proxies
+/// Environment variables are read in a separate process: certificates come from `SSL_CERT_FILE`, and proxies
 /// do not matter.
 #[tokio::test]
 async fn the_environment_names_certificates_and_no_proxy() {

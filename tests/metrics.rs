@@ -109,7 +109,7 @@ fn cache_events_are_counted() {
     }
 }
 
-/// Every metric that the dashboard asks for is one that is told.
+/// Every metric that the dashboard uses is reported.
 #[test]
 fn the_dashboard_uses_existing_metrics() {
     let dashboard: serde_json::Value =

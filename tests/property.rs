@@ -1,4 +1,4 @@
-//! What holds whatever the bytes of the request are.
+//! Properties that hold for any bytes of a request.
 
 use std::sync::Arc;
 

@@ -268,7 +268,7 @@ async fn an_update_must_name_the_client_and_no_member_that_the_server_sets() {
     assert!(fixture::may_use(&store, id, Some("https://app.example/cb"), None));
     let changed = send(&service, "PUT", &path(&answer), Some(token), Some(body)).await;
     assert_eq!(changed.status, 200);
-    // The secret was not presented, so it cannot be told; it still works.
+    // The secret was not presented, so the answer cannot contain it; it still works.
     assert!(changed.body.get("client_secret").is_none());
     assert_eq!(changed.body["client_secret_expires_at"], 0);
     assert!(verify_client_secret(&store.get(id).unwrap(), answer.text("client_secret")));
@@ -477,7 +477,7 @@ async fn scopes_are_bounded_by_the_policy() {
     assert_eq!(register(&narrow, with(public(), json!({ "scope": "root read" }))).await.text("scope"), "read");
     register(&narrow, with(public(), json!({ "scope": "root" }))).await.assert_error(400, "invalid_client_metadata");
 
-    // Default scopes may be named too; a default of `*` lets nobody name it.
+    // Default scopes may be named too; a default of `*` does not allow naming `*`.
     let defaults = RegistrationPolicy::new().default_scopes(Scope::parse("read write").unwrap());
     assert_eq!(defaults.registrable_scopes(), Some(Scope::parse("read write").unwrap()));
     let defaults = service(&store, defaults);
@@ -827,7 +827,7 @@ async fn sharing_does_not_revive_a_client_that_is_removed_concurrently() {
         assert_eq!(second.status, 201, "{}", second.body);
         let token = second.text("registration_access_token");
         assert_eq!(send(&service, "GET", &path(&second), Some(token), None).await.status, 200);
-        // An id that nobody has may be given again.
+        // An unused id may be assigned again.
         let is_free = expected.get(id).is_none();
         assert_eq!(second.text("client_id") == id, is_free);
         assert!(is_free || store.inner.get(id) == expected.get(id));
@@ -849,7 +849,7 @@ async fn a_disabled_shared_client_is_not_evicted_and_registered_again() {
     assert_eq!(store.len(), 3);
 }
 
-/// Ids from outside, in every place where one can stand; taken ids in every state.
+/// Foreign ids in every place that can hold one, and existing ids in every state.
 #[tokio::test]
 async fn an_existing_id_cannot_be_registered_over() {
     let shared_id = {
@@ -857,7 +857,7 @@ async fn an_existing_id_cannot_be_registered_over() {
         let service = service(&scratch, RegistrationPolicy::new().reuse_identical(true));
         register(&service, public()).await.text("client_id").to_owned()
     };
-    // Somebody has an access token whose digest stands in the client, wherever that came from.
+    // The caller has an access token whose digest is in the client, however it got there.
     let (token, digest) = {
         let scratch = MemoryRegistry::new();
         let answer = register(&service(&scratch, RegistrationPolicy::new()), public()).await;
@@ -929,7 +929,7 @@ async fn identical_public_clients_can_share_an_id() {
     let (a, b) = (register(&service, confidential.clone()).await, register(&service, confidential).await);
     assert_ne!(a.text("client_id"), b.text("client_id"));
 
-    // A stranger who registers the same cannot turn the client into something else, nor take it away.
+    // A stranger who registers the same metadata can neither change nor remove the client.
     let token = second.text("registration_access_token");
     let evil =
         json!({ "client_id": id, "redirect_uris": ["https://evil.example/"], "token_endpoint_auth_method": "none" });
@@ -1017,7 +1017,7 @@ pub(crate) struct Recording {
     pub(crate) cannot_remove: Arc<AtomicBool>,
     /// How much older its clients are than they look.
     older_by: Duration,
-    /// What somebody else does once, between a reading and the writing that follows.
+    /// A concurrent change, made once between a read and the write that follows.
     other: Arc<Mutex<Option<Box<dyn FnOnce(&MemoryRegistry) + Send>>>>,
     /// Where so many writers wait for each other.
     pub(crate) meeting: Arc<Mutex<Option<(Arc<tokio::sync::Barrier>, usize)>>>,

@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// A service of this kind. Its upstream registers whatever is asked for.
+    /// A service of this kind. Its upstream accepts every registration.
     async fn service<S: RegistryStore + 'static>(self, store: S, policy: RegistrationPolicy) -> Arc<dyn Endpoint> {
         match self {
             Own => Arc::new(RegistrationService::new(store, ENDPOINT, policy).unwrap()),
@@ -238,7 +238,7 @@ async fn the_size_of_a_registration_is_bounded() {
         let change = json!({ "client_id": id, "redirect_uris": uris(1), "contacts": vec!["a"; 33] });
         let refused = send(&*service, "PUT", &path, Some(&token), Some(change)).await;
         refused.assert_error(400, "invalid_client_metadata");
-        // What nobody here understands is not kept, whatever it is.
+        // Unknown members are not kept.
         let ignored = with(public(), json!({ "unknown": vec!["\u{202E}"; 1_000] }));
         created(&*service, ignored).await;
         let larger = json!({ "redirect_uris": uris(1), "unknown": "a".repeat(64 * 1024) });
@@ -769,7 +769,7 @@ async fn a_client_can_update_what_the_operator_did_not_change() {
         let store = MemoryRegistry::new();
         let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
         let (id, path, token) = created(&*service, with(public(), json!({ "client_name": "Old" }))).await;
-        // An operator who adds something takes nothing away.
+        // An operator who adds a value removes nothing.
         let more = store.get(&id).unwrap().to_builder().redirect_uri("https://operator.example/").build().unwrap();
         store.replace(more).unwrap();
         let mut token = token;

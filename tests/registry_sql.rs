@@ -850,7 +850,7 @@ mod postgres {
         while in_time(changes.next()).await != Some(Change::Reset) {}
         until(&other, |found| found.is_none()).await;
 
-        // The removal may be told after it, where the connection was there again in time.
+        // The removal may be announced after it, if the connection was restored in time.
         sqlx::query("TRUNCATE oauth_clients").execute(database.pool()).await.unwrap();
         while in_time(changes.next()).await != Some(Change::Reset) {}
         following.abort();

@@ -333,7 +333,7 @@ mod environment {
             assert!(warning.to_string().contains("no client"));
             assert!(environment.into_registry().is_empty());
         }
-        // Where nothing good is left, both are told.
+        // If nothing valid is left, both are reported.
         assert_eq!(parse("|x").warnings().len(), 2);
     }
 

@@ -27,7 +27,7 @@ use crate::fixture;
 struct Provider {
     asked: Arc<Mutex<Vec<(String, Option<String>, Value)>>>,
     answers: Arc<Mutex<Vec<(u16, Value)>>>,
-    /// No answer leaves while somebody writes.
+    /// No answer is sent while a writer holds it.
     gate: Arc<tokio::sync::RwLock<()>>,
 }
 
@@ -815,7 +815,7 @@ async fn a_metadata_document_over_https_names_no_endpoint_over_http() {
     send(&service.unwrap(), "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
 }
 
-/// The environment of this process cannot be changed while other tests run, so a process of its own asks.
+/// The environment of this process cannot be changed while other tests run, so a separate process sends the request.
 #[tokio::test]
 async fn proxy_variables_are_ignored() {
     let (proxy, through_proxy) = answering("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;

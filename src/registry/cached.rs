@@ -2,10 +2,8 @@
 
 use std::fmt;
 use std::future::{Future, ready};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
@@ -18,7 +16,7 @@ use tracing::field::display;
 use super::store::{Change, Record, RegistryStore, StoreError};
 use super::{RegistryError, RegistrySource};
 use crate::client::{Causes, Client, ClientOrigin, Untrusted};
-use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
+use crate::fetch::single_flight::{Interrupted, Lookup, LookupFuture, SingleFlight};
 
 /// Longer unknown ids are not remembered, because anyone can make them up to fill the memory.
 const MAX_UNKNOWN_ID_BYTES: usize = 256;
@@ -291,18 +289,17 @@ where
     S: RegistrySource + Send + Sync + 'static,
     S::Future: Send,
 {
-    type Future = CachedFuture;
+    type Future = LookupFuture<Answer>;
 
     fn find_client(&self, client_id: &str) -> Self::Future {
         let shared = &self.shared;
-        let answer = match shared.fresh(client_id) {
+        match shared.fresh(client_id) {
             Some(answer) => {
                 shared.hits.increment();
-                Joined::ready(answer)
+                LookupFuture::ready(answer)
             }
             None => Shared::join(shared, client_id),
-        };
-        CachedFuture { answer }
+        }
     }
 }
 
@@ -374,7 +371,7 @@ where
     S: RegistrySource + Send + Sync + 'static,
     S::Future: Send,
 {
-    fn join(shared: &Arc<Self>, client_id: &str) -> Joined<Answer> {
+    fn join(shared: &Arc<Self>, client_id: &str) -> LookupFuture<Answer> {
         let cached = || {
             let answer = shared.fresh(client_id);
             let counter = if answer.is_some() { &shared.hits } else { &shared.misses };
@@ -421,20 +418,6 @@ where
 
     fn interrupted(&self, why: Interrupted) -> Answer {
         Err(why.into())
-    }
-}
-
-/// The lookup of [`CachedRegistry`]. Ready at once when the cache knows the answer.
-#[must_use = "futures do nothing unless polled"]
-pub struct CachedFuture {
-    answer: Joined<Answer>,
-}
-
-impl Future for CachedFuture {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        self.answer.poll_unpin(cx)
     }
 }
 
@@ -493,12 +476,6 @@ impl<S> fmt::Debug for CachedRegistry<S> {
             .field("config", &self.shared.config)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for CachedFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CachedFuture").finish_non_exhaustive()
     }
 }
 

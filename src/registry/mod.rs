@@ -32,7 +32,7 @@ use self::boxed::Boxed;
 pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use self::cached::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
+pub use self::cached::{CacheConfig, CacheStats, CachedRegistry};
 pub use self::chain::{Or, OrFuture};
 #[cfg(any(feature = "http-registry", feature = "metadata-document"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
@@ -48,7 +48,7 @@ pub use self::http::{HttpRegistry, HttpRegistryBuilder};
 pub use self::memory::MemoryRegistry;
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use self::metadata_document::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
+pub use self::metadata_document::{MetadataDocumentBuilder, MetadataDocumentRegistry};
 pub use self::service::{RegistryService, ServiceFuture, ServiceRegistry};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]

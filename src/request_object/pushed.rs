@@ -38,7 +38,7 @@ const INVALID_REQUEST: &str = "invalid_request";
 /// |---|---|
 /// | a `POST` with a form that is a valid authorization request | 201 with `request_uri` and `expires_in` |
 /// | any other method | 405 `invalid_request` |
-/// | no form, recognised parameters in the query, another client's `client_id`, `request_uri` | 400 `invalid_request` |
+/// | no form, recognized parameters in the query, another client's `client_id`, `request_uri` | 400 `invalid_request` |
 /// | a request that breaks a rule | 400 with the error code of the rule; always JSON, never a redirect |
 /// | a form over [`max_request_bytes`](crate::PushedRequestsBuilder::max_request_bytes) | 413 `invalid_request` |
 /// | more requests than the [bounds](crate::PushedRequestsBuilder::max_per_client) allow | 429 `temporarily_unavailable` |

@@ -185,7 +185,7 @@ mod tokens {
         let server = start(&["--auto-approve"]).await;
         let token = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
         assert_refused(&server.refresh("demo-desktop", &token).await, StatusCode::BAD_REQUEST, "invalid_grant");
-        // The attempt takes nothing away from who it belongs to.
+        // The attempt takes nothing away from the owner.
         assert_eq!(server.refresh("demo-app", &token).await.status, StatusCode::OK);
     }
 

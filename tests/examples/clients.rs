@@ -408,7 +408,7 @@ async fn both_have_the_same_default() {
     assert_eq!(demo["metadata"]["redirect_uris"][0], server.url("/demo/callback"), "its page is where the server is");
 }
 
-/// The commands of the guide work as they stand there.
+/// The commands of the guide work as printed.
 #[cfg(unix)]
 #[tokio::test]
 async fn the_commands_of_the_guide_work() {

@@ -62,7 +62,7 @@ fn cookie(answer: &Answer) -> String {
     cookie.split(';').next().expect("a name and a value").to_owned()
 }
 
-/// The browser is told to forget the cookie.
+/// The response deletes the cookie.
 fn assert_cleared(answer: &Answer, cookie: &str) {
     let (name, _) = cookie.split_once('=').expect("a name and a value");
     let cleared = format!("{name}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax");

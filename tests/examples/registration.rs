@@ -1,4 +1,4 @@
-//! The example `authorization_server` and clients that nobody configured.
+//! The example `authorization_server` with dynamic clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -401,7 +401,7 @@ async fn loopback_documents_need_the_insecure_flag() {
             let answer = authorize(&server, &id, &[]).await;
             assert_eq!(error(&answer), (StatusCode::BAD_REQUEST, "invalid_client".to_owned()), "{id}");
         }
-        // Whether a name has no address or only forbidden ones is not told. Without the flag no document is fetched.
+        // Whether a name has no address or only forbidden ones is not revealed. Without the flag no document is fetched.
         let answer = authorize(&server, "https://localhost/client.json", &[]).await;
         assert_eq!(error(&answer), by_name, "{args:?}");
     }

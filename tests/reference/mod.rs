@@ -53,7 +53,7 @@ struct Target {
     uri: String,
     mode: &'static str,
     state: Option<String>,
-    /// Registered itself or came with a document, and nobody trusts it.
+    /// A dynamic client that is not trusted.
     stranger: bool,
 }
 
@@ -353,7 +353,7 @@ impl Parameters {
         Self(pairs.collect())
     }
 
-    /// Whether there is a recognized parameter, be it empty.
+    /// Whether there is a recognized parameter, even an empty one.
     fn names_one(&self) -> bool {
         SINGLE.into_iter().chain(["resource"]).any(|name| !self.copies(name).is_empty())
     }
@@ -525,7 +525,7 @@ fn redirect(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &T
         _ => match wants_page(asked) {
             Some(true) => return confirm(policy, asked, error, to),
             Some(false) => return direct(policy, asked, 400, error),
-            // A page or JSON, who knows.
+            // A page or JSON.
             None => return json!({ "either": {} }),
         },
     }
@@ -568,7 +568,7 @@ fn confirm(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &Ta
     json!({ "confirm": told })
 }
 
-/// `{description}` stands for whatever text is sent.
+/// `{description}` stands for any text.
 fn error_parameters<'a>(policy: Settings<'a>, error: &'static str, to: &'a Target) -> Vec<(&'static str, &'a str)> {
     let mut answer = vec![("error", error), ("error_description", "{description}")];
     if let Some(uri) = policy.text("error_uri") {

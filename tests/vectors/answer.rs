@@ -9,7 +9,7 @@ use url::form_urlencoded;
 
 use super::request::Request;
 
-/// Checks what holds for every answer, and tells the rest.
+/// Checks what holds for every answer, and returns the rest.
 pub(super) fn examine(request: &Request, response: &Response<Vec<u8>>) -> Result<Value, String> {
     ensure(!response.headers().contains_key(header::TRANSFER_ENCODING), "the length is known", response)?;
     let is_head = request.method() == Method::HEAD;

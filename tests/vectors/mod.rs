@@ -87,7 +87,7 @@ pub(crate) struct Case<T> {
     pub(crate) vector: T,
 }
 
-/// The cases of `tests/vectors/<file>`: an array of objects. Each begins on a line of its own, and goes on in indented
+/// The cases of `tests/vectors/<file>`: an array of objects. Each begins on its own line and continues on indented
 /// lines where it is long.
 pub(crate) fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
     let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));

@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::DEMO_CALLBACK;
 
-/// A page about a million clients would help nobody, and take long to make.
+/// A page with a million clients would be useless and slow.
 const LISTED: usize = 1000;
 
 /// The SHA-256 of `demo-secret`, the secret of `demo-web`.
@@ -64,7 +64,7 @@ impl Clients {
             }
             (_, Some(store)) => (registry.source(), store),
             (_, None) => {
-                // Nothing is ever written to what can only be read. An id that it holds is never somebody else's.
+                // A read-only source is never written to, and its ids cannot be taken.
                 let registered = MemoryRegistry::new();
                 (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
             }
@@ -127,7 +127,7 @@ async fn demonstrate(store: &BoxStore, callback: &Url) -> Result<(), StartError>
     Ok(())
 }
 
-/// Whether it still has the page of a server that listened somewhere else, and no redirect URI besides.
+/// Whether its only redirect URI is the page of a server that listened elsewhere.
 fn has_moved(known: &Client, demo: &Client) -> bool {
     match (known.redirect_uris(), demo.redirect_uris()) {
         ([old], [new]) => old != new && old.as_str().ends_with(DEMO_CALLBACK),
@@ -136,7 +136,7 @@ fn has_moved(known: &Client, demo: &Client) -> bool {
 }
 
 fn demo_clients(callback: &Url) -> Result<Vec<Client>, ClientError> {
-    // A server that listens on an address other than loopback has no TLS of its own.
+    // A server that listens on an address other than loopback does no TLS itself.
     let callback = if RedirectUri::parse(callback.as_str()).is_ok() {
         callback.to_string()
     } else {

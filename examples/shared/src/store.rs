@@ -85,7 +85,7 @@ impl Grant {
     }
 }
 
-/// What an authorization code stands for.
+/// The grant behind an authorization code.
 #[derive(Clone, Debug)]
 pub struct Code {
     /// What the user agreed to.
@@ -166,7 +166,7 @@ struct Entry<T> {
     end: Instant,
 }
 
-/// What a secret stands for.
+/// The value behind a secret.
 #[derive(Debug)]
 pub enum Taken<T> {
     /// The value, for the first time.

@@ -1,4 +1,4 @@
-//! The token and revocation endpoints (RFC 6749 §3.2, RFC 7009). They stand behind [`authentication`], which knows the
+//! The token and revocation endpoints (RFC 6749 §3.2, RFC 7009). They are behind [`authentication`], which knows the
 //! client and the form before a handler runs.
 
 use std::borrow::Cow;
@@ -76,7 +76,7 @@ impl Tokens {
     /// Records that the client received tokens: operators see which registrations are in use, and unused ones expire.
     async fn record_use(&self, client_id: &str) {
         match self.store.touch(client_id, SystemTime::now()).await {
-            // A client of a file, a metadata document, or one that was removed meanwhile.
+            // A client of a file, a metadata document, or one that was removed since.
             Ok(()) | Err(StoreError::Missing) => {}
             Err(error) => tracing::warn!(client_id, error = %Causes(&error), "the use of a client was not recorded"),
         }

@@ -65,6 +65,7 @@ impl AuthorizationResponse {
 
     /// The response to a request with this method: 302 for `GET` and `HEAD`, 303 for every other method, so that the
     /// browser does not post the user's credentials to the client (RFC 9700 §4.12).
+    #[must_use]
     pub fn into_http<B: From<Bytes>>(self, method: &Method) -> Response<B> {
         let mut response = Response::new(Bytes::new());
         if self.mode == ResponseMode::FormPost {

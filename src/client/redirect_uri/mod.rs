@@ -201,13 +201,10 @@ fn find_loopback<'c>(
 
 /// Why nothing matched: the rule that the URI breaks, or how the closest registered URI differs.
 pub(super) fn explain(requested: &str, registered: &[RedirectUri]) -> RedirectUriMismatch {
-    match judge_requested(requested) {
-        Err(error) => RedirectUriMismatch::Malformed(error),
-        Ok(()) => {
-            let registered = registered.iter().map(RedirectUri::as_str);
-            RedirectUriMismatch::NotRegistered(ClosestMatch::find(requested, registered))
-        }
+    if let Err(error) = judge_requested(requested) {
+        return RedirectUriMismatch::Malformed(error);
     }
+    RedirectUriMismatch::NotRegistered(ClosestMatch::find(requested, registered.iter().map(RedirectUri::as_str)))
 }
 
 /// Checks a requested URI against the rules that apply to every redirect URI. They allow plain `http`, which a client may

@@ -10,13 +10,9 @@ mod rule;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use futures::FutureExt;
 use http::StatusCode;
 use tower::BoxError;
 use tracing::field::display;
@@ -32,7 +28,7 @@ use super::{RegistryError, RegistrySource};
 #[cfg(doc)]
 use crate::client::DynamicClientRules;
 use crate::client::{Causes, Client, Untrusted};
-use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
+use crate::fetch::single_flight::{Interrupted, Lookup, LookupFuture, SingleFlight};
 use crate::fetch::{AddressFilter, FetchError, Fetcher, TooManyFetches, registrable_domain};
 
 type Found = Result<Option<Arc<Client>>, RegistryError>;
@@ -129,26 +125,26 @@ impl MetadataDocumentRegistry {
 }
 
 impl RegistrySource for MetadataDocumentRegistry {
-    type Future = MetadataDocumentFuture;
+    type Future = LookupFuture<Found>;
 
     fn find_client(&self, client_id: &str) -> Self::Future {
-        MetadataDocumentFuture { found: Shared::find(&self.shared, client_id) }
+        Shared::find(&self.shared, client_id)
     }
 }
 
 impl Shared {
-    fn find(shared: &Arc<Self>, client_id: &str) -> Joined<Found> {
+    fn find(shared: &Arc<Self>, client_id: &str) -> LookupFuture<Found> {
         let cached = || shared.cache.fresh(client_id).map(|client| Ok(Some(client)));
         let found = cached();
         if found.is_some() && !shared.cache.is_due(client_id) {
-            return Joined::ready(found.unwrap_or(Ok(None)));
+            return LookupFuture::ready(found.unwrap_or(Ok(None)));
         }
         let address = shared.address(client_id);
         if shared.kept.is_none() {
             match address {
                 Ok(_) => {}
-                Err(None) => return Joined::ready(Ok(None)),
-                Err(Some(rule)) => return Joined::ready(unusable(client_id, &rule)),
+                Err(None) => return LookupFuture::ready(Ok(None)),
+                Err(Some(rule)) => return LookupFuture::ready(unusable(client_id, &rule)),
             }
         }
         let lookup =
@@ -156,7 +152,7 @@ impl Shared {
         match found {
             Some(found) => {
                 lookup.refresh_in_background();
-                Joined::ready(found)
+                LookupFuture::ready(found)
             }
             None => shared.lookups.join(client_id, cached, || Ok(lookup)),
         }
@@ -371,26 +367,6 @@ fn unusable(client_id: &str, rule: &Rule) -> Found {
     let (client_id, detail) = (display(Untrusted(client_id)), rule.detail());
     tracing::info!(outcome = "unusable", rule = rule.as_str(), detail, client_id, "client metadata document");
     Ok(None)
-}
-
-/// The lookup of [`MetadataDocumentRegistry`].
-#[must_use = "futures do nothing unless polled"]
-pub struct MetadataDocumentFuture {
-    found: Joined<Found>,
-}
-
-impl Future for MetadataDocumentFuture {
-    type Output = Found;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found> {
-        self.found.poll_unpin(cx)
-    }
-}
-
-impl fmt::Debug for MetadataDocumentFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MetadataDocumentFuture").finish_non_exhaustive()
-    }
 }
 
 impl fmt::Debug for MetadataDocumentRegistry {
