@@ -59,12 +59,25 @@ pub use crate::fetch::AddressFilter;
 #[cfg(any(feature = "cache", feature = "metadata-document"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "cache", feature = "metadata-document"))))]
 pub use crate::fetch::single_flight::LookupFuture;
+#[cfg(any(
+    feature = "client-authentication",
+    feature = "http-registry",
+    feature = "metadata-document",
+    feature = "registration"
+))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(
+        feature = "client-authentication",
+        feature = "http-registry",
+        feature = "metadata-document",
+        feature = "registration"
+    )))
+)]
+pub use crate::registry::ConfigError;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
-#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
-pub use crate::registry::RegistryConfigError;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::registry::SqlRegistry;
@@ -118,9 +131,8 @@ pub use crate::authentication::MissingAuthentication;
 #[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
 pub use crate::authentication::{
     AuthenticatedClient, AuthenticationError, AuthenticationFailure, AuthenticationFuture, AuthenticationMethod,
-    AuthenticationPolicy, AuthenticationPolicyBuilder, AuthenticationPolicyError, Claim, ClientAuthentication,
-    ClientAuthenticationLayer, ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource,
-    SigningAlgorithm,
+    AuthenticationPolicy, AuthenticationPolicyBuilder, Claim, ClientAuthentication, ClientAuthenticationLayer,
+    ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource, SigningAlgorithm,
 };
 
 #[cfg(all(feature = "client-authentication", feature = "metadata-document"))]
@@ -135,14 +147,13 @@ pub use crate::http::endpoint::EndpointFuture;
 // Requests that come pushed, signed or sealed.
 #[cfg(feature = "pushed-requests")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
-pub use crate::request_object::{PushedRequestService, PushedRequests, PushedRequestsBuilder, PushedRequestsError};
+pub use crate::request_object::{PushedRequestService, PushedRequests, PushedRequestsBuilder};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
-    RegistrationConfigError, RegistrationError, RegistrationPolicy, RegistrationService, SoftwareStatementError,
-    verify_client_secret,
+    RegistrationError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]

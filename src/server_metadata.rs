@@ -123,7 +123,7 @@ impl ServerMetadata {
     /// let document = server_metadata(&Policy::default()).client_authentication(&authentication).build();
     /// let methods = serde_json::json!(["none", "client_secret_basic", "client_secret_post"]);
     /// assert_eq!(document["token_endpoint_auth_methods_supported"], methods);
-    /// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
     /// ```
     #[cfg(feature = "client-authentication")]
     #[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]

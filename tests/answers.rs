@@ -1,4 +1,4 @@
-//! Answers: the headers that each carries, the hooks for one's own, and those that an inner service makes.
+//! Responses: their headers, the answer hooks, and responses of the inner service.
 
 use bytes::Bytes;
 use futures::executor::block_on;

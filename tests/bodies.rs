@@ -1,4 +1,4 @@
-//! Bodies, kept and wrapped: what the inner service and the user agent get of them.
+//! Bodies, kept and wrapped, as the inner service and the user agent get them.
 
 use std::pin::Pin;
 use std::sync::Arc;

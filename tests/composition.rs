@@ -1,4 +1,4 @@
-//! The layer in the company that it will have: axum, hyper, `tower-http`, over real sockets where bodies matter.
+//! The layer with axum, hyper and `tower-http`, over real sockets where bodies matter.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

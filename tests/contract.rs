@@ -1,4 +1,4 @@
-//! What every store promises: each function takes an empty store. And what every source does, at the end.
+//! The contract of stores, where each function takes an empty store, and of sources, at the end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

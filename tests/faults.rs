@@ -1,4 +1,4 @@
-//! What goes wrong around the layer, and input that is meant to hurt.
+//! Faults around the layer, and hostile input.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

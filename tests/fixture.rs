@@ -1,4 +1,4 @@
-//! What many tests share: a client, requests of it, sources and bodies that wait for the test.
+//! Shared by many tests: a client, its requests, and sources and bodies that wait for the test.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is logged: one event a decision, in fields.
+//! Logs: one event per decision, in fields.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

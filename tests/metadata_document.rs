@@ -1,4 +1,4 @@
-//! Clients whose id is the address of their metadata: which documents are fetched, accepted and kept.
+//! Clients whose id is the URL of their metadata: which documents are fetched, accepted and kept.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,4 @@
-//! What is counted, as a Prometheus server would read it.
+//! Metrics, as a Prometheus server would read them.
 
 use bytes::Bytes;
 use futures::executor::block_on;

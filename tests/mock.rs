@@ -1,4 +1,4 @@
-//! The service as `tower` sees it: readiness, permits, errors, cancellation.
+//! The `tower` contract of the service: readiness, permits, errors, cancellation.
 
 use std::convert::Infallible;
 use std::time::Duration;

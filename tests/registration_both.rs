@@ -1,4 +1,4 @@
-//! What holds for both registration services: bounds, concurrent changes, and decisions of an operator.
+//! Both registration services: bounds, concurrent changes, and decisions of an operator.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The cache in front of a source: what it answers itself, and what it never does.
+//! The cache in front of a source.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

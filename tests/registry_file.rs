@@ -1,4 +1,4 @@
-//! Clients from a JSON or TOML file, and its new versions.
+//! Clients from a JSON or TOML file, and reloading it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Clients that another server keeps: the requests sent to it, and how its answers are read.
+//! Clients of another server: the requests sent to it, and how its answers are read.
 
 use std::error::Error;
 use std::future::pending;

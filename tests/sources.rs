@@ -1,4 +1,4 @@
-//! Where clients come from: each source, and what the layer makes of its answers.
+//! Sources of clients, and how the layer treats their answers.
 
 use std::error::Error;
 use std::io;

@@ -1,4 +1,4 @@
-//! What every store of short-lived facts promises, and what happens when one fails.
+//! The contract of state stores, and their failures.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Registration that an upstream identity provider decides about.
+//! Registration at an upstream identity provider.
 
 use std::error::Error;
 use std::net::Ipv4Addr;

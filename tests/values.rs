@@ -1,4 +1,4 @@
-//! What the values of the crate say of themselves: scopes, redirect URIs, clients, requests, rejections.
+//! Value types: scopes, redirect URIs, clients, requests, rejections.
 
 use std::collections::HashSet;
 use std::error::Error;

@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::keys::{KeyError, KeySource};
-use super::policy::AuthenticationPolicyError;
 use crate::client::Client;
 use crate::client::member::{holds_private_key, is_key_set, is_web_uri};
 use crate::fetch::single_flight::{Interrupted, Lookup, SingleFlight};
 use crate::fetch::{FetchError, Fetcher, FetcherConfig, fetcher_settings};
+use crate::registry::ConfigError;
 
 /// How many key sets are kept.
 const MAX_KEY_SETS: usize = 1_000;
@@ -43,7 +43,7 @@ type Answer = Result<Arc<Value>, KeyError>;
 ///     .keys(FetchedKeys::builder().build()?)
 ///     .build()?;
 /// # let _ = policy;
-/// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+/// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct FetchedKeys {
@@ -207,11 +207,11 @@ impl FetchedKeysBuilder {
     /// # Errors
     ///
     /// When the certificates cannot be read, or TLS cannot be set up.
-    pub fn build(self) -> Result<FetchedKeys, AuthenticationPolicyError> {
-        let fetcher = Fetcher::new(self.fetcher);
+    pub fn build(self) -> Result<FetchedKeys, ConfigError> {
+        let fetcher = Fetcher::new(self.fetcher)
+            .map_err(|error| ConfigError::new("root_certificates", "TLS cannot be set up").with_source(error))?;
         let shared = Shared {
-            fetcher: fetcher
-                .map_err(|_| AuthenticationPolicyError::new("root_certificates", "TLS cannot be set up"))?,
+            fetcher,
             lifetime: self.lifetime,
             refresh_interval: self.refresh_interval,
             max_stale: self.max_stale,

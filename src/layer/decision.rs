@@ -1,4 +1,4 @@
-//! The decision about a request whose client was looked up, for the service and for other frameworks.
+//! Decides about a request whose client was looked up, for the service and for other frameworks.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The gate at the authorization endpoint: the layer, its service and its future.
+//! The layer at the authorization endpoint, with its service and future.
 
 #[cfg(feature = "axum")]
 mod axum;

@@ -13,13 +13,12 @@ use url::Url;
 
 use super::bounds::Bounds;
 use super::credential::{has_digest, is_digest_of};
-use super::error::RegistrationConfigError;
 use super::members::{ACCESS_TOKEN, ANSWER_MEMBERS};
 use super::policy::RegistrationPolicy;
 use super::refusal::{INVALID_METADATA, invalid_metadata, invalid_token};
 use crate::client::ClientOrigin;
 use crate::http::endpoint::{Answer, EndpointRequest, Handler, Refusal};
-use crate::registry::{Record, RegistryStore};
+use crate::registry::{ConfigError, Record, RegistryStore};
 
 /// How often a change is tried again because the client changed in between.
 pub(super) const MAX_ATTEMPTS: usize = 8;
@@ -130,7 +129,7 @@ impl<S: RegistryStore> Endpoint<S> {
         address: &str,
         policy: RegistrationPolicy,
         origin: ClientOrigin,
-    ) -> Result<Self, RegistrationConfigError> {
+    ) -> Result<Self, ConfigError> {
         policy.check()?;
         let address = Address::parse(address)?;
         let bounds = Bounds::new(origin, &policy);
@@ -177,11 +176,11 @@ enum Target {
 }
 
 impl Address {
-    fn parse(url: &str) -> Result<Self, RegistrationConfigError> {
+    fn parse(url: &str) -> Result<Self, ConfigError> {
         let parsed = Url::parse(url).ok().filter(|_| !url.contains(['?', '#']));
         let Some(parsed) = parsed.filter(|parsed| matches!(parsed.scheme(), "https" | "http")) else {
             let problem = "must be an absolute https or http URL without query and fragment";
-            return Err(RegistrationConfigError::new("endpoint", problem));
+            return Err(ConfigError::new("endpoint", problem));
         };
         let path = parsed.path().trim_end_matches('/').to_owned();
         Ok(Self { url: url.trim_end_matches('/').to_owned(), path })

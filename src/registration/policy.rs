@@ -12,9 +12,9 @@ use http::request::Parts;
 use serde_json::{Map, Value};
 
 use super::credential::{digest, is_digest_of};
-use super::error::RegistrationConfigError;
 use super::members::is_reserved;
 use crate::client::{AllowedScopes, DynamicClientRules, GrantTypes, Scope};
+use crate::registry::ConfigError;
 
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 const DEFAULT_MAX_REGISTRATIONS: u64 = 10_000;
@@ -311,8 +311,8 @@ impl RegistrationPolicy {
     }
 
     /// Finds settings that cannot work.
-    pub(super) fn check(&self) -> Result<(), RegistrationConfigError> {
-        let wrong = |setting, problem: String| Err(RegistrationConfigError::new(setting, problem));
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |setting, problem: String| Err(ConfigError::new(setting, problem));
         let is_scheme = |scheme: &String| {
             let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
             scheme.starts_with(|c: char| c.is_ascii_lowercase()) && scheme.bytes().all(tail)

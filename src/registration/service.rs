@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use super::bounds::AddError;
 use super::credential::{self, digest, verify_client_secret};
 use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
-use super::error::RegistrationConfigError;
 use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata};
 use super::metadata::{judge, uses_secret, with_software_statement};
 use super::operator::{with_granted, with_operator_changes};
@@ -18,7 +17,7 @@ use super::policy::RegistrationPolicy;
 use super::refusal::{access_denied, invalid_metadata};
 use crate::client::{Client, ClientOrigin, unix_seconds};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
-use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
+use crate::registry::{ConfigError, Record, RegistryError, RegistryStore, StoreError};
 
 /// Lets clients register and manage their registration, as a `tower` service.
 ///
@@ -95,7 +94,7 @@ impl<S: RegistryStore> RegistrationService<S> {
     ///
     /// If `endpoint` is not an absolute `https` or `http` URL without query and fragment, or a setting of the policy is
     /// wrong.
-    pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, RegistrationConfigError> {
+    pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, ConfigError> {
         let endpoint = Endpoint::new(store, endpoint, policy, ClientOrigin::Registered)?;
         Ok(Self { handler: Arc::new(Local { endpoint }) })
     }

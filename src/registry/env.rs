@@ -1,4 +1,4 @@
-//! Clients from environment variables, and the registry that goes with them.
+//! Clients from environment variables, and a registry for them.
 
 use std::fmt;
 use std::future::Ready;

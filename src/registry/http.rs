@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{RegistryConfigError, RegistryError, RegistrySource, can_be_known_elsewhere};
+use super::{ConfigError, RegistryError, RegistrySource, can_be_known_elsewhere};
 use crate::client::member::is_operator_member;
 use crate::client::{Client, Untrusted, tokens};
 use crate::fetch::{self, BodyError};
@@ -54,7 +54,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 ///     })
 ///     .build()?;
 /// # let _ = registry;
-/// # Ok::<(), tower_oauth_client_validation::RegistryConfigError>(())
+/// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct HttpRegistry {
@@ -212,19 +212,19 @@ impl HttpRegistryBuilder {
     /// # Errors
     ///
     /// When the base is not an `http` or `https` URL without query and fragment, or TLS cannot be set up.
-    pub fn build(self) -> Result<HttpRegistry, RegistryConfigError> {
+    pub fn build(self) -> Result<HttpRegistry, ConfigError> {
         let base = Url::parse(&self.base).ok().filter(|base| {
             matches!(base.scheme(), "http" | "https") && base.query().is_none() && base.fragment().is_none()
         });
         let problem = "must be an http or https URL without query and fragment";
-        let base = base.ok_or(RegistryConfigError::new("base", problem))?;
+        let base = base.ok_or(ConfigError::new("base", problem))?;
         let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.connect_timeout);
         if !self.system_proxy {
             http = http.no_proxy();
         }
-        let http = http.build().map_err(RegistryConfigError::with_source("base", "TLS cannot be set up"))?;
+        let http = http.build().map_err(|error| ConfigError::new("base", "TLS cannot be set up").with_source(error))?;
         let shared = Shared {
             http,
             address: Address { base, parameter: self.parameter },

@@ -5,7 +5,12 @@ mod boxed;
 #[cfg(feature = "cache")]
 mod cached;
 mod chain;
-#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+#[cfg(any(
+    feature = "client-authentication",
+    feature = "http-registry",
+    feature = "metadata-document",
+    feature = "registration"
+))]
 mod config_error;
 mod env;
 #[cfg(feature = "file")]
@@ -34,9 +39,22 @@ pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use self::cached::{CacheConfig, CacheStats, CachedRegistry};
 pub use self::chain::{Or, OrFuture};
-#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
-pub use self::config_error::RegistryConfigError;
+#[cfg(any(
+    feature = "client-authentication",
+    feature = "http-registry",
+    feature = "metadata-document",
+    feature = "registration"
+))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(
+        feature = "client-authentication",
+        feature = "http-registry",
+        feature = "metadata-document",
+        feature = "registration"
+    )))
+)]
+pub use self::config_error::ConfigError;
 pub use self::env::{CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, RegisterError, WellKnownClient};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]

@@ -1,4 +1,4 @@
-//! Sources as `tower` services, and back.
+//! Sources as `tower` services, and services as sources.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -13,4 +13,4 @@ mod store;
 pub use self::pushed::PushedRequestService;
 pub(crate) use self::sources::{RequestSources, Unresolved};
 #[cfg(feature = "pushed-requests")]
-pub use self::store::{PushedRequests, PushedRequestsBuilder, PushedRequestsError};
+pub use self::store::{PushedRequests, PushedRequestsBuilder};

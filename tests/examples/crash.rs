@@ -1,4 +1,4 @@
-//! Programs that are killed, and databases that go away.
+//! Killed programs and databases.
 #![cfg(unix)]
 
 use std::collections::{BTreeMap, BTreeSet};

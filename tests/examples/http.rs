@@ -1,4 +1,4 @@
-//! A user agent that follows nothing and keeps nothing.
+//! A user agent that follows no redirects and keeps no cookies.
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! The rules once more: what a request gets, written for reading, from the rules alone.
+//! A second implementation of the rules, written for readability.
 //!
 //! Nothing of the crate is used here, so that a mistake has to be made twice to go unnoticed. Neither speed nor
 //! allocations count. Answers have the shape in which the vectors observe them.

@@ -1,4 +1,4 @@
-//! Requests without a pause, and whether their answers are right.
+//! Sends requests without a pause and checks their answers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

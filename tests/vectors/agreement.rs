@@ -1,4 +1,4 @@
-//! The layer and the reference say the same.
+//! The layer agrees with the reference.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

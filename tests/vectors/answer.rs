@@ -1,4 +1,4 @@
-//! What an answer says, and what holds for every one.
+//! Reads answers, and checks what holds for every answer.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};

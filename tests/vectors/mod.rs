@@ -1,4 +1,4 @@
-//! Every rule as data. Each object of the JSON files beside this one is a case: a request, and what it gets.
+//! The rules as data. Each object in the JSON files of this folder is a case: a request and its outcome.
 //!
 //! A case runs three times: against the pure [`Validator`], over a socket against an axum server, and over a
 //! socket against a plain hyper server. `query` and `body` are bytes, one for each character (U+0000-00FF), and

@@ -1,4 +1,4 @@
-//! Codes and refresh tokens: secrets that are good for one use.
+//! Codes and refresh tokens: secrets that work once.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -16,9 +16,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_oauth_client_validation::{
-    AuthenticatedClient, AuthenticationMethod, AuthenticationPolicy, AuthenticationPolicyError, BoxRegistry, BoxStore,
-    Client, ClientAuthenticationLayer, CodeChallengeMethod, FormParameters, GrantTypes, RegistryStore, ServerMetadata,
-    SigningAlgorithm, StateStore, StoreError,
+    AuthenticatedClient, AuthenticationMethod, AuthenticationPolicy, BoxRegistry, BoxStore, Client,
+    ClientAuthenticationLayer, CodeChallengeMethod, ConfigError, FormParameters, GrantTypes, RegistryStore,
+    ServerMetadata, SigningAlgorithm, StateStore, StoreError,
 };
 
 use crate::causes::Causes;
@@ -92,7 +92,7 @@ pub fn authentication(
     clients: BoxRegistry,
     issuer: &str,
     replays: Arc<dyn StateStore>,
-) -> Result<ClientAuthenticationLayer<BoxRegistry>, AuthenticationPolicyError> {
+) -> Result<ClientAuthenticationLayer<BoxRegistry>, ConfigError> {
     let policy = AuthenticationPolicy::builder().issuer(issuer).replay_store(replays).build()?;
     Ok(ClientAuthenticationLayer::new(clients, policy))
 }

@@ -1,4 +1,4 @@
-//! HTTP to the upstream.
+//! The HTTP client for the upstream.
 
 use std::error::Error;
 use std::fmt;
@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-use super::super::error::RegistrationConfigError;
 use super::super::refusal::{INVALID_METADATA, access_denied, invalid_token};
 use crate::http::endpoint::Refusal;
+use crate::registry::ConfigError;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_MAX_CONCURRENT_REQUESTS: usize = 32;
@@ -119,11 +119,9 @@ impl Upstream {
         self
     }
 
-    fn url(&self, setting: &'static str, url: &str) -> Result<Url, RegistrationConfigError> {
+    fn url(&self, setting: &'static str, url: &str) -> Result<Url, ConfigError> {
         let url = Url::parse(url).ok().filter(|url| self.admits(url));
-        url.ok_or_else(|| {
-            RegistrationConfigError::new(setting, "must be an absolute https URL, or http with insecure_http")
-        })
+        url.ok_or_else(|| ConfigError::new(setting, "must be an absolute https URL, or http with insecure_http"))
     }
 
     fn admits(&self, url: &Url) -> bool {
@@ -163,7 +161,7 @@ pub(super) struct UpstreamClient {
 }
 
 impl UpstreamClient {
-    pub(super) fn new(upstream: Upstream, max_answer_bytes: usize) -> Result<Self, RegistrationConfigError> {
+    pub(super) fn new(upstream: Upstream, max_answer_bytes: usize) -> Result<Self, ConfigError> {
         let place = match &upstream.place {
             Place::Endpoint(url) => Place::Endpoint(upstream.url("endpoint of the upstream", url)?),
             Place::MetadataDocument(url) => Place::MetadataDocument(upstream.url("discovered_at", url)?),
@@ -171,10 +169,10 @@ impl UpstreamClient {
         let configuration = upstream.configuration_endpoints_at.as_deref();
         let configuration = configuration.map(|url| upstream.url("configuration_endpoints_at", url)).transpose()?;
         if upstream.max_concurrent_requests == 0 {
-            return Err(RegistrationConfigError::new("max_concurrent_requests", "must not be 0"));
+            return Err(ConfigError::new("max_concurrent_requests", "must not be 0"));
         }
         let untrusted = |error: reqwest::Error| {
-            RegistrationConfigError::new("root_certificates", "must be certificates as PEM").with_source(error)
+            ConfigError::new("root_certificates", "must be certificates as PEM").with_source(error)
         };
         let mut roots = Vec::new();
         for pem in &upstream.root_certificates {

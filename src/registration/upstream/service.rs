@@ -13,7 +13,6 @@ use url::Url;
 
 use super::super::bounds::AddError;
 use super::super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
-use super::super::error::RegistrationConfigError;
 use super::super::members::UPSTREAM_URI;
 use super::super::metadata::judge;
 use super::super::operator::{with_granted, with_operator_changes};
@@ -26,7 +25,7 @@ use super::withdrawal::Withdrawals;
 use crate::client::member::strings;
 use crate::client::{Client, ClientOrigin, Scope};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
-use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
+use crate::registry::{ConfigError, Record, RegistryError, RegistryStore, StoreError};
 
 /// For how many clients an access token is remembered if the policy does not limit registrations.
 const MAX_WITHDRAWALS: u64 = 10_000;
@@ -104,12 +103,12 @@ impl<S: RegistryStore + 'static> UpstreamRegistration<S> {
         endpoint: &str,
         upstream: Upstream,
         mut policy: RegistrationPolicy,
-    ) -> Result<Self, RegistrationConfigError> {
+    ) -> Result<Self, ConfigError> {
         if policy.reuse_identical {
-            return Err(RegistrationConfigError::new("reuse_identical", "the upstream chooses ids"));
+            return Err(ConfigError::new("reuse_identical", "the upstream chooses ids"));
         }
         if policy.statement_hook.is_some() {
-            return Err(RegistrationConfigError::new("software_statement_hook", "the upstream verifies statements"));
+            return Err(ConfigError::new("software_statement_hook", "the upstream verifies statements"));
         }
         if policy.allowed_scopes.is_none() && !policy.grant_all_scopes {
             policy = policy.allowed_scopes(Scope::from_valid_tokens(["*"].into_iter()));

@@ -1,4 +1,4 @@
-//! How documents are fetched, judged and kept.
+//! Settings for fetching, checking and keeping documents.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::{MetadataDocumentRegistry, Shared, Trust};
 use crate::client::{AllowedScopes, DynamicClientRules, Scope};
 use crate::fetch::single_flight::SingleFlight;
 use crate::fetch::{Fetcher, FetcherConfig, Limits, fetcher_settings};
-use crate::registry::{BoxStore, RegistryConfigError, RegistryStore};
+use crate::registry::{BoxStore, ConfigError, RegistryStore};
 
 /// Builds a [`MetadataDocumentRegistry`].
 #[derive(Clone)]
@@ -214,7 +214,7 @@ impl MetadataDocumentBuilder {
     ///
     /// When a limit is 0, the shortest cache lifetime is longer than the longest, an allowed host is not a host, or TLS
     /// cannot be set up, for instance because the platform has no root certificates.
-    pub fn build(self) -> Result<MetadataDocumentRegistry, RegistryConfigError> {
+    pub fn build(self) -> Result<MetadataDocumentRegistry, ConfigError> {
         let Limits { all, per_domain, per_network } = self.fetcher.limits;
         for (setting, limit) in [
             ("max_fetches", all),
@@ -223,21 +223,18 @@ impl MetadataDocumentBuilder {
             ("max_document_bytes", self.fetcher.max_bytes),
         ] {
             if limit == 0 {
-                return Err(RegistryConfigError::new(setting, "must be at least 1"));
+                return Err(ConfigError::new(setting, "must be at least 1"));
             }
         }
         if self.cache.shortest > self.cache.longest {
-            return Err(RegistryConfigError::new("cache_lifetime", "the shortest must not exceed the longest"));
+            return Err(ConfigError::new("cache_lifetime", "the shortest must not exceed the longest"));
         }
         if !self.hosts.iter().flatten().all(|host| is_host(host.strip_prefix("*.").unwrap_or(host))) {
-            return Err(RegistryConfigError::new(
-                "allowed_hosts",
-                "must be hosts such as example.com or *.example.com",
-            ));
+            return Err(ConfigError::new("allowed_hosts", "must be hosts such as example.com or *.example.com"));
         }
         let filter = self.fetcher.transport.filter;
         let fetcher = Fetcher::new(self.fetcher)
-            .map_err(RegistryConfigError::with_source("root_certificates", "TLS cannot be set up"))?;
+            .map_err(|error| ConfigError::new("root_certificates", "TLS cannot be set up").with_source(error))?;
         Ok(MetadataDocumentRegistry {
             shared: Arc::new(Shared {
                 filter,
