@@ -41,8 +41,8 @@ pub use crate::authorization::{
 // Requests, decisions and answers.
 pub use crate::authorization::{
     AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
-    ErrorCode, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError, UseUpError,
-    UseUpErrorKind, ValidatedRequest, Validator,
+    ErrorCode, Parameter, ParameterFault, Prompt, Reason, Rejection, ResponseMode, SerializeParametersError,
+    UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
 };
 
 // Clients.
@@ -145,9 +145,15 @@ pub use crate::authentication::{FetchedKeys, FetchedKeysBuilder};
 pub use crate::http::endpoint::EndpointFuture;
 
 // Requests that come pushed, signed or sealed.
+#[cfg(feature = "sealed-requests")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sealed-requests")))]
+pub use crate::request_object::{OpenError, OpenErrorKind, RequestSealer, SealError, SealKeys, SealKeysError};
 #[cfg(feature = "pushed-requests")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
 pub use crate::request_object::{PushedRequestService, PushedRequests, PushedRequestsBuilder};
+#[cfg(feature = "request-object")]
+#[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+pub use crate::request_object::{SignedRequests, SignedRequestsBuilder};
 
 // Clients that register themselves.
 #[cfg(feature = "registration")]
@@ -176,6 +182,8 @@ pub mod guide {
     pub mod your_server {}
     #[doc = include_str!("../docs/guide/client_authentication.md")]
     pub mod client_authentication {}
+    #[doc = include_str!("../docs/guide/pushed_and_signed_requests.md")]
+    pub mod pushed_and_signed_requests {}
     #[doc = include_str!("../docs/guide/troubleshooting.md")]
     pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]

@@ -4,8 +4,10 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "client-authentication")]
 use crate::authentication::AuthenticationPolicy;
-use crate::authorization::{Policy, ResponseMode};
+use crate::authorization::{Policy, Prompt, ResponseMode};
 use crate::client::{ResponseType, Scope};
+#[cfg(feature = "request-object")]
+use crate::request_object::SignedRequests;
 
 /// Begins authorization server metadata (RFC 8414) with the members that follow from `policy`:
 ///
@@ -18,6 +20,8 @@ use crate::client::{ResponseType, Scope};
 /// | `scopes_supported` | the scopes that the policy lists, cut to [those that clients can get](ServerMetadata::grantable_scopes) |
 /// | `code_challenge_methods_supported` | `S256`, and `plain` where the policy allows it |
 /// | `require_pushed_authorization_requests`, `require_signed_request_object` | `true` where the policy requires them (RFC 9126 §5, RFC 9101 §10.5) |
+/// | `prompt_values_supported` | the values of [`Prompt`], where the policy has OpenID Connect |
+/// | `authorization_details_types_supported` | the types of the policy, where it declares `authorization_details` (RFC 9396 §10) |
 /// | `request_parameter_supported`, `request_uri_parameter_supported` | `false` where the policy refuses them: OpenID Connect takes a missing `request_uri_parameter_supported` for `true` |
 ///
 /// Add the endpoints, and how clients authenticate at them.
@@ -64,6 +68,14 @@ pub fn server_metadata(policy: &Policy) -> ServerMetadata {
     }
     if announced.requires_signed_requests {
         metadata = metadata.member("require_signed_request_object", true);
+    }
+    if announced.openid {
+        let prompts = Prompt::ALL.iter().map(|prompt| prompt.as_str());
+        metadata = metadata.member("prompt_values_supported", prompts.collect::<Value>());
+    }
+    if let Some(types) = announced.authorization_details_types {
+        let types = types.iter().map(|name| &**name);
+        metadata = metadata.member("authorization_details_types_supported", types.collect::<Value>());
     }
     if announced.refuses_request_objects {
         metadata =
@@ -134,6 +146,29 @@ impl ServerMetadata {
             return metadata;
         }
         metadata.member("token_endpoint_auth_signing_alg_values_supported", algorithms)
+    }
+
+    /// Announces that clients may sign their requests (`request_parameter_supported`), the algorithms
+    /// (`request_object_signing_alg_values_supported`), and that a `request_uri` of the client's own is not fetched.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{Policy, SignedRequests, server_metadata};
+    ///
+    /// let signed = SignedRequests::builder("https://login.example").build()?;
+    /// let document = server_metadata(&Policy::default()).signed_requests(&signed).build();
+    /// assert_eq!(document["request_parameter_supported"], true);
+    /// assert_eq!(document["request_uri_parameter_supported"], false);
+    /// let algorithms = serde_json::json!(["ES256", "EdDSA", "PS256", "RS256"]);
+    /// assert_eq!(document["request_object_signing_alg_values_supported"], algorithms);
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
+    /// ```
+    #[cfg(feature = "request-object")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    pub fn signed_requests(self, signed: &SignedRequests) -> Self {
+        let algorithms: Vec<_> = signed.signing_algorithms().map(|algorithm| algorithm.as_str()).collect();
+        self.member("request_parameter_supported", true)
+            .member("request_uri_parameter_supported", false)
+            .member("request_object_signing_alg_values_supported", algorithms)
     }
 
     /// Announces only scopes that clients of one source can get, such as those that register themselves, because some

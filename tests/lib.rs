@@ -42,7 +42,11 @@ mod registry_file;
 mod registry_http;
 #[cfg(feature = "full")]
 mod registry_sql;
+#[cfg(feature = "full")]
+mod sealed;
 mod server_metadata;
+#[cfg(feature = "full")]
+mod signed;
 #[cfg(feature = "client-authentication")]
 mod signing;
 #[cfg(feature = "axum")]
@@ -54,5 +58,6 @@ mod state;
 mod upstream_registration;
 mod values;
 mod vectors;
-#[cfg(feature = "full")]
+#[cfg(feature = "registration")]
+#[cfg_attr(not(feature = "full"), allow(dead_code))]
 mod wait;

@@ -62,15 +62,20 @@ type Body = Full<Bytes>;
 /// The events of one request, and the answer.
 fn ask<R: RegistrySource>(layer: ClientValidationLayer<R>, request: Request<Body>) -> (Vec<Event>, Response<Body>) {
     let inner = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    captured(|| block_on(layer.layer(inner).oneshot(request)).unwrap())
+}
+
+/// The events of whatever runs.
+fn captured<T>(run: impl FnOnce() -> T) -> (Vec<Event>, T) {
     let capture = Capture::default();
     let subscriber = tracing_subscriber::registry().with(capture.clone());
-    let response = tracing::subscriber::with_default(subscriber, || {
+    let done = tracing::subscriber::with_default(subscriber, || {
         // Another test may have reached the call sites without a subscriber.
         tracing::callsite::rebuild_interest_cache();
-        block_on(layer.layer(inner).oneshot(request)).unwrap()
+        run()
     });
     let events = std::mem::take(&mut *capture.0.lock().unwrap());
-    (events, response)
+    (events, done)
 }
 
 /// The only event of one request.
@@ -323,4 +328,61 @@ fn encoded(value: &str) -> String {
 fn the_log_names_the_faulty_parameter() {
     let event = event(fixture::layer(), fixture::get(&format!("{ACCEPTED}&state=again")));
     assert_eq!((event.get("reason"), event.get("detail")), (Some("parameter_repeated"), Some("state")));
+}
+
+#[cfg(feature = "pushed-requests")]
+mod pushed {
+    use http::request::Parts;
+    use tower_oauth_client_validation::{
+        AuthorizationRequest, MemoryStateStore, PushedRequestService, PushedRequests, Validator, Verdict,
+    };
+
+    use super::*;
+
+    fn push(pushed: &PushedRequests, form: &str) -> (Vec<Event>, String) {
+        let service = PushedRequestService::new(pushed.clone(), Policy::default());
+        let service = service.client_from(|_: &Parts| std::future::ready(Ok(Some(Arc::new(client())))));
+        captured(|| {
+            block_on(async { text(service.oneshot(fixture::form(Body::from(form.to_owned()))).await.unwrap()).await })
+        })
+    }
+
+    #[test]
+    fn pushes_are_logged_like_requests() {
+        let pushed = PushedRequests::new(MemoryStateStore::new());
+        let (events, _) = push(&pushed, ACCEPTED);
+        assert_eq!((events.len(), events[0].level), (1, Level::DEBUG));
+        assert_eq!(events[0].of(FIELDS), [Some("accepted"), None, None, Some("app")]);
+        let (events, _) = push(&pushed, WRONG_SCOPE);
+        assert_eq!((events.len(), events[0].level), (1, Level::INFO));
+        let fields = [Some("rejected"), Some("invalid_scope"), Some("scope_not_allowed"), Some("app")];
+        assert_eq!(events[0].of(FIELDS), fields);
+    }
+
+    #[test]
+    fn what_a_handler_forgets_and_what_comes_twice_is_logged_without_parameters() {
+        let pushed = PushedRequests::new(MemoryStateStore::new());
+        let (_, answer) = push(&pushed, ACCEPTED);
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let query = format!("client_id=app&request_uri={}", answer["request_uri"].as_str().unwrap());
+        let layer = fixture::layer().pushed_requests(pushed);
+        let request = fixture::get::<Body>(&query).into_parts().0;
+        let validated = match block_on(layer.judge(&request, Bytes::new())) {
+            Verdict::Accepted(validated) => validated,
+            other => panic!("{other:?}"),
+        };
+        let (events, _) = captured(|| validated.success([("code", "c")]));
+        assert_eq!((events.len(), events[0].level), (1, Level::ERROR));
+        assert!(events[0].get("message").unwrap().contains("ValidatedRequest::use_up"));
+        block_on(validated.use_up()).unwrap();
+        let (events, _) = captured(|| block_on(validated.use_up()).unwrap_err());
+        assert_eq!((events.len(), events[0].level), (1, Level::INFO));
+        let fields = [Some("rejected"), Some("invalid_request_uri"), Some("request_uri_used"), Some("app")];
+        assert_eq!(events[0].of(FIELDS), fields);
+        assert!(!format!("{events:?}").contains("xyz"));
+        // A request from the user agent is silent.
+        let plain = AuthorizationRequest::parse(ACCEPTED.as_bytes(), b"");
+        let plain = Validator::default().validate(plain, Some(Arc::new(client()))).unwrap();
+        assert!(captured(|| block_on(plain.use_up()).unwrap()).0.is_empty());
+    }
 }

@@ -10,7 +10,7 @@ mod failure;
 mod fetched_keys;
 mod future;
 pub(crate) mod jws;
-mod keys;
+pub(crate) mod keys;
 mod layer;
 mod log;
 mod method;

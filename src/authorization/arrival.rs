@@ -9,7 +9,6 @@ use tower::BoxError;
 
 /// Where the parameters of a request were read from.
 #[derive(Default)]
-#[cfg_attr(not(any(feature = "pushed-requests", feature = "request-object")), expect(dead_code))]
 pub(crate) struct Arrival {
     pub(crate) is_pushed: bool,
     pub(crate) is_signed: bool,

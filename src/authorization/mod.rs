@@ -1,12 +1,16 @@
 //! Judging one request: pure, without I/O, and without knowledge of registries.
 
 pub(crate) mod arrival;
+mod authorization_details;
+mod dpop;
 pub(crate) mod error;
+mod extensions;
+mod openid;
 mod policy;
 mod proven;
 pub(crate) mod reason;
 mod rejection;
-pub(crate) mod request;
+mod request;
 mod resource;
 pub(crate) mod response;
 mod response_mode;
@@ -18,6 +22,7 @@ mod validator;
 
 pub use self::arrival::UseUpErrorKind;
 pub use self::error::{AuthorizationError, ErrorCode};
+pub use self::openid::Prompt;
 pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
 pub use self::rejection::{Delivery, Rejection};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::client::{AllowedScopes, LoopbackPorts, ResponseTypes};
 
+use super::extensions::Declared;
+
 /// The settings of a [`Policy`](super::Policy), without its checks.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
@@ -23,6 +25,10 @@ pub(super) struct Rules {
     pub(super) plain_pkce: bool,
     pub(super) resources: Option<Box<[Box<str>]>>,
     pub(super) resource_required: bool,
+    pub(super) declared: Option<Declared>,
+    pub(super) openid: bool,
+    pub(super) authorization_details_types: Option<Box<[Box<str>]>>,
+    pub(super) dpop_jkt_required: bool,
     pub(super) redirect_errors: RedirectErrors,
     pub(super) issuer: Option<Box<str>>,
     pub(super) error_uri: Option<Box<str>>,
@@ -48,6 +54,10 @@ impl Default for Rules {
             plain_pkce: false,
             resources: None,
             resource_required: false,
+            declared: None,
+            openid: false,
+            authorization_details_types: None,
+            dpop_jkt_required: false,
             redirect_errors: RedirectErrors::Vouched,
             issuer: None,
             error_uri: None,

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tracing::field::display;
+
 use super::arrival::{UseUpErrorKind, UseUpFailure};
 use super::reason::Reason;
 use super::rejection::Rejection;
+use crate::client::{Causes, Untrusted};
 
 /// A pushed request was not used up, so no code may be issued for it.
 ///
@@ -26,7 +29,22 @@ impl UseUpError {
             UseUpErrorKind::Unavailable => Reason::REQUEST_STORE_UNAVAILABLE,
             UseUpErrorKind::Fault => Reason::REQUEST_STORE_FAULT,
         });
-        Self { kind, rejection, source: source.map(Into::into) }
+        let error = Self { kind, rejection, source: source.map(Into::into) };
+        error.log();
+        error
+    }
+
+    /// In the fields that the layer logs.
+    fn log(&self) {
+        let (reason, error) = (self.rejection.reason().as_str(), self.rejection.error().as_str());
+        let client_id = self.rejection.client_id().map(|id| display(Untrusted(id)));
+        match &self.source {
+            None => tracing::info!(outcome = "rejected", error, "error.type" = reason, reason, client_id),
+            Some(source) => {
+                let cause = display(Causes(&**source));
+                tracing::error!(outcome = "rejected", error, "error.type" = reason, reason, client_id, cause);
+            }
+        }
     }
 
     /// Why.

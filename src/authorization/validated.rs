@@ -90,10 +90,7 @@ impl ValidatedRequest {
     /// The granted scopes as a scope value; empty where none is granted.
     #[must_use]
     pub fn scope(&self) -> &str {
-        match &self.scope {
-            GrantedScope::Requested(span) => self.request().value(*span),
-            GrantedScope::Other(scope) => scope.as_str(),
-        }
+        self.scope.as_str(self.request())
     }
 
     /// The response type.
@@ -223,6 +220,27 @@ impl ValidatedRequest {
         }
     }
 
+    /// An extension parameter, as it was requested. Only those that the policy
+    /// [declares](crate::PolicyBuilder::parameters) can be read.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tower_oauth_client_validation::{Client, Policy, Validator};
+    ///
+    /// let client = Client::builder("app").confidential().redirect_uri("https://app.example/cb").build()?;
+    /// let validator = Validator::new(Policy::rfc9700().parameters(["audience"]).build()?);
+    /// let request = validator.parse(b"client_id=app&response_type=code&audience=https://api.example&tenant=a", b"");
+    /// let validated = validator.validate(request, Some(Arc::new(client))).unwrap();
+    ///
+    /// assert_eq!(validated.extension("audience"), Some("https://api.example"));
+    /// assert_eq!(validated.extension("tenant"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn extension(&self, name: &str) -> Option<&str> {
+        self.request().extension(name)
+    }
+
     /// A success response with these parameters, `state` and `iss`.
     ///
     /// A pushed request that was not [used up](Self::use_up) gets `server_error` instead.
@@ -277,6 +295,12 @@ impl ValidatedRequest {
             "a pushed request must be used up before it is answered: call `ValidatedRequest::use_up`"
         );
         Err(AuthorizationError::from_static(ErrorCode::ServerError, "the server could not complete the request"))
+    }
+
+    /// The issuer of the policy.
+    #[cfg(feature = "sealed-requests")]
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.proven.rules().issuer.as_deref()
     }
 
     fn arrival(&self) -> Option<&Arrival> {

@@ -85,10 +85,11 @@ impl TransportConfig {
         if let Some(replacement) = self.replacement {
             return Ok(replacement);
         }
+        let filter = self.filter;
         let http = reqwest::Client::builder()
             .user_agent(HeaderValue::from_static(concat!("tower-oauth-client-validation/", env!("CARGO_PKG_VERSION"))))
-            .dns_resolver(Arc::new(FilteringResolver { resolver: self.resolver, filter: self.filter }))
-            .https_only(!self.filter.allows_loopback())
+            .dns_resolver(Arc::new(FilteringResolver { resolver: self.resolver, filter }))
+            .https_only(!filter.allows_loopback())
             .tls_certs_merge(Certificate::from_pem_bundle(&self.root_certificates)?)
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -105,6 +106,10 @@ impl TransportConfig {
             let http = http.clone();
             async move {
                 let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap))?;
+                // The resolver never sees an address that the URL spells out.
+                if !filter.admits_host_of(request.url()) {
+                    return Err(NoPublicAddress.into());
+                }
                 // Events must not carry whole addresses, which strangers choose.
                 let response = http.execute(request).await.map_err(reqwest::Error::without_url)?;
                 let response = Response::<reqwest::Body>::from(response);

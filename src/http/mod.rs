@@ -6,6 +6,5 @@ pub(crate) mod body;
 #[cfg(any(feature = "pushed-requests", feature = "registration"))]
 #[cfg_attr(not(feature = "registration"), allow(dead_code))]
 pub(crate) mod endpoint;
-#[cfg(feature = "client-authentication")]
 pub(crate) mod form;
 pub(crate) mod head;

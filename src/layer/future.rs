@@ -163,8 +163,9 @@ where
     fn lookup(&mut self, body: &[u8]) -> Result<LookupOf<T>, Rejection> {
         let query = self.parts.uri.query().unwrap_or_default();
         let tenant = self.tenant.as_ref().expect("a request is judged only for a known tenant");
-        let asked = self.asked.insert(AuthorizationRequest::parse(query.as_bytes(), body));
-        let client_id = T::validator(tenant, &self.shared.settings.validator).client_id(asked)?;
+        let validator = T::validator(tenant, &self.shared.settings.validator);
+        let asked = self.asked.insert(validator.parse(query.as_bytes(), body));
+        let client_id = validator.client_id(asked)?;
         Ok(metrics::time(self.shared.tenancy.registry(tenant).find_client(client_id)))
     }
 

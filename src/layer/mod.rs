@@ -35,6 +35,8 @@ use crate::registry::RegistrySource;
 #[cfg(feature = "pushed-requests")]
 use crate::request_object::PushedRequests;
 use crate::request_object::RequestSources;
+#[cfg(feature = "request-object")]
+use crate::request_object::SignedRequests;
 
 /// The default of [`ClientValidationLayer::max_body_bytes`]: 64 KiB.
 pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
@@ -237,6 +239,26 @@ impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
     #[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
     pub fn pushed_requests(self, pushed: PushedRequests) -> Self {
         self.set(|settings| settings.sources.pushed = Some(pushed))
+    }
+}
+
+#[cfg(feature = "request-object")]
+impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
+    /// Accepts the requests that clients sign (RFC 9101): a request with a `request` is judged by the parameters in it,
+    /// and everything beside `client_id` and `request` is ignored. A layer for several tenants takes them from each
+    /// [`Tenant`](Tenant::signed_requests).
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry, SignedRequests};
+    ///
+    /// let signed = SignedRequests::builder("https://login.example").build()?;
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).signed_requests(signed);
+    /// # let _ = layer;
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    pub fn signed_requests(self, signed: SignedRequests) -> Self {
+        self.set(|settings| settings.sources.signed = Some(signed))
     }
 }
 

@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use super::bounds::AddError;
 use super::credential::{self, digest, verify_client_secret};
 use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
-use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata};
+use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata, with_source};
 use super::metadata::{judge, uses_secret, with_software_statement};
-use super::operator::{with_granted, with_operator_changes};
 use super::policy::RegistrationPolicy;
-use super::refusal::{access_denied, invalid_metadata};
+use super::refusal::{accepted, access_denied, invalid_metadata};
+use crate::client::operator::with_operator_changes;
 use crate::client::{Client, ClientOrigin, unix_seconds};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
 use crate::registry::{ConfigError, Record, RegistryError, RegistryStore, StoreError};
@@ -203,17 +203,16 @@ impl<S: RegistryStore + 'static> Local<S> {
         }
         bounds.make_room(source, store, &mut removed).await?;
         if let Some(id) = &shared_id {
-            match store.insert(with_granted(&registration.client(id, true)?, source)?, ClientOrigin::Registered).await {
-                // Another client has this id, or this one was disabled: use a new id.
-                Err(StoreError::AlreadyExists) => {}
-                inserted => return Ok(inserted?),
+            let client = with_source(&registration.client(id, true)?, source)?;
+            // Otherwise another client has this id, or this one was disabled: use a new id.
+            if let Some(inserted) = bounds.insert(client, store, &mut removed).await? {
+                return Ok(inserted);
             }
         }
         loop {
-            let client = with_granted(&registration.client(&credential::client_id()?, false)?, source)?;
-            match store.insert(client, ClientOrigin::Registered).await {
-                Err(StoreError::AlreadyExists) => {}
-                inserted => return Ok(inserted?),
+            let client = with_source(&registration.client(&credential::client_id()?, false)?, source)?;
+            if let Some(inserted) = bounds.insert(client, store, &mut removed).await? {
+                return Ok(inserted);
             }
         }
     }
@@ -320,7 +319,7 @@ fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Optio
 
 /// The client after a `PUT`.
 fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal> {
-    let new = with_operator_changes(old, &registration.client(old.id(), is_shared(old))?)?;
+    let new = accepted(with_operator_changes(old, &registration.client(old.id(), is_shared(old))?)?)?;
     if is_shared(old) && public_metadata(new.to_metadata()) != public_metadata(old.to_metadata()) {
         return Err(access_denied("other clients share this registration, so it cannot be changed"));
     }

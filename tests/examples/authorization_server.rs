@@ -427,15 +427,15 @@ mod consent {
         page
     }
 
-    async fn decide(server: &Running, ticket: &str, decision: &str) -> Answer {
-        post(&server.url("/consent"), &[("ticket", ticket), ("decision", decision)]).await
+    async fn decide(server: &Running, sealed: &str, decision: &str) -> Answer {
+        post(&server.url("/consent"), &[("sealed_request", sealed), ("decision", decision)]).await
     }
 
     #[tokio::test]
     async fn approving_sends_a_code_to_the_client() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-        let answer = decide(&server, &ticket, "approve").await;
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+        let answer = decide(&server, &sealed, "approve").await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER);
         assert!(answer.header(LOCATION).starts_with(&server.callback()));
         let sent = answer.redirect();
@@ -445,50 +445,51 @@ mod consent {
     }
 
     #[tokio::test]
-    async fn a_forged_ticket_is_refused() {
+    async fn a_forged_request_is_refused() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
         let other_server = start(&[]).await;
-        let foreign = page(&other_server, &[]).await.fields()["ticket"].clone();
-        let (signature, request) = ticket.split_once('.').expect("two parts");
-        let (foreign_signature, _) = foreign.split_once('.').expect("two parts");
+        let foreign = page(&other_server, &[]).await.fields()["sealed_request"].clone();
+        let (key, request) = sealed.rsplit_once('.').expect("a key and a request");
+        let (foreign_key, foreign_request) = foreign.rsplit_once('.').expect("a key and a request");
         let forged = [
             foreign.clone(),
-            format!("{foreign_signature}.{request}"),
-            format!("{signature}.{}", &request[4..]),
-            format!("{}.{request}", &signature[4..]),
-            format!("{signature}."),
+            format!("{foreign_key}.{request}"),
+            format!("{key}.{foreign_request}"),
+            format!("{key}.{}", &request[4..]),
+            format!("{key}.{}", &request[..request.len() - 4]),
+            format!("{key}."),
             request.to_owned(),
             String::new(),
         ];
-        for ticket in forged {
-            let answer = decide(&server, &ticket, "approve").await;
-            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{ticket}");
+        for sealed in forged {
+            let answer = decide(&server, &sealed, "approve").await;
+            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{sealed}");
         }
-        assert_eq!(decide(&server, &ticket, "approve").await.status, StatusCode::SEE_OTHER);
+        assert_eq!(decide(&server, &sealed, "approve").await.status, StatusCode::SEE_OTHER);
     }
 
     #[tokio::test]
     async fn requests_of_strangers_do_not_expire_the_page_of_a_user() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
         for _ in 0..2_100 {
             page(&server, &[]).await;
         }
-        assert!(decide(&server, &ticket, "approve").await.redirect().contains_key("code"));
+        assert!(decide(&server, &sealed, "approve").await.redirect().contains_key("code"));
     }
 
     #[tokio::test]
     async fn an_answer_that_cannot_be_read_gets_a_page() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
         let form = "application/x-www-form-urlencoded";
         let cases = [
             (form, String::new()),
-            (form, format!("ticket={ticket}")),
-            (form, format!("ticket={ticket}&decision=perhaps")),
-            (form, format!("ticket={ticket}&decision=approve&decision=approve")),
-            (form, format!("ticket={ticket}&decision=approve&x={}", "x".repeat(100_000))),
+            (form, format!("sealed_request={sealed}")),
+            (form, format!("sealed_request={sealed}&decision=perhaps")),
+            (form, format!("sealed_request={sealed}&decision=approve&decision=approve")),
+            (form, format!("sealed_request={sealed}&decision=approve&x={}", "x".repeat(100_000))),
             ("application/json", "{}".to_owned()),
         ];
         for (kind, body) in cases {
@@ -501,8 +502,8 @@ mod consent {
     #[tokio::test]
     async fn denying_sends_an_error() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-        let answer = decide(&server, &ticket, "deny").await;
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+        let answer = decide(&server, &sealed, "deny").await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER);
         let sent = answer.redirect();
         assert_eq!((&*sent["error"], &*sent["state"], &sent["iss"]), ("access_denied", "s t&a", &server.base));
@@ -512,8 +513,8 @@ mod consent {
     #[tokio::test]
     async fn form_post_answers_with_a_form() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[("response_mode", "form_post")]).await.fields()["ticket"].clone();
-        let answer = decide(&server, &ticket, "approve").await;
+        let sealed = page(&server, &[("response_mode", "form_post")]).await.fields()["sealed_request"].clone();
+        let answer = decide(&server, &sealed, "approve").await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::OK, ""));
         assert!(answer.body.contains(&format!("action=\"{}\"", server.callback())));
         let fields = answer.fields();
@@ -527,15 +528,15 @@ mod consent {
         let server = start(&[]).await;
         let parameters = [("response_type", "code"), ("client_id", "demo-app")];
         let page = post(&server.url("/authorize"), &parameters).await;
-        let answer = decide(&server, &page.fields()["ticket"], "approve").await;
+        let answer = decide(&server, &page.fields()["sealed_request"], "approve").await;
         assert!(answer.redirect().contains_key("code"));
     }
 
     #[tokio::test]
     async fn another_site_cannot_decide() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-        let parameters = [("ticket", &*ticket), ("decision", "approve")];
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+        let parameters = [("sealed_request", &*sealed), ("decision", "approve")];
         let site = "sec-fetch-site";
         let foreign: [&[(&str, &str)]; 6] = [
             &[(site, "cross-site")],
@@ -554,8 +555,8 @@ mod consent {
         let own: [&[(&str, &str)]; 2] =
             [&[(site, "same-origin"), (ORIGIN.as_str(), &server.base)], &[(ORIGIN.as_str(), &server.base)]];
         for headers in own {
-            let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-            let parameters = [("ticket", &*ticket), ("decision", "approve")];
+            let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+            let parameters = [("sealed_request", &*sealed), ("decision", "approve")];
             let answer = post_with(&server.url("/consent"), headers, &parameters).await;
             assert_eq!(answer.status, StatusCode::SEE_OTHER);
         }
@@ -567,8 +568,8 @@ mod consent {
     #[tokio::test]
     async fn a_page_under_another_name_of_this_server_cannot_decide() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-        let parameters = [("ticket", &*ticket), ("decision", "approve")];
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+        let parameters = [("sealed_request", &*sealed), ("decision", "approve")];
         let elsewhere = server.base.replace("127.0.0.1", "localhost");
         for headers in
             [&[(ORIGIN.as_str(), &*elsewhere), ("sec-fetch-site", "same-origin")][..], &[(ORIGIN.as_str(), &elsewhere)]]
@@ -577,7 +578,7 @@ mod consent {
             assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{headers:?}");
             assert!(answer.body.contains(&server.base), "it says where to go: {}", answer.body);
         }
-        assert_eq!(decide(&server, &ticket, "approve").await.status, StatusCode::SEE_OTHER, "nothing was used up");
+        assert_eq!(decide(&server, &sealed, "approve").await.status, StatusCode::SEE_OTHER, "nothing was used up");
     }
 
     #[tokio::test]
@@ -586,7 +587,7 @@ mod consent {
         let url = server.authorize(&[("response_type", "code"), ("client_id", "demo-app"), ("state", "s t&a")]);
         let answer = browse(&url.replace("127.0.0.1", "localhost")).await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::TEMPORARY_REDIRECT, &*url));
-        assert!(browse(&url).await.fields().contains_key("ticket"));
+        assert!(browse(&url).await.fields().contains_key("sealed_request"));
     }
 
     #[tokio::test]
@@ -602,7 +603,7 @@ mod consent {
         for changes in [&["disable", "enable"][..], &["remove"]] {
             let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
             assert_eq!(clients(&registry, &[changes[0], "app"]).await.code, Some(0));
-            let answer = decide(&server, &page.fields()["ticket"], "approve").await;
+            let answer = decide(&server, &page.fields()["sealed_request"], "approve").await;
             assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{changes:?}");
             assert!(answer.body.contains("registration has changed"), "{}", answer.body);
             for change in &changes[1..] {
@@ -614,10 +615,53 @@ mod consent {
         let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
         assert_eq!(clients(&registry, &["remove", "app"]).await.code, Some(0));
         add("read write admin").await;
-        let answer = decide(&server, &page.fields()["ticket"], "approve").await;
+        let answer = decide(&server, &page.fields()["sealed_request"], "approve").await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
         let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
-        assert!(decide(&server, &page.fields()["ticket"], "approve").await.redirect().contains_key("code"));
+        assert!(decide(&server, &page.fields()["sealed_request"], "approve").await.redirect().contains_key("code"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_question_of_one_node_is_answered_at_another() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let registry = sqlite(folder.path());
+        let key_file = folder.path().join("seal.key");
+        let (key, older) = ("0f".repeat(32), "f0".repeat(32));
+        std::fs::write(&key_file, format!("{key}\n")).expect("it can be written");
+        let add = ["add", "--id", "app", "--redirect-uri", "https://app.example/cb", "--public"];
+        assert_eq!(clients(&registry, &add).await.code, Some(0));
+        let node = async |key: &[&str]| {
+            start(&[&["--registry", &registry, "--issuer", "https://login.example"], key].concat()).await
+        };
+        let one = node(&["--seal-key", key_file.to_str().expect("a path")]).await;
+        // Its key was replaced; the one before still opens.
+        let two = node(&["--seal-key", &format!("{older},{key}")]).await;
+        let stranger = node(&[]).await;
+
+        let asked = [
+            ("response_type", "code"),
+            ("client_id", "app"),
+            ("state", "xyz"),
+            ("code_challenge", CHALLENGE),
+            ("code_challenge_method", "S256"),
+        ];
+        let page = browse(&one.authorize(&asked)).await;
+        let sealed = page.fields()["sealed_request"].clone();
+        one.kill().await;
+        let refused = decide(&stranger, &sealed, "approve").await;
+        assert_eq!((refused.status, refused.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
+        let answer = decide(&two, &sealed, "approve").await.redirect();
+        assert_eq!((&*answer["state"], &*answer["iss"]), ("xyz", "https://login.example"));
+        let tokens = two
+            .token(&[
+                ("grant_type", "authorization_code"),
+                ("client_id", "app"),
+                ("code", &answer["code"]),
+                ("code_verifier", VERIFIER),
+            ])
+            .await;
+        assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
     }
 
     #[tokio::test]
@@ -684,7 +728,7 @@ mod start_page {
         let by_form = link.url.contains("response_mode=form_post");
         if outcome == "consent page" {
             assert_eq!(answer.status, StatusCode::OK, "{title}");
-            assert!(answer.fields().contains_key("ticket"), "{title}");
+            assert!(answer.fields().contains_key("sealed_request"), "{title}");
             return;
         }
         if let Some(rest) = outcome.strip_prefix("400 ") {
@@ -843,8 +887,8 @@ mod serving {
                 form(&[("response_type", "code"), ("client_id", id), ("redirect_uri", "http://127.0.0.1:1/cb")]);
             let page = browse(&format!("{}?{query}", announced("authorization_endpoint"))).await;
             assert!(page.body.contains("action=\"consent\""), "beside the page: {}", page.body);
-            let ticket = page.fields()["ticket"].clone();
-            let approved = [("ticket", &*ticket), ("decision", "approve")];
+            let sealed = page.fields()["sealed_request"].clone();
+            let approved = [("sealed_request", &*sealed), ("decision", "approve")];
             let origin = [(ORIGIN.as_str(), "https://login.example")];
             let answer = post_with(&here("https://login.example/tenants/:a/consent"), &origin, &approved).await;
             let sent = answer.redirect();
@@ -1058,13 +1102,14 @@ mod starting {
 
     #[tokio::test]
     async fn a_wrong_flag_is_named() {
-        let cases: [(&[&str], &str); 15] = [
+        let cases: [(&[&str], &str); 16] = [
             (&["--colour"], "--colour"),
             (&["serve"], "serve"),
             (&["--listen"], "--listen"),
             (&["--listen", "8080"], "HOST:PORT"),
             (&["--listen", "127.0.0.1:80800"], "HOST:PORT"),
             (&["--profile", "oauth3"], "oauth3"),
+            (&["--seal-key", "0f0f"], "must be a file, or 64 hexadecimal digits"),
             (&["--registry", "clients.ini"], "clients.ini"),
             (&["--issuer", "login.example"], "--issuer"),
             (&["--issuer", "https://login.example/?x"], "query"),
@@ -1125,6 +1170,7 @@ mod starting {
             "--insecure-loopback-documents",
             "--auto-approve",
             "--code-lifetime",
+            "--seal-key",
             "--report-only",
         ];
         for flag in flags {

@@ -71,18 +71,18 @@ fn assert_cleared(answer: &Answer, cookie: &str) {
 }
 
 struct Consent {
-    ticket: String,
+    sealed: String,
     cookie: String,
 }
 
 async fn ask(server: &Running, client_id: &str) -> Consent {
     let page = get(&authorize_url(server, client_id)).await;
     assert_eq!((page.status, page.header(LOCATION)), (StatusCode::OK, ""), "{}", page.body);
-    Consent { ticket: page.fields()["ticket"].clone(), cookie: cookie(&page) }
+    Consent { sealed: page.fields()["sealed_request"].clone(), cookie: cookie(&page) }
 }
 
 async fn decide(server: &Running, consent: &Consent, cookie: &str, decision: &str) -> Answer {
-    let parameters = [("ticket", &*consent.ticket), ("decision", decision)];
+    let parameters = [("sealed_request", &*consent.sealed), ("decision", decision)];
     post_with(&server.url("/consent"), &[(COOKIE.as_str(), cookie)], &parameters).await
 }
 
@@ -163,7 +163,7 @@ async fn every_client_needs_its_own_consent() {
     // With all that the browser has by now, another client is asked about again.
     let page = come_back(&authorize_url(&server, "other-app"), &cookie).await;
     assert_eq!((page.status, page.header(LOCATION)), (StatusCode::OK, ""));
-    assert!(page.fields().contains_key("ticket") && page.body.contains("other-app"));
+    assert!(page.fields().contains_key("sealed_request") && page.body.contains("other-app"));
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn another_site_cannot_give_consent() {
     let consent = ask(&server, "other-app").await;
     let elsewhere = server.base.replace("127.0.0.1", "localhost");
     for origin in ["https://evil.example", "null", &elsewhere] {
-        let parameters = [("ticket", &*consent.ticket), ("decision", "approve")];
+        let parameters = [("sealed_request", &*consent.sealed), ("decision", "approve")];
         let headers = [(COOKIE.as_str(), &*consent.cookie), (ORIGIN.as_str(), origin)];
         let answer = post_with(&format!("{elsewhere}/consent"), &headers, &parameters).await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{origin}");
@@ -373,7 +373,7 @@ async fn a_client_gets_no_scope_that_the_upstream_did_not_grant() {
         let id = client["client_id"].as_str().expect("an id");
         let url = authorize_url(&server, id).replace("scope=profile", "scope=profile+photos%3Aread");
         let page = get(&url).await;
-        let consent = Consent { ticket: page.fields()["ticket"].clone(), cookie: cookie(&page) };
+        let consent = Consent { sealed: page.fields()["sealed_request"].clone(), cookie: cookie(&page) };
         let forwarded = decide(&server, &consent, &consent.cookie, "approve").await;
         let state = forwarded.redirect()["state"].clone();
         let back = server.url(&format!("/callback?{}", form(&[("code", "x"), ("state", &state)])));

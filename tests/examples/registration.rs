@@ -11,8 +11,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
-use super::clients::sqlite;
+use super::clients::{clients, sqlite};
 use super::http::{Answer, browse, form, get, post, post_with, send};
 use super::postgres_cluster::Cluster;
 use super::process::{Running, run};
@@ -313,6 +314,7 @@ async fn a_wrong_flag_is_refused_and_never_repeats_a_token() {
 struct Documents {
     base: String,
     asked: Arc<AtomicUsize>,
+    host: JoinHandle<()>,
 }
 
 impl Documents {
@@ -331,8 +333,15 @@ impl Documents {
                 _ => StatusCode::NOT_FOUND.into_response(),
             }
         });
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { base, asked }
+        let host = tokio::spawn(async move { axum::serve(listener, app).await.expect("it serves") });
+        Self { base, asked, host }
+    }
+
+    /// Nobody listens there any more.
+    async fn stop(&mut self) {
+        self.host.abort();
+        let stopped = (&mut self.host).await;
+        assert!(stopped.is_err_and(|error| error.is_cancelled()));
     }
 
     /// As some native applications write it.
@@ -386,6 +395,34 @@ async fn a_document_describes_a_client() {
     let all = authorize(&server, &id, &[("scope", "photos:write profile")]).await;
     assert!(all.redirect().contains_key("code"));
     assert_eq!(authorize(&server, &id, &[("scope", "everything")]).await.redirect()["error"], "invalid_scope");
+}
+
+#[tokio::test]
+async fn a_document_survives_its_host_and_a_restart_until_the_operator_disables_it() {
+    let mut documents = Documents::usual().await;
+    let id = documents.client_id();
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry = sqlite(directory.path());
+    let args = ["--registry", &*registry, "--insecure-loopback-documents", "--auto-approve"];
+    let start =
+        async || Running::start("authorization_server", &[&["--listen", "127.0.0.1:0"], &args[..]].concat()).await;
+    let server = start().await;
+    assert_eq!(redeem(&server, &id, &[], &[("client_id", &id)]).await.status, StatusCode::OK);
+    server.kill().await;
+    documents.stop().await;
+
+    let server = start().await;
+    assert_eq!(redeem(&server, &id, &[], &[("client_id", &id)]).await.status, StatusCode::OK);
+    assert_eq!(documents.asked(), 1);
+    let listed = clients(&registry, &["list", "--json"]).await.json();
+    let [listed] = &listed.as_array().expect("a list")[..] else { panic!("{listed}") };
+    assert_eq!((text(listed, "client_id"), text(listed, "origin")), (&*id, "metadata document"));
+    assert!(listed["last_used_at"].is_string(), "{listed}");
+
+    assert_eq!(clients(&registry, &["disable", &id]).await.code, Some(0));
+    assert_eq!(error(&authorize(&server, &id, &[]).await).1, "invalid_client");
+    assert_eq!(clients(&registry, &["enable", &id]).await.code, Some(0));
+    assert!(authorize(&server, &id, &[]).await.redirect().contains_key("code"));
 }
 
 #[tokio::test]
@@ -448,7 +485,7 @@ async fn a_configured_client_takes_precedence_over_a_document() {
     assert_eq!(authorize(&server, &documents.client_id(), &[]).await.status, StatusCode::BAD_REQUEST);
     let url = authorize_url(&server, &documents.client_id(), "https://a.example/cb", &[]);
     let page = browse(&url).await;
-    assert!(page.fields().contains_key("ticket"));
+    assert!(page.fields().contains_key("sealed_request"));
     assert!(!page.body.contains("It is described by"), "no host vouches for it");
     assert_eq!(documents.asked(), 0);
 }
@@ -469,8 +506,8 @@ mod consent {
         assert!(page.body.contains(&format!("It is described by</dt><dd><strong>{host}</strong>")));
         assert!(page.body.contains(WARNING));
 
-        let ticket = page.fields()["ticket"].clone();
-        let answer = post(&server.url("/consent"), &[("ticket", &*ticket), ("decision", "approve")]).await;
+        let sealed = page.fields()["sealed_request"].clone();
+        let answer = post(&server.url("/consent"), &[("sealed_request", &*sealed), ("decision", "approve")]).await;
         assert!(answer.header(LOCATION).starts_with(CALLBACK) && answer.redirect().contains_key("code"));
     }
 

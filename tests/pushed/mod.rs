@@ -568,6 +568,17 @@ async fn checks_of_the_layer_see_the_pushed_parameters() {
 }
 
 #[tokio::test]
+async fn declared_parameters_are_kept() {
+    let pushed = PushedRequests::new(MemoryStateStore::new());
+    let policy = || Policy::oauth2().parameters(["audience", "tenant"]).build().unwrap();
+    let server = Server::with_policies(pushed.clone(), policy(), policy());
+    let request_uri = server.push(&format!("{PUSH}&audience=https%3A%2F%2Fapi.example&undeclared=1")).await;
+    let validated = accepted(&layer(&pushed).policy(policy()), &request_uri).await;
+    assert_eq!((validated.extension("audience"), validated.extension("tenant")), (Some("https://api.example"), None));
+    assert!(validated.request().is_pushed());
+}
+
+#[tokio::test]
 async fn other_client_authentication_names_the_client() {
     let registry = clients();
     let pushed = PushedRequests::new(MemoryStateStore::new());

@@ -106,6 +106,10 @@ fn set(policy: PolicyBuilder, name: &str, value: &Value) -> Option<PolicyBuilder
         ("pkce", "required_for_public_clients") => policy.pkce(Pkce::RequiredForPublicClients),
         ("plain_pkce", _) => policy.plain_pkce(flag()?),
         ("resources", _) => policy.resources(texts()?),
+        ("parameters", _) => policy.parameters(texts()?),
+        ("openid", _) if flag()? => policy.openid(),
+        ("authorization_details_types", _) => policy.authorization_details_types(texts()?),
+        ("dpop_jkt_required", _) => policy.dpop_jkt_required(flag()?),
         ("resource_required", _) => policy.resource_required(flag()?),
         ("validators", _) => texts()?.into_iter().try_fold(policy, |policy, name| match name {
             "nonce" => Some(require(policy, Parameter::Nonce, ErrorCode::AccessDenied)),

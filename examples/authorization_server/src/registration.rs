@@ -1,9 +1,9 @@
 //! Dynamic clients: they register themselves, or their id is the URL of their metadata.
 
-use std::error::Error;
-
 use shared::args::Profile;
-use tower_oauth_client_validation::{GrantTypes, MetadataDocumentRegistry, RegistrationPolicy, Scope, ScopeError};
+use tower_oauth_client_validation::{
+    GrantTypes, MetadataDocumentBuilder, MetadataDocumentRegistry, RegistrationPolicy, Scope, ScopeError,
+};
 
 use crate::args::{Documents, Registration};
 
@@ -32,19 +32,15 @@ pub(crate) fn policy(registration: &Registration) -> Result<Option<RegistrationP
 }
 
 /// `None` where no document is fetched.
-pub(crate) fn documents(
-    documents: Documents,
-    profile: Profile,
-) -> Result<Option<MetadataDocumentRegistry>, Box<dyn Error>> {
+pub(crate) fn documents(documents: Documents, profile: Profile) -> Result<Option<MetadataDocumentBuilder>, ScopeError> {
     if documents == Documents::Off {
         return Ok(None);
     }
-    let registry = MetadataDocumentRegistry::builder()
+    let builder = MetadataDocumentRegistry::builder()
         .allowed_scopes(scopes()?)
         .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
         .grant_all_scopes(true)
         .require_client_name(profile == Profile::Mcp)
-        .insecure_allow_loopback(documents == Documents::InsecureLoopback)
-        .build()?;
-    Ok(Some(registry))
+        .insecure_allow_loopback(documents == Documents::InsecureLoopback);
+    Ok(Some(builder))
 }
