@@ -128,7 +128,7 @@ impl PushedRequestService {
         self.set(|endpoint| endpoint.caller = Arc::new(move |parts| find(parts).boxed()))
     }
 
-    /// Accepts pushed requests that clients sign (RFC 9126 §3): give the ones of the authorization endpoint.
+    /// Accepts pushed requests that clients sign (RFC 9126 §3). Pass the same ones as to the authorization endpoint.
     ///
     /// ```
     /// use tower_oauth_client_validation::{

@@ -303,7 +303,7 @@ impl PushedRequestsBuilder {
         self
     }
 
-    /// Builds them.
+    /// Builds the pushed requests.
     ///
     /// # Errors
     ///
