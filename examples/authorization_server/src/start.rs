@@ -1,4 +1,4 @@
-//! The start page: links that show what requests get, and a page that stands in for a client.
+//! The start page, with links that show the outcomes of requests, and a page that plays the client.
 
 use std::sync::Arc;
 
@@ -143,7 +143,7 @@ fn concrete(uri: &RedirectUri, issuer: &str) -> String {
 
 fn cases(sample: &Sample<'_>, clients: &[Arc<Client>]) -> Vec<(&'static str, String)> {
     let foreign_scope = match sample.client.allowed_scopes() {
-        // Nobody may have this one, not even who may have all.
+        // No client may have this scope, not even one that may have all.
         Some(AllowedScopes::All) => "*",
         _ => "another-scope",
     };
