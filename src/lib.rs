@@ -131,7 +131,6 @@ pub use crate::http::endpoint::EndpointFuture;
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
     RegistrationConfigError, RegistrationError, RegistrationPolicy, RegistrationService, SoftwareStatementError,
-    verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]

@@ -19,13 +19,13 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use crate::fixture::{self, ACCEPTED, UNKNOWN, WRONG_SCOPE, client, text};
 
 #[derive(Debug)]
-struct Event {
-    level: Level,
+pub(crate) struct Event {
+    pub(crate) level: Level,
     fields: BTreeMap<&'static str, String>,
 }
 
 impl Event {
-    fn get(&self, field: &str) -> Option<&str> {
+    pub(crate) fn get(&self, field: &str) -> Option<&str> {
         self.fields.get(field).map(String::as_str)
     }
 
@@ -59,18 +59,23 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Capture {
 
 type Body = Full<Bytes>;
 
+/// The events of this crate while something runs, and its result.
+pub(crate) fn events_of<T>(run: impl FnOnce() -> T) -> (Vec<Event>, T) {
+    let capture = Capture::default();
+    let subscriber = tracing_subscriber::registry().with(capture.clone());
+    let result = tracing::subscriber::with_default(subscriber, || {
+        // Another test may have met the call sites while nobody listened.
+        tracing::callsite::rebuild_interest_cache();
+        run()
+    });
+    let events = std::mem::take(&mut *capture.0.lock().unwrap());
+    (events, result)
+}
+
 /// The events of one request, and the answer.
 fn ask<R: RegistrySource>(layer: ClientValidationLayer<R>, request: Request<Body>) -> (Vec<Event>, Response<Body>) {
     let inner = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
-    let capture = Capture::default();
-    let subscriber = tracing_subscriber::registry().with(capture.clone());
-    let response = tracing::subscriber::with_default(subscriber, || {
-        // Another test may have met the call sites while nobody listened.
-        tracing::callsite::rebuild_interest_cache();
-        block_on(layer.layer(inner).oneshot(request)).unwrap()
-    });
-    let events = std::mem::take(&mut *capture.0.lock().unwrap());
-    (events, response)
+    events_of(|| block_on(layer.layer(inner).oneshot(request)).unwrap())
 }
 
 /// The only event of one request.

@@ -51,10 +51,9 @@ impl<'a> Assertion<'a> {
         now: SystemTime,
     ) -> Result<(), AuthenticationError> {
         let refused = |failure| Err(AuthenticationError::new(failure));
-        let member = |name: &str| client.metadata()?.get(name)?.as_str();
         let algorithm = self.jws.algorithm();
-        let is_registered =
-            member("token_endpoint_auth_signing_alg").is_none_or(|registered| registered == algorithm.as_str());
+        let registered = client.token_endpoint_auth_signing_alg();
+        let is_registered = registered.is_none_or(|registered| registered == algorithm.as_str());
         if !settings.algorithms.contains(&algorithm) || !is_registered {
             return refused(AuthenticationFailure::AssertionAlgorithm);
         }

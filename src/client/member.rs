@@ -7,6 +7,24 @@
 use serde_json::Value;
 use url::Url;
 
+/// How the client authenticates at the token endpoint.
+pub(crate) const AUTH_METHOD: &str = "token_endpoint_auth_method";
+/// The methods that the client offers, best first (OpenID Connect Relying Party Metadata Choices).
+pub(crate) const AUTH_METHODS: &str = "token_endpoint_auth_methods_supported";
+pub(crate) const PRIVATE_KEY_JWT: &str = "private_key_jwt";
+
+/// Those of the methods that a client offers by which it can authenticate at this server, in the client's order.
+pub(crate) fn usable_auth_methods<'m>(offered: &[&'m str], server: &[String], has_keys: bool) -> Vec<&'m str> {
+    let is_usable =
+        |method: &&str| server.iter().any(|known| known == *method) && (has_keys || *method != PRIVATE_KEY_JWT);
+    offered.iter().copied().filter(is_usable).collect()
+}
+
+/// Whether clients with this method have a secret.
+pub(crate) fn uses_secret(auth_method: &str) -> bool {
+    auth_method.starts_with("client_secret")
+}
+
 /// Whether only an operator or the server sets this member. Such members give privileges, so they are not accepted
 /// from outside, and not shown.
 pub(crate) fn is_operator_member(name: &str) -> bool {

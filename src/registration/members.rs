@@ -3,10 +3,9 @@
 use serde_json::{Map, Value};
 
 use crate::client::member::is_operator_member;
+use crate::client::secret::OTHER_SECRETS;
 use crate::registry::SOURCE_MEMBER;
 
-/// SHA-256 of the client secret, in hexadecimal.
-pub(super) const CLIENT_SECRET: &str = "client_secret_sha256";
 /// SHA-256 of the registration access token, in hexadecimal.
 pub(super) const ACCESS_TOKEN: &str = "registration_access_token_sha256";
 /// Set on a client that strangers share, see [`RegistrationPolicy::reuse_identical`](super::RegistrationPolicy::reuse_identical).
@@ -17,9 +16,6 @@ pub(super) const GRANTED: &str = "registration_granted";
 pub(super) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
 
 const INTERNAL_MEMBERS: [&str; 4] = [SHARED, GRANTED, SOURCE_MEMBER, UPSTREAM_URI];
-
-/// Secrets that an operator gave a client besides the one that was issued here.
-pub(super) const SECRETS: [&str; 3] = ["client_secret", "client_secret_hash", "previous_client_secret_sha256"];
 
 /// Members that the server answers with and a client never sets.
 pub(super) const ANSWER_MEMBERS: [&str; 4] =
@@ -32,7 +28,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
 
 /// Members that a store keeps and does not show.
 fn is_internal(name: &str) -> bool {
-    is_operator_member(name) || INTERNAL_MEMBERS.contains(&name) || SECRETS.contains(&name)
+    is_operator_member(name) || INTERNAL_MEMBERS.contains(&name) || OTHER_SECRETS.contains(&name)
 }
 
 /// What may be shown of metadata.

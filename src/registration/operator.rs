@@ -9,8 +9,9 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::credential::digest;
-use super::members::{CLIENT_SECRET, GRANTED, SECRETS, public_metadata};
+use super::members::{GRANTED, public_metadata};
 use super::refusal::{invalid_metadata, invalid_redirect_uri};
+use crate::client::secret::{OTHER_SECRETS, SECRET_DIGEST};
 use crate::client::{Client, tokens};
 use crate::http::endpoint::Refusal;
 use crate::registry::SOURCE_MEMBER;
@@ -53,8 +54,9 @@ pub(super) fn with_operator_changes(old: &Client, new: &Client) -> Result<Client
     }
     members.insert(GRANTED.into(), now_granted.into());
     members.insert("dynamic".into(), true.into());
-    let has_secret = members.contains_key(CLIENT_SECRET);
-    let kept = SECRETS.into_iter().filter(|_| has_secret).chain([SOURCE_MEMBER]);
+    let has_secret = members.contains_key(SECRET_DIGEST);
+    // The operator may have given the client more secrets.
+    let kept = OTHER_SECRETS.into_iter().filter(|_| has_secret).chain([SOURCE_MEMBER]);
     members.extend(kept.filter_map(|name| Some((name.to_owned(), stored(name)?.clone()))));
     Ok(Client::from_metadata(members)?.with_operator_decisions(old))
 }

@@ -8,14 +8,15 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::bounds::AddError;
-use super::credential::{self, digest, verify_client_secret};
+use super::credential::{self, digest};
 use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
 use super::error::RegistrationConfigError;
-use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata};
+use super::members::{ACCESS_TOKEN, SHARED, public_metadata};
 use super::metadata::{judge, uses_secret, with_software_statement};
 use super::operator::{with_granted, with_operator_changes};
 use super::policy::RegistrationPolicy;
 use super::refusal::{access_denied, invalid_metadata};
+use crate::client::secret::{SECRET_DIGEST, is_digest_of, is_secret};
 use crate::client::{Client, ClientOrigin, unix_seconds};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
 use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
@@ -39,8 +40,8 @@ use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
 /// # What is stored
 ///
 /// Access tokens and client secrets are stored as SHA-256 only, so a secret is shown once, and `GET` repeats the access
-/// token that was presented. The token endpoint checks secrets with [`verify_client_secret`]. Members that would give
-/// privileges, and members that nobody here understands, are not stored.
+/// token that was presented. `ClientAuthenticationLayer` (feature `client-authentication`) checks secrets at the token
+/// endpoint. Members that would give privileges, and members that nobody here understands, are not stored.
 ///
 /// A registration gets a new id, or, with [`RegistrationPolicy::reuse_identical`], that of an earlier registration with
 /// the same metadata. It never changes a client that it did not create.
@@ -253,7 +254,7 @@ impl<S: RegistryStore + 'static> Local<S> {
         let mut members = public_metadata(client.to_metadata());
         let mut set = |name: &str, value: Value| members.insert(name.to_owned(), value);
         set("client_id_issued_at", unix_seconds(created_at).into());
-        if member(client, CLIENT_SECRET).is_some() {
+        if member(client, SECRET_DIGEST).is_some() {
             set("client_secret_expires_at", 0.into());
         }
         if let Some(secret) = secret {
@@ -283,9 +284,10 @@ impl Registration {
 
     /// A client that has a secret keeps it.
     fn keep_secret(&mut self, old: &Client, presented: Option<String>) {
-        if let (Some(digest), true) = (member(old, CLIENT_SECRET).and_then(Value::as_str), self.secret.is_some()) {
+        if let (Some(digest), true) = (member(old, SECRET_DIGEST).and_then(Value::as_str), self.secret.is_some()) {
             self.secret_digest = Some(digest.to_owned());
-            self.secret = presented;
+            // The one before it still works, but is not the client's secret.
+            self.secret = presented.filter(|presented| is_digest_of(Some(digest), presented));
         }
     }
 
@@ -294,7 +296,7 @@ impl Registration {
         members.insert("client_id".into(), id.into());
         members.insert(ACCESS_TOKEN.into(), digest(&self.access_token).into());
         if let Some(digest) = &self.secret_digest {
-            members.insert(CLIENT_SECRET.into(), digest.as_str().into());
+            members.insert(SECRET_DIGEST.into(), digest.as_str().into());
         }
         if shared {
             members.insert(SHARED.into(), true.into());
@@ -314,7 +316,7 @@ impl Registration {
 fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Option<String>, Refusal> {
     match present(asked, "client_secret") {
         None => Ok(None),
-        Some(Value::String(secret)) if verify_client_secret(client, secret) => Ok(Some(secret.clone())),
+        Some(Value::String(secret)) if is_secret(Some(client), secret) => Ok(Some(secret.clone())),
         Some(_) => Err(invalid_metadata("client_secret: must be that of the client")),
     }
 }

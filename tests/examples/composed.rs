@@ -3,6 +3,7 @@
 use axum::http::header::{COOKIE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use axum::http::{Method, StatusCode};
 use futures::future::join_all;
+use serde_json::json;
 use url::{Url, form_urlencoded};
 
 use super::http::{Answer, browse, form, get, post, post_with, send};
@@ -87,7 +88,7 @@ async fn a_user_who_is_logged_in_decides() {
     let approved = post_with(&url, &with_cookie, &[("decision", "approve")]).await;
     assert_eq!(approved.status, StatusCode::SEE_OTHER);
     let sent = approved.redirect();
-    assert_eq!((&*sent["code"], &*sent["state"], &*sent["iss"]), ("a-code", ASKS[4].1, &*server.base));
+    assert_eq!((&*sent["state"], &*sent["iss"]), (ASKS[4].1, &*server.base));
     assert!(approved.header(LOCATION).starts_with(CALLBACK));
     let denied = post_with(&url, &with_cookie, &[("decision", "deny")]).await.redirect();
     assert_eq!(denied["error"], "access_denied");
@@ -100,6 +101,24 @@ async fn a_user_who_is_logged_in_decides() {
     assert_eq!(refused["error"], "invalid_scope");
     let twice = post_with(&url, &with_cookie, &[("decision", "approve"), ("client_id", "photo-app")]).await;
     assert_eq!(twice.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_code_is_redeemed_by_the_client_that_it_was_issued_to() {
+    let server = start().await;
+    let cookie = logged_in(&server).await;
+    let url = server.url(&format!("/authorize?{}", form(&ASKS)));
+    let approved = post_with(&url, &[(COOKIE.as_str(), &*cookie)], &[("decision", "approve")]).await;
+    let code = approved.redirect()["code"].clone();
+    let grant = [("grant_type", "authorization_code"), ("code", &*code), ("redirect_uri", CALLBACK)];
+    let redeem = async |client: &[(&str, &str)]| post(&server.url("/token"), &[client, &grant].concat()).await;
+    for wrong in [&[][..], &[("client_id", "nobody")], &[("client_id", "photo-app"), ("client_secret", "x")]] {
+        let refused = redeem(wrong).await;
+        assert_eq!((refused.status, &refused.json()["error"]), (StatusCode::UNAUTHORIZED, &json!("invalid_client")));
+    }
+    let tokens = redeem(&[("client_id", "photo-app")]).await;
+    assert_eq!((tokens.status, &tokens.json()["scope"]), (StatusCode::OK, &json!("profile photos:read")));
+    assert_eq!(redeem(&[("client_id", "photo-app")]).await.json()["error"], "invalid_grant");
 }
 
 #[tokio::test]

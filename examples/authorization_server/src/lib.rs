@@ -106,16 +106,16 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
     let policy = policy.build()?;
     let replays = clients.replay_store().await?;
-    let authentication = token::authentication(Arc::clone(&clients.source), &issuer, replays)?;
+    let authentication = token::authentication_policy(&issuer, replays).keys(registration::keys(documents)?).build()?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
-    let registration = registration::policy(&args.registration)?;
+    let registration = registration::policy(&args.registration, &authentication)?;
     let server = Server {
         validator: Validator::new(policy.clone()),
         policy,
         issuer,
         tickets: Tickets::new(PATIENCE)?,
         tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), code_lifetime)),
-        authentication,
+        authentication: ClientAuthenticationLayer::new(Arc::clone(&clients.source), authentication),
         code_lifetime,
         clients,
         registration,

@@ -28,7 +28,7 @@ pub(crate) async fn document(State(server): State<Arc<Server>>) -> impl IntoResp
     let document = server_metadata(&server.policy)
         .authorization_endpoint(server.url("/authorize"))
         .token_endpoint(server.url("/token"))
-        .member("revocation_endpoint", server.url("/revoke"));
+        .revocation_endpoint(server.url("/revoke"));
     let mut document = token::announce(document, server.authentication.authenticator().policy())
         .metadata_documents(server.documents != Documents::Off);
     if server.registration.is_some() {

@@ -3,7 +3,10 @@
 use std::error::Error;
 
 use shared::args::Profile;
-use tower_oauth_client_validation::{GrantTypes, MetadataDocumentRegistry, RegistrationPolicy, Scope, ScopeError};
+use tower_oauth_client_validation::{
+    AuthenticationPolicy, AuthenticationPolicyError, FetchedKeys, GrantTypes, MetadataDocumentRegistry,
+    RegistrationPolicy, Scope, ScopeError,
+};
 
 use crate::args::{Documents, Registration};
 
@@ -17,13 +20,17 @@ pub(crate) fn scopes() -> Result<Scope, ScopeError> {
 }
 
 /// `None` where nobody may register.
-pub(crate) fn policy(registration: &Registration) -> Result<Option<RegistrationPolicy>, ScopeError> {
+pub(crate) fn policy(
+    registration: &Registration,
+    authentication: &AuthenticationPolicy,
+) -> Result<Option<RegistrationPolicy>, ScopeError> {
     let policy = RegistrationPolicy::new()
         .allowed_scopes(scopes()?)
         .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
         .grant_all_scopes(true)
         .narrow_scopes(true)
-        .grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN));
+        .grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN))
+        .auth_methods(authentication.methods());
     Ok(match registration {
         Registration::Open => Some(policy),
         Registration::Token(token) => Some(policy.initial_access_token(token)),
@@ -47,4 +54,9 @@ pub(crate) fn documents(
         .insecure_allow_loopback(documents == Documents::InsecureLoopback)
         .build()?;
     Ok(Some(registry))
+}
+
+/// The keys of clients, which may be at an address that the client names.
+pub(crate) fn keys(documents: Documents) -> Result<FetchedKeys, AuthenticationPolicyError> {
+    FetchedKeys::builder().insecure_allow_loopback(documents == Documents::InsecureLoopback).build()
 }

@@ -18,30 +18,36 @@
 //!    so no validated request has to be stored meanwhile.
 //! 7. **The handler**, which has a user and a validated request.
 //!
+//! Applications call `/token` themselves, without a browser. It stands behind the first three layers and **client
+//! authentication**, so its handler knows which client redeems a code.
+//!
 //! `Router::layer` wraps what was added before it, so the last layer runs first. `ServiceBuilder` reads from top to
 //! bottom.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::FormRejection;
-use axum::extract::{ConnectInfo, Extension, Form, OriginalUri, Query, RawQuery, Request};
+use axum::extract::{ConnectInfo, Extension, Form, OriginalUri, Query, RawQuery, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum_login::{AuthManagerLayerBuilder, AuthSession, AuthUser, AuthnBackend, UserId};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
+use shared::store::Code;
+use shared::token::{self, CODE_LIFETIME, Tokens};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_governor::GovernorLayer;
@@ -50,7 +56,8 @@ use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    AuthorizationError, Client, ClientValidationLayer, ErrorCode, MemoryRegistry, Policy, ValidatedRequest,
+    AuthorizationError, Client, ClientValidationLayer, ErrorCode, MemoryRegistry, MemoryStateStore, Policy,
+    RegistrySource, RegistryStore, ValidatedRequest,
 };
 use tower_sessions::cookie::SameSite;
 use tower_sessions::{MemoryStore, SessionManagerLayer};
@@ -101,7 +108,9 @@ fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error
         |request: &Request| tracing::info_span!("request", method = %request.method(), path = request.uri().path()),
     );
     let limit = GovernorConfigBuilder::default().burst_size(50).per_millisecond(500).finish().ok_or("no rate limit")?;
-    let validation = ClientValidationLayer::new(clients).policy(Policy::oauth2().issuer(issuer).build()?);
+    let validation = ClientValidationLayer::new(clients.clone()).policy(Policy::oauth2().issuer(issuer).build()?);
+    let authentication = token::authentication(clients.clone().boxed(), issuer, Arc::new(MemoryStateStore::new()))?;
+    let tokens = Arc::new(Tokens::new(clients.boxed_store(), CODE_LIFETIME));
     let cookies = SessionManagerLayer::new(MemoryStore::default())
         // Users arrive by a link on another site. With `Strict`, the default, they would seem to be logged out.
         .with_same_site(SameSite::Lax)
@@ -117,9 +126,11 @@ fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error
         .layer(CsrfLayer::new().with_rejection_response(|_| {
             page(StatusCode::FORBIDDEN, "This answer was not accepted", &html! { p { "Another site sent this form." } })
         }))
+        .route("/token", post(token::token).layer(authentication))
         .layer(GovernorLayer::new(limit))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
-        .layer(log))
+        .layer(log)
+        .with_state(tokens))
 }
 
 /// The consent page. Its form posts to the URL of the page, so the request is validated again with the answer.
@@ -153,18 +164,27 @@ enum Decision {
     Deny,
 }
 
-async fn decide(validated: ValidatedRequest, decided: Result<Form<Decided>, FormRejection>) -> Response {
+async fn decide(
+    State(tokens): State<Arc<Tokens>>,
+    validated: ValidatedRequest,
+    decided: Result<Form<Decided>, FormRejection>,
+) -> Response {
     let Ok(Form(decided)) = decided else {
         return page(StatusCode::BAD_REQUEST, "This answer could not be read", &html! {});
     };
-    match decided.decision {
-        // A real server stores what the code stands for.
-        Decision::Approve => validated.success([("code", "a-code")]),
+    let answer = match decided.decision {
+        Decision::Approve => match tokens.issue_code(Code::new(&validated)) {
+            Ok(code) => validated.success([("code", code.as_str())]),
+            Err(error) => {
+                tracing::error!(%error, "no code was issued");
+                validated.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed"))
+            }
+        },
         Decision::Deny => {
             validated.error(&AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request"))
         }
-    }
-    .into_http(&Method::POST)
+    };
+    answer.into_http(&Method::POST)
 }
 
 /// Redirects to the login with 303. With the 307 of axum-login's `login_required!`, the browser would post the decision of
