@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::failure::{AuthenticationError, AuthenticationFailure};
-use super::jws::{self, JwsError, LEEWAY, TimeError, UnverifiedJws};
+use super::jws::{self, JwsError, LEEWAY, SigningAlgorithm, TimeError, UnverifiedJws};
 use super::policy::Settings;
 use crate::client::Client;
 
@@ -53,7 +53,7 @@ impl<'a> Assertion<'a> {
         let refused = |failure| Err(AuthenticationError::new(failure));
         let algorithm = self.jws.algorithm();
         let registered = client.token_endpoint_auth_signing_alg();
-        let is_registered = registered.is_none_or(|registered| registered == algorithm.as_str());
+        let is_registered = registered.is_none_or(|name| SigningAlgorithm::parse(name) == Some(algorithm));
         if !settings.algorithms.contains(&algorithm) || !is_registered {
             return refused(AuthenticationFailure::AssertionAlgorithm);
         }

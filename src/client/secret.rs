@@ -52,15 +52,16 @@ fn parse(hexadecimal: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-/// The password hash of the client's secret, as a PHC string.
+/// The password hash of the client's secret, as a PHC string of Argon2, such as `$argon2id$v=19$m=19456,t=2,p=1$…`.
 #[cfg(feature = "client-authentication")]
 pub(crate) fn password_hash(client: &Client) -> Option<&str> {
     let members = client.metadata()?;
     let mut secrets = [SECRET_HASH, SECRET].into_iter().filter_map(|name| members.get(name)?.as_str());
-    secrets.find(|secret| is_password_hash(secret))
+    secrets.find(|secret| secret.starts_with("$argon2"))
 }
 
-/// A PHC string of Argon2, such as `$argon2id$v=19$m=19456,t=2,p=1$…`.
+/// Whether this is the hash of a secret, also by an algorithm that is not supported: whoever reads it must not be able to
+/// present it as the secret.
 fn is_password_hash(secret: &str) -> bool {
-    secret.starts_with("$argon2")
+    secret.strip_prefix('$').is_some_and(|rest| rest.contains('$'))
 }

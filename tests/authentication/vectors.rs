@@ -142,6 +142,7 @@ fn clients() -> MemoryRegistry {
         json!({ "client_id": "plain", "client_secret": "secret" }),
         json!({ "client_id": "hashed", "client_secret_hash": phc() }),
         json!({ "client_id": "file-hashed", "client_secret": phc() }),
+        json!({ "client_id": "bcrypt", "client_secret": "$2b$12$abcdefghijklmnopqrstuv" }),
         json!({ "client_id": "rotating", "client_secret_sha256": NEW_SHA256, "previous_client_secret_sha256": SECRET_SHA256 }),
         json!({ "client_id": "no-secret" }),
         json!({ "client_id": "empty-secret", "client_secret": "" }),

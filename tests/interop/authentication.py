@@ -47,6 +47,7 @@ def with_authlib(client: dict, code_of: str) -> None:
         client["client_id"],
         key or client.get("client_secret"),
         token_endpoint_auth_method=client["token_endpoint_auth_method"],
+        revocation_endpoint_auth_method=client["token_endpoint_auth_method"],
         scope="profile",
         redirect_uri=loopback.redirect_uri,
         code_challenge_method="S256",
