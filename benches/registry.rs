@@ -31,6 +31,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// 3 redirect URIs and 4 scopes.
 fn client(number: usize) -> Client {
     Client::builder(format!("client-{number:07}"))
+        .confidential()
         .redirect_uri(format!("https://app{number:07}.example/callback"))
         .redirect_uri(format!("https://app{number:07}.example/silent"))
         .redirect_uri("http://127.0.0.1/callback")

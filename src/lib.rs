@@ -14,6 +14,7 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+mod request_object;
 mod server_metadata;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
@@ -40,8 +41,8 @@ pub use crate::authorization::{
 // Requests, decisions and answers.
 pub use crate::authorization::{
     AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
-    ValidatedRequest, Validator,
+    ErrorCode, Explanation, Parameter, ParameterFault, Prompt, Reason, Rejection, ResponseMode,
+    SerializeParametersError, UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
 };
 
 // Clients.
@@ -123,10 +124,17 @@ pub use crate::authentication::{
 #[cfg_attr(docsrs, doc(cfg(all(feature = "client-authentication", feature = "metadata-document"))))]
 pub use crate::authentication::{FetchedKeys, FetchedKeysBuilder};
 
-// Clients that register themselves.
-#[cfg(feature = "registration")]
-#[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
+// Endpoints of this crate.
+#[cfg(any(feature = "pushed-requests", feature = "registration"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "pushed-requests", feature = "registration"))))]
 pub use crate::http::endpoint::EndpointFuture;
+
+// Requests that come pushed, signed or sealed.
+#[cfg(feature = "pushed-requests")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
+pub use crate::request_object::{PushedRequestService, PushedRequests, PushedRequestsBuilder, PushedRequestsError};
+
+// Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
@@ -153,6 +161,8 @@ pub mod guide {
     pub mod your_server {}
     #[doc = include_str!("../docs/guide/client_authentication.md")]
     pub mod client_authentication {}
+    #[doc = include_str!("../docs/guide/pushed_and_signed_requests.md")]
+    pub mod pushed_and_signed_requests {}
     #[doc = include_str!("../docs/guide/troubleshooting.md")]
     pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]

@@ -10,6 +10,8 @@ use tower_oauth_client_validation::{
     RegistryStore, StoreError,
 };
 
+use crate::registration::Recording;
+
 pub(crate) trait Store: RegistryStore<Future: Send> + Clone + 'static {}
 impl<S: RegistryStore<Future: Send> + Clone + 'static> Store for S {}
 
@@ -40,6 +42,10 @@ macro_rules! contract {
                 a_revocation_at_the_same_time_is_not_overwritten
                 one_removal_at_a_time_takes_a_registration
                 the_oldest_unused_registration_goes_first
+                registrations_of_a_source_are_counted
+                unused_registrations_of_a_source_are_removed
+                idle_registrations_are_removed
+                the_registration_that_was_not_used_for_longest_goes_first
             );
         }
     };
@@ -61,6 +67,17 @@ async fn memory() -> Option<(tower_oauth_client_validation::MemoryRegistry, ())>
 }
 
 contract!(in_memory, super::memory);
+
+/// Such as a store that has only the methods it must have: the others read all clients.
+async fn least() -> Option<(Recording, ())> {
+    Some((Recording::default(), ()))
+}
+
+contract!(with_the_default_methods, super::least);
+
+fn day() -> Duration {
+    Duration::from_secs(86_400)
+}
 
 fn client(id: &str) -> Client {
     Client::builder(id).redirect_uri("https://app.example/cb").scope("openid").build().unwrap()
@@ -270,6 +287,109 @@ pub(crate) async fn the_oldest_unused_registration_goes_first(store: &impl Store
     let soon = SystemTime::now() + Duration::from_secs(86_400);
     assert_eq!(store.remove_unused(ClientOrigin::Registered, soon, 1).await.unwrap(), ["b, the first"]);
     assert_eq!(ids(store).await, ["a", "c"]);
+}
+
+async fn insert_from(store: &impl Store, ids: &[&str], source: &str) {
+    for id in ids {
+        let client = client(id).to_builder().metadata("registration_source", source).build().unwrap();
+        store.insert(client, ClientOrigin::Registered).await.unwrap();
+    }
+}
+
+pub(crate) async fn registrations_of_a_source_are_counted(store: &impl Store) {
+    insert_from(store, &["a1", "a2", "a3", "disabled", "revoked"], "a").await;
+    insert_from(store, &["b1"], "b").await;
+    store.insert(client("none"), ClientOrigin::Registered).await.unwrap();
+    let number = client("number").to_builder().metadata("registration_source", 1).build().unwrap();
+    store.insert(number, ClientOrigin::Registered).await.unwrap();
+    let upstream = client("upstream").to_builder().metadata("registration_source", "a").build().unwrap();
+    store.insert(upstream, ClientOrigin::Upstream).await.unwrap();
+    let read = store.record("disabled").await.unwrap().unwrap().client;
+    store.replace(read.to_builder().disabled(true).build().unwrap()).await.unwrap();
+    store.revoke("revoked").await.unwrap();
+    let count = async |source: &'static str| store.count_by_source(ClientOrigin::Registered, source).await.unwrap();
+    for (source, expected) in [("a", 4), ("b", 1), ("A", 0), ("a ", 0), ("1", 0), ("", 0), ("\0", 0), ("ä", 0)] {
+        assert_eq!(count(source).await, expected, "{source:?}");
+    }
+    assert_eq!(store.count_by_source(ClientOrigin::Upstream, "a").await.unwrap(), 1);
+
+    // A replacement has the source that its metadata says.
+    store.touch("a1", SystemTime::now()).await.unwrap();
+    store.replace(client("a1")).await.unwrap();
+    let read = store.record("a2").await.unwrap().unwrap().client;
+    let moved = read.to_builder().metadata("registration_source", "b").build().unwrap();
+    store.replace_unchanged(&read, moved).await.unwrap();
+    assert_eq!((count("a").await, count("b").await), (2, 2));
+    store.remove("a3").await.unwrap();
+    assert_eq!(count("a").await, 1);
+}
+
+pub(crate) async fn unused_registrations_of_a_source_are_removed(store: &impl Store) {
+    insert_from(store, &["c, the first"], "a").await;
+    next_second().await;
+    insert_from(store, &["b, the second", "used", "disabled", "revoked"], "a").await;
+    insert_from(store, &["other"], "b").await;
+    store.insert(client("none"), ClientOrigin::Registered).await.unwrap();
+    store.insert(client("upstream"), ClientOrigin::Upstream).await.unwrap();
+    store.touch("used", SystemTime::now()).await.unwrap();
+    store.replace(disabled_from("disabled", "a")).await.unwrap();
+    store.revoke("revoked").await.unwrap();
+    let remove = async |source: &'static str, before, max| {
+        store.remove_unused_by_source(ClientOrigin::Registered, source, before, max).await.unwrap()
+    };
+    let tomorrow = SystemTime::now() + day();
+    assert!(remove("a", SystemTime::now() - day(), 9).await.is_empty());
+    for unknown in ["c", "A", "", "\0"] {
+        assert!(remove(unknown, tomorrow, 9).await.is_empty());
+    }
+    assert!(remove("a", tomorrow, 0).await.is_empty());
+    assert_eq!(remove("a", tomorrow, 1).await, ["c, the first"]);
+    assert_eq!(remove("a", tomorrow, u64::MAX).await, ["b, the second"]);
+    assert_eq!(ids(store).await, ["disabled", "none", "other", "revoked", "upstream", "used"]);
+}
+
+fn disabled_from(id: &str, source: &str) -> Client {
+    disabled(id).to_builder().metadata("registration_source", source).build().unwrap()
+}
+
+pub(crate) async fn idle_registrations_are_removed(store: &impl Store) {
+    insert_from(store, &["a1", "a2", "disabled", "never used", "revoked", "used just now"], "a").await;
+    insert_from(store, &["b1"], "b").await;
+    store.insert(client("none"), ClientOrigin::Registered).await.unwrap();
+    store.insert(client("upstream"), ClientOrigin::Upstream).await.unwrap();
+    for id in ["a1", "a2", "b1", "disabled", "none", "revoked", "upstream"] {
+        store.touch(id, SystemTime::now() - 2 * day()).await.unwrap();
+    }
+    store.touch("used just now", SystemTime::now()).await.unwrap();
+    store.replace(disabled_from("disabled", "a")).await.unwrap();
+    store.revoke("revoked").await.unwrap();
+    let remove = async |source, before| {
+        let mut removed = store.remove_idle(ClientOrigin::Registered, source, before, u64::MAX).await.unwrap();
+        removed.sort_unstable();
+        removed
+    };
+    let yesterday = SystemTime::now() - day();
+    assert!(remove(None, SystemTime::now() - 3 * day()).await.is_empty());
+    for unknown in ["c", "A", "", "\0"] {
+        assert!(remove(Some(unknown), yesterday).await.is_empty());
+    }
+    assert_eq!(remove(Some("a"), yesterday).await, ["a1", "a2"]);
+    assert_eq!(remove(None, yesterday).await, ["b1", "none"]);
+    assert_eq!(ids(store).await, ["disabled", "never used", "revoked", "upstream", "used just now"]);
+}
+
+pub(crate) async fn the_registration_that_was_not_used_for_longest_goes_first(store: &impl Store) {
+    insert_from(store, &["a", "b", "c", "d"], "a").await;
+    for (id, days) in [("a", 2), ("b", 4), ("c", 3), ("d", 5)] {
+        store.touch(id, SystemTime::now() - days * day()).await.unwrap();
+    }
+    let remove =
+        async |source, max| store.remove_idle(ClientOrigin::Registered, source, SystemTime::now(), max).await.unwrap();
+    assert!(remove(None, 0).await.is_empty());
+    assert_eq!(remove(None, 1).await, ["d"]);
+    assert_eq!(remove(Some("a"), 1).await, ["b"]);
+    assert_eq!(remove(None, 1).await, ["c"]);
+    assert_eq!(ids(store).await, ["a"]);
 }
 
 /// Waits for the clock, which stores read in whole seconds.

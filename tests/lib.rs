@@ -25,6 +25,8 @@ mod mock;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
+#[cfg(all(feature = "axum", feature = "pushed-requests"))]
+mod pushed;
 #[cfg(feature = "full")]
 mod redis_server;
 mod reference;
@@ -52,5 +54,6 @@ mod state;
 mod upstream_registration;
 mod values;
 mod vectors;
-#[cfg(feature = "full")]
+#[cfg(feature = "registration")]
+#[cfg_attr(not(feature = "full"), allow(dead_code))]
 mod wait;

@@ -329,3 +329,60 @@ fn a_parameter_that_is_at_fault_is_named() {
     let event = event(fixture::layer(), fixture::get(&format!("{ACCEPTED}&state=again")));
     assert_eq!((event.get("reason"), event.get("detail")), (Some("parameter_repeated"), Some("state")));
 }
+
+#[cfg(feature = "pushed-requests")]
+mod pushed {
+    use http::request::Parts;
+    use tower_oauth_client_validation::{
+        AuthorizationRequest, MemoryStateStore, PushedRequestService, PushedRequests, Validator, Verdict,
+    };
+
+    use super::*;
+
+    fn push(pushed: &PushedRequests, form: &str) -> (Vec<Event>, String) {
+        let service = PushedRequestService::new(pushed.clone(), Policy::default());
+        let service = service.client_from(|_: &Parts| std::future::ready(Ok(Some(Arc::new(client())))));
+        events_of(|| {
+            block_on(async { text(service.oneshot(fixture::form(Body::from(form.to_owned()))).await.unwrap()).await })
+        })
+    }
+
+    #[test]
+    fn pushes_are_logged_like_requests() {
+        let pushed = PushedRequests::new(MemoryStateStore::new());
+        let (events, _) = push(&pushed, ACCEPTED);
+        assert_eq!((events.len(), events[0].level), (1, Level::DEBUG));
+        assert_eq!(events[0].of(FIELDS), [Some("accepted"), None, None, Some("app")]);
+        let (events, _) = push(&pushed, WRONG_SCOPE);
+        assert_eq!((events.len(), events[0].level), (1, Level::INFO));
+        let fields = [Some("rejected"), Some("invalid_scope"), Some("scope_not_allowed"), Some("app")];
+        assert_eq!(events[0].of(FIELDS), fields);
+    }
+
+    #[test]
+    fn what_a_handler_forgets_and_what_comes_twice_is_logged_without_parameters() {
+        let pushed = PushedRequests::new(MemoryStateStore::new());
+        let (_, answer) = push(&pushed, ACCEPTED);
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let query = format!("client_id=app&request_uri={}", answer["request_uri"].as_str().unwrap());
+        let layer = fixture::layer().pushed_requests(pushed);
+        let request = fixture::get::<Body>(&query).into_parts().0;
+        let validated = match block_on(layer.judge(&request, Bytes::new())) {
+            Verdict::Accepted(validated) => validated,
+            other => panic!("{other:?}"),
+        };
+        let (events, _) = events_of(|| validated.success([("code", "c")]));
+        assert_eq!((events.len(), events[0].level), (1, Level::ERROR));
+        assert!(events[0].get("message").unwrap().contains("ValidatedRequest::use_up"));
+        block_on(validated.use_up()).unwrap();
+        let (events, _) = events_of(|| block_on(validated.use_up()).unwrap_err());
+        assert_eq!((events.len(), events[0].level), (1, Level::INFO));
+        let fields = [Some("rejected"), Some("invalid_request_uri"), Some("request_uri_used"), Some("app")];
+        assert_eq!(events[0].of(FIELDS), fields);
+        assert!(!format!("{events:?}").contains("xyz"));
+        // A request from the user agent is silent.
+        let plain = AuthorizationRequest::parse(ACCEPTED.as_bytes(), b"");
+        let plain = Validator::default().validate(plain, Some(Arc::new(client()))).unwrap();
+        assert!(events_of(|| block_on(plain.use_up()).unwrap()).0.is_empty());
+    }
+}

@@ -22,6 +22,8 @@ use tower_oauth_client_validation::{
 };
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::wait::{eventually, in_time};
+
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A server on this machine that counts connections.
@@ -123,7 +125,7 @@ async fn with_document(
 }
 
 async fn find(registry: &MetadataDocumentRegistry, id: &str) -> Result<Option<Arc<Client>>, RegistryError> {
-    registry.find_client(id).await
+    in_time(registry.find_client(id)).await
 }
 
 #[track_caller]
@@ -562,7 +564,7 @@ async fn a_fetch_of_an_endless_document_ends() {
     assert!(find(&registry, &server.id("/client")).await.unwrap().is_none());
     assert!(log.take().contains("rule=\"too_large\""));
     // The connection is closed, rather than left to the server.
-    ended.notified().await;
+    in_time(ended.notified()).await;
 }
 
 #[tokio::test]
@@ -584,14 +586,14 @@ async fn a_slow_document_is_given_up() {
         .await;
         let registry = development().build().unwrap();
         let fetch = tokio::spawn(registry.find_client(&server.id("/client")));
-        sent.notified().await;
+        in_time(sent.notified()).await;
         if seconds == 3 {
             advance(Duration::from_millis(2_900)).await;
             tokio::task::yield_now().await;
             assert!(!fetch.is_finished());
         }
         advance(Duration::from_secs(seconds)).await;
-        assert_unavailable(fetch.await.unwrap());
+        assert_unavailable(in_time(fetch).await.unwrap());
     }
 }
 
@@ -614,11 +616,11 @@ async fn a_document_that_arrives_byte_by_byte_is_given_up() {
     let fetch = tokio::spawn(registry.find_client(&server.id("/client")));
     // Never is it silent for long.
     for _ in 0..4 {
-        dropped.notified().await;
+        in_time(dropped.notified()).await;
         advance(Duration::from_secs(3)).await;
         drop_by_drop.notify_one();
     }
-    assert_unavailable(fetch.await.unwrap());
+    assert_unavailable(in_time(fetch).await.unwrap());
 }
 
 #[tokio::test]
@@ -910,7 +912,7 @@ async fn the_fetcher_can_be_replaced_and_the_limits_stay() {
     let slow = tokio::spawn(registry.find_client(&id("slow")));
     tokio::task::yield_now().await;
     assert_unavailable(find(&registry, &id("client2")).await);
-    assert_unavailable(slow.await.unwrap());
+    assert_unavailable(in_time(slow).await.unwrap());
     assert!(find(&registry, "https://10.0.0.1/client").await.unwrap().is_none());
 }
 
@@ -941,6 +943,9 @@ async fn members_that_only_an_operator_decides_are_ignored() {
             ("default_scope".to_owned(), json!("admin")),
             ("scope".to_owned(), json!("admin")),
             ("client_secret_sha256".to_owned(), json!("00")),
+            ("client_secret_hash".to_owned(), json!("$argon2id$")),
+            ("registration_shared".to_owned(), json!(true)),
+            ("upstream_registration_client_uri".to_owned(), json!("https://app.example/")),
             ("logo_uri".to_owned(), json!("javascript:alert(1)")),
             ("client_uri#de".to_owned(), json!("data:x")),
             ("tos_uri".to_owned(), json!("https://app.example/tos")),
@@ -1111,27 +1116,19 @@ async fn a_name_lookup_that_outlives_its_fetch_holds_no_permit_and_is_bounded() 
     // Two whose caller is cancelled, and one that is given up.
     for path in ["/1", "/2"] {
         let cancelled = tokio::spawn(registry.find_client(&server.id(path)));
-        looked_up.recv().await.unwrap();
+        in_time(looked_up.recv()).await.unwrap();
         cancelled.abort();
         assert!(cancelled.await.unwrap_err().is_cancelled());
     }
     let slow = tokio::spawn(registry.find_client(&server.id("/3")));
-    looked_up.recv().await.unwrap();
+    in_time(looked_up.recv()).await.unwrap();
     advance(Duration::from_secs(4)).await;
-    assert_unavailable(slow.await.unwrap());
+    assert_unavailable(in_time(slow).await.unwrap());
     // Three lookups are still running, which is all that the domain of a stranger gets.
     assert_unavailable(find(&registry, &server.id("/5")).await);
     assert!(looked_up.try_recv().is_err(), "another lookup began");
     gate.add_permits(1000);
-    let found = async {
-        loop {
-            match find(&registry, &server.id("/5")).await {
-                Ok(found) => return found,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(60), found).await.unwrap().is_some());
+    assert!(eventually(async || find(&registry, &server.id("/5")).await.ok()).await.is_some());
 }
 
 #[tokio::test]
@@ -1157,12 +1154,12 @@ async fn a_fetch_in_flight_is_repeated_after_an_invalidation() {
     let name = |client: &Arc<Client>| client.name().unwrap().to_owned();
 
     let first = tokio::spawn(registry.find_client(&id));
-    asked.notified().await;
+    in_time(asked.notified()).await;
     registry.invalidate(&id);
     let second = tokio::spawn(registry.find_client(&id));
     release.notify_one();
     for found in [first, second] {
-        assert_eq!(name(&found.await.unwrap().unwrap().unwrap()), "Version 1");
+        assert_eq!(name(&in_time(found).await.unwrap().unwrap().unwrap()), "Version 1");
     }
     assert_eq!(name(&find(&registry, &id).await.unwrap().unwrap()), "Version 1");
     assert_eq!(server.hits(), 2);
@@ -1320,19 +1317,6 @@ async fn failures_are_not_kept_and_the_last_document_is_answered_meanwhile() {
     assert_unavailable(find(&registry, &lenient).await);
 }
 
-/// Waits until a background fetch had its effect.
-async fn eventually<T, Fut: Future<Output = Option<T>>>(check: impl Fn() -> Fut) -> T {
-    let checked = async {
-        loop {
-            if let Some(value) = check().await {
-                return value;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), checked).await.unwrap()
-}
-
 #[tokio::test]
 async fn a_document_in_use_is_fetched_in_the_background_before_its_time_ends() {
     let (server, registry) = with_document(|_, hit, mut document| {
@@ -1356,7 +1340,7 @@ async fn a_document_in_use_is_fetched_in_the_background_before_its_time_ends() {
 mod store {
     use std::time::SystemTime;
 
-    use tower_oauth_client_validation::{ClientStatus, RegistryStore};
+    use tower_oauth_client_validation::{ClientStatus, GrantTypes, RegistryStore};
 
     use super::*;
 
@@ -1465,6 +1449,95 @@ mod store {
         RegistryStore::revoke(&store, &id).await.unwrap();
         assert_eq!(find(&registry, &id).await.unwrap().unwrap().status(), ClientStatus::Revoked);
         assert_eq!(host.hits(), hits);
+    }
+
+    /// The document comes again with all that the operator took away.
+    #[tokio::test]
+    async fn what_an_operator_narrowed_stays_narrowed() {
+        let store = MemoryRegistry::new();
+        let state = Arc::new(Mutex::new(("200 OK", json!({}))));
+        let answers = Arc::clone(&state);
+        let (host, _) = with_document(move |_, _, mut document| {
+            let (status, members) = answers.lock().unwrap().clone();
+            document.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            raw(
+                status,
+                "content-type: application/json\r\ncache-control: max-age=0\r\n",
+                document.to_string().as_bytes(),
+            )
+        })
+        .await;
+        let id = host.id("/client");
+        let registry = || {
+            let builder = development().store(store.clone()).allowed_scopes(Scope::parse("*").unwrap());
+            builder.cache_lifetime(Duration::ZERO, Duration::from_secs(3600)).build().unwrap()
+        };
+        let wide = json!({
+            "client_name": "Your Bank",
+            "redirect_uris": ["https://app.example/a", "https://app.example/b"],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "scope": "profile photos:write",
+            "registration_granted": { "scope": "profile" },
+            "registration_source": "a",
+        });
+        *state.lock().unwrap() = ("200 OK", wide.clone());
+        let client = find(&registry(), &id).await.unwrap().unwrap();
+        assert_eq!(client.allowed_scopes().unwrap().as_str(), "profile photos:write");
+        assert!(!client.metadata().unwrap().contains_key("registration_source"));
+        let narrowed = client.to_builder().clear_redirect_uris().redirect_uri("https://app.example/a").scope("profile");
+        let narrowed = narrowed.grant_types(GrantTypes::AUTHORIZATION_CODE).name("App (not a bank)");
+        RegistryStore::replace(&store, narrowed.build().unwrap()).await.unwrap();
+
+        let assert_narrowed = async || {
+            let client = find(&registry(), &id).await.unwrap().unwrap();
+            let uris: Vec<_> = client.redirect_uris().iter().map(|uri| uri.as_str()).collect();
+            assert_eq!(uris, ["https://app.example/a"]);
+            assert_eq!(client.allowed_scopes().unwrap().as_str(), "profile");
+            assert_eq!(client.grant_types(), GrantTypes::AUTHORIZATION_CODE);
+            assert_eq!(client.name(), Some("App (not a bank)"));
+        };
+        assert_narrowed().await;
+        // New members are taken over.
+        let mut wider = wide.clone();
+        wider["scope"] = json!("profile photos:write admin");
+        wider["contacts"] = json!(["a@app.example"]);
+        *state.lock().unwrap() = ("200 OK", wider);
+        assert_narrowed().await;
+        assert_eq!(store.get(&id).unwrap().metadata().unwrap()["contacts"], json!(["a@app.example"]));
+
+        // A document that is withdrawn and comes again, or is broken in between.
+        for (status, members) in [("404 X", wide.clone()), ("200 OK", json!({ "redirect_uris": [] }))] {
+            *state.lock().unwrap() = (status, members);
+            assert!(find(&registry(), &id).await.unwrap().is_none());
+            assert!(find(&registry(), &id).await.unwrap().is_none());
+            // The last document is not answered while its host fails.
+            *state.lock().unwrap() = ("503 X", wide.clone());
+            assert_unavailable(find(&registry(), &id).await);
+            *state.lock().unwrap() = ("200 OK", wide.clone());
+            assert_narrowed().await;
+        }
+        // Nothing is left of its redirect URIs.
+        let mut other = wide.clone();
+        other["redirect_uris"] = json!(["https://app.example/b"]);
+        *state.lock().unwrap() = ("200 OK", other);
+        assert!(find(&registry(), &id).await.unwrap().unwrap().redirect_uris().is_empty());
+        // A list that was shortened is not extended.
+        *state.lock().unwrap() = ("200 OK", wide);
+        assert!(find(&registry(), &id).await.unwrap().unwrap().redirect_uris().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_withdrawn_document_does_not_end_the_operators_expiry() {
+        let (store, answers) = (MemoryRegistry::new(), answers("200 OK", "App", "max-age=0"));
+        let host = server(&answers).await;
+        let id = host.id("/client");
+        let client = find(&registry(&store), &id).await.unwrap().unwrap();
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        RegistryStore::replace(&store, client.to_builder().expires_at(end).build().unwrap()).await.unwrap();
+        *answers.lock().unwrap() = ("404 X", "App", "max-age=0");
+        assert!(find(&registry(&store), &id).await.unwrap().is_none());
+        *answers.lock().unwrap() = ("200 OK", "App", "max-age=0");
+        assert_eq!(find(&registry(&store), &id).await.unwrap().unwrap().expires_at(), Some(end));
     }
 
     #[tokio::test]
@@ -1856,7 +1929,7 @@ mod tarpit {
                 attack.spawn(async move { drop(lookup.await) });
             }
             let all_held = self.held.wait_for(|count| *count >= held);
-            tokio::time::timeout(Duration::from_secs(60), all_held).await.unwrap().unwrap();
+            in_time(all_held).await.unwrap();
             attack
         }
 
@@ -1931,9 +2004,9 @@ mod tarpit {
             assert_unavailable(find(&registry, &tarpit(9)).await);
             let mut connections = gate.1.clone();
             let arrived = connections.wait_for(|count| *count >= if permits == 4 { 4 } else { 7 });
-            tokio::time::timeout(Duration::from_secs(60), arrived).await.unwrap().unwrap();
+            in_time(arrived).await.unwrap();
             advance(Duration::from_secs(4)).await;
-            for found in join_all(held).await {
+            for found in in_time(join_all(held)).await {
                 assert_unavailable(found.unwrap());
             }
         }

@@ -503,6 +503,22 @@ proptest! {
     }
 
     #[test]
+    fn a_request_can_be_kept_as_a_query_and_read_again(form in vec(form_bytes(), 0..8).prop_map(|parts| parts.concat())) {
+        let request = AuthorizationRequest::parse(&form, b"");
+        let again = AuthorizationRequest::parse(request.to_query().as_bytes(), b"");
+        prop_assert_eq!(again.first_fault(), None);
+        for parameter in Parameter::ALL.iter().copied() {
+            if request.fault(parameter).is_none() {
+                prop_assert_eq!(again.get(parameter), request.get(parameter), "{}", parameter);
+            }
+        }
+        prop_assert!(again.resources().eq(request.resources()));
+        if request.first_fault().is_none() {
+            prop_assert!(again == request);
+        }
+    }
+
+    #[test]
     fn scopes_round_trip(text in "[ -~\u{e4}]{0,12}", tokens in vec("[!#-\\[\\]-~]{1,4}", 0..6)) {
         let legal = !text.is_empty() && text.split(' ').all(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte)));
         let parsed = Scope::parse(&text);

@@ -15,6 +15,7 @@ use tower_oauth_client_validation::{
 };
 
 use crate::fixture;
+use crate::wait::in_time;
 
 pub(crate) const ENDPOINT: &str = "https://as.example/register";
 
@@ -620,6 +621,42 @@ async fn a_software_statement_needs_somebody_who_verifies_it() {
     register(&service, body(json!("stranger"))).await.assert_error(400, "unapproved_software_statement");
     register(&service, body(json!("bad"))).await.assert_error(400, "invalid_software_statement");
     register(&service, body(json!(1))).await.assert_error(400, "invalid_software_statement");
+
+    // A change is verified too.
+    let (id, path) = (answer.text("client_id").to_owned(), path(&answer));
+    let mut token = answer.text("registration_access_token").to_owned();
+    for (statement, error) in [("stranger", "unapproved_software_statement"), ("bad", "invalid_software_statement")] {
+        let change = with(body(json!(statement)), json!({ "client_id": id }));
+        send(&service, "PUT", &path, Some(&token), Some(change)).await.assert_error(400, error);
+    }
+    let change = with(body(json!("good")), json!({ "client_id": id }));
+    let changed = send(&service, "PUT", &path, Some(&token), Some(change)).await;
+    assert_eq!((changed.status.as_u16(), changed.text("client_name")), (200, "Signed"));
+    token = changed.text("registration_access_token").to_owned();
+    // Without a statement the metadata beside it counts.
+    let change = with(body(Value::Null), json!({ "client_id": id }));
+    let changed = send(&service, "PUT", &path, Some(&token), Some(change)).await;
+    assert_eq!((changed.status.as_u16(), changed.text("client_name")), (200, "Plain"));
+    assert!(changed.body.get("software_statement").is_none());
+}
+
+#[tokio::test]
+async fn a_software_statement_is_refused_where_nobody_verifies_it() {
+    let (store, service) = open();
+    let created = register(&service, public()).await;
+    let (id, path) = (created.text("client_id").to_owned(), path(&created));
+    let token = created.text("registration_access_token");
+    let before = store.get(&id).unwrap();
+    for statement in [json!("a.b.c"), json!(""), json!(1), json!({})] {
+        let body = with(public(), json!({ "software_statement": statement }));
+        register(&service, body.clone()).await.assert_error(400, "unapproved_software_statement");
+        let change = with(body, json!({ "client_id": id }));
+        let refused = send(&service, "PUT", &path, Some(token), Some(change)).await;
+        refused.assert_error(400, "unapproved_software_statement");
+    }
+    assert_eq!((store.get(&id).unwrap(), store.len()), (before, 1));
+    let change = with(public(), json!({ "client_id": id, "software_statement": null }));
+    assert_eq!(send(&service, "PUT", &path, Some(token), Some(change)).await.status, 200);
 }
 
 #[tokio::test]
@@ -1079,7 +1116,7 @@ impl Recording {
             _ => None,
         };
         if let Some(meeting) = meeting {
-            meeting.wait().await;
+            in_time(meeting.wait()).await;
         }
     }
 }

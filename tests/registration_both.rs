@@ -22,6 +22,7 @@ use crate::registration::{
     Answer, Decision, ENDPOINT, Endpoint, Recording, configure, disable, path, public, register, remove, revoke, send,
     with,
 };
+use crate::wait::in_time;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -435,6 +436,57 @@ async fn a_store_full_of_used_clients_takes_new_ones_after_a_day() {
     }
 }
 
+/// The store's own bound must not lock anybody out either.
+#[tokio::test]
+async fn a_store_that_is_full_makes_room_like_the_maximum() {
+    let body = |size: usize| with(public(), json!({ "contacts": vec!["a".repeat(size); 32] }));
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new().max_bytes(40_000);
+        let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
+        let (used, ..) = created(&*service, body(1)).await;
+        touch(&store, &used, Duration::ZERO).await;
+        let (first, ..) = created(&*service, body(1)).await;
+        disable(&store, &first);
+        for _ in 0..100 {
+            created(&*service, body(1)).await;
+        }
+        let before = store.len();
+        assert!((4..100).contains(&before), "{before}");
+        // A large client takes the room of several.
+        let (large, ..) = created(&*service, body(200)).await;
+        assert!([&used, &first, &large].into_iter().all(|id| store.get(id).is_some()), "{kind:?}");
+        assert!(store.len() < before && store.bytes() <= 40_000);
+
+        // Nobody who is in use makes room.
+        for client in store.list() {
+            touch(&store, client.id(), Duration::ZERO).await;
+        }
+        let before = store.len();
+        let mut refused = register(&*service, body(200)).await;
+        for _ in 0..10 {
+            if refused.status != 201 {
+                break;
+            }
+            touch(&store, refused.text("client_id"), Duration::ZERO).await;
+            refused = register(&*service, body(200)).await;
+        }
+        refused.assert_error(503, "temporarily_unavailable");
+        assert!(refused.headers.contains_key("retry-after") && store.len() >= before);
+    }
+}
+
+/// A client that could never fit is refused after a bounded number of others was removed.
+#[tokio::test]
+async fn a_client_larger_than_the_store_is_refused() {
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new().max_bytes(1_000);
+        let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
+        let refused = register(&*service, with(public(), json!({ "client_name": "a".repeat(4_000) }))).await;
+        refused.assert_error(503, "temporarily_unavailable");
+        assert!(store.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn one_source_cannot_fill_the_store() {
     let tokens = || RegistrationPolicy::new().initial_access_token("a").initial_access_token("b");
@@ -501,12 +553,12 @@ async fn registrations_that_wait_for_the_store_are_bounded() {
         })
         .collect();
     let mut registrations = registrations.into_iter();
-    let last =
-        tokio::time::timeout(Duration::from_secs(60), registrations.next_back().unwrap()).await.unwrap().unwrap();
+    let last = in_time(registrations.next_back().unwrap()).await.unwrap();
     last.assert_error(503, "temporarily_unavailable");
     assert!(last.headers.contains_key("retry-after"));
-    gate.wait().await;
-    let statuses: Vec<_> = join_all(registrations).await.into_iter().map(|answer| answer.unwrap().status).collect();
+    in_time(gate.wait()).await;
+    let statuses: Vec<_> =
+        in_time(join_all(registrations)).await.into_iter().map(|answer| answer.unwrap().status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1_000);
 }
 
@@ -534,7 +586,7 @@ async fn past_the_cap<S: RegistryStore + Clone + 'static>(kind: Kind, store: S, 
     });
     let mut used = vec!["configured".to_owned()];
     for task in tasks.collect::<Vec<_>>() {
-        used.extend(task.await.unwrap());
+        used.extend(in_time(task).await.unwrap());
     }
     assert!(used.len() > 8, "{used:?}");
     let rows = store.list(None, usize::MAX).await.unwrap();
@@ -608,7 +660,7 @@ async fn an_access_token_is_good_for_one_change_in_a_database() {
             });
             let mut won = Vec::new();
             for change in changes.collect::<Vec<_>>() {
-                let answer = change.await.unwrap();
+                let answer = in_time(change).await.unwrap();
                 if answer.status == 200 {
                     won.push(answer);
                 } else {
@@ -634,10 +686,11 @@ async fn an_access_token_is_good_for_one_change() {
                 *store.meeting.lock().unwrap() = Some((Arc::new(Barrier::new(2)), 2));
             }
             let change = with(public(), json!({ "client_id": id }));
-            let (first, second) = futures::join!(
+            let (first, second) = in_time(futures::future::join(
                 send(&*service, "PUT", &path, Some(&token), Some(change.clone())),
                 send(&*service, other, &path, Some(&token), Some(change.clone())),
-            );
+            ))
+            .await;
             let (won, lost) = if first.status == 200 { (first, second) } else { (second, first) };
             assert!(won.status.is_success(), "{}", won.body);
             lost.assert_error(401, "invalid_token");

@@ -13,6 +13,7 @@ use tower_oauth_client_validation::{
 };
 
 use crate::contract::contract;
+use crate::wait::{eventually, in_time};
 
 /// A source that the test controls.
 #[derive(Clone)]
@@ -60,9 +61,7 @@ impl Source {
     }
 
     async fn until_lookups(&self, count: usize) {
-        while self.lookups() < count {
-            tokio::task::yield_now().await;
-        }
+        eventually(async || (self.lookups() >= count).then_some(())).await;
     }
 }
 
@@ -153,12 +152,10 @@ async fn ten_thousand_requests_for_a_cold_client_ask_once() {
         })
         .collect();
     source.until_lookups(1).await;
-    while registry.stats().misses < 5_000 {
-        tokio::task::yield_now().await;
-    }
+    eventually(async || (registry.stats().misses >= 5_000).then_some(())).await;
     source.open();
     for request in requests {
-        assert_eq!(request.await.unwrap().unwrap().unwrap().id(), "app");
+        assert_eq!(in_time(request).await.unwrap().unwrap().unwrap().id(), "app");
     }
     assert_eq!(source.lookups(), 1);
     assert_eq!(registry.stats().source_lookups, 1);
@@ -174,7 +171,7 @@ async fn cancelling_one_waiter_does_not_cancel_the_lookup_for_the_rest() {
     tokio::task::yield_now().await;
     drop(first);
     source.open();
-    assert!(second.await.unwrap().unwrap().is_some());
+    assert!(in_time(second).await.unwrap().unwrap().is_some());
     assert_eq!(source.lookups(), 1);
 }
 
@@ -260,7 +257,7 @@ async fn an_invalidation_reaches_a_lookup_in_flight() {
             registry.invalidate("app")
         }
         source.open();
-        assert_eq!(waiting.await.unwrap().unwrap().unwrap().status(), ClientStatus::Revoked);
+        assert_eq!(in_time(waiting).await.unwrap().unwrap().unwrap().status(), ClientStatus::Revoked);
         assert_eq!(source.lookups(), 2);
         assert_eq!(registry.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Revoked);
         assert_eq!(source.lookups(), 2);
@@ -279,7 +276,7 @@ async fn an_invalidation_reaches_a_failing_lookup_in_flight() {
     source.until_lookups(2).await;
     registry.invalidate("app");
     source.open();
-    assert!(waiting.await.unwrap().unwrap_err().is_transient());
+    assert!(in_time(waiting).await.unwrap().unwrap_err().is_transient());
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,8 +307,8 @@ async fn too_many_lookups_at_once_are_refused() {
     let joined = tokio::spawn(registry.find_client("app"));
     tokio::task::yield_now().await;
     source.open();
-    assert!(join_all(waiting).await.into_iter().all(|answer| answer.unwrap().is_ok()));
-    assert!(joined.await.unwrap().unwrap().is_some());
+    assert!(in_time(join_all(waiting)).await.into_iter().all(|answer| answer.unwrap().is_ok()));
+    assert!(in_time(joined).await.unwrap().unwrap().is_some());
     assert!(!is_known(&registry, "4").await);
     assert_eq!(source.lookups(), 5);
 }
@@ -342,7 +339,7 @@ async fn a_flood_of_lookups_does_not_bring_a_removed_client_back() {
         assert!(removed.await.unwrap().unwrap().is_none());
         assert!(kept.await.unwrap().unwrap().is_some());
         assert_eq!(registry.stats().stale_answers, 0);
-        join_all(flood).await;
+        in_time(join_all(flood)).await;
     }
 }
 
@@ -382,7 +379,7 @@ async fn the_ttl_counts_from_the_moment_the_source_was_asked() {
     source.until_lookups(1).await;
     tokio::time::advance(Duration::from_secs(60)).await;
     source.open();
-    assert!(waiting.await.unwrap().unwrap().is_some());
+    assert!(in_time(waiting).await.unwrap().unwrap().is_some());
     assert!(is_known(&registry, "app").await);
     assert_eq!(source.lookups(), 2);
 }
@@ -446,9 +443,8 @@ async fn writes_through_the_cache_are_seen_at_once() {
     registry.replace(client("app").to_builder().name("new").build().unwrap()).await.unwrap();
     assert_eq!(registry.find_client("app").await.unwrap().unwrap().name(), Some("new"));
     drop(registry.revoke("app"));
-    while registry.find_client("app").await.unwrap().unwrap().status() != ClientStatus::Revoked {
-        tokio::task::yield_now().await;
-    }
+    let is_revoked = async || registry.find_client("app").await.unwrap().unwrap().status() == ClientStatus::Revoked;
+    eventually(async || is_revoked().await.then_some(())).await;
     registry.remove("app").await.unwrap();
     assert!(registry.find_client("app").await.unwrap().is_none());
 }

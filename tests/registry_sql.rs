@@ -74,6 +74,34 @@ async fn a_changed_column_is_not_overwritten(registry: &impl RegistryStore, exec
     registry.remove_unchanged(&known).await.unwrap();
 }
 
+/// Otherwise a client that the operator switched off could come back, such as with its metadata document.
+async fn a_client_that_its_document_switches_off_makes_no_room(
+    registry: &impl RegistryStore,
+    execute: impl AsyncFn(String),
+) {
+    let origin = ClientOrigin::Registered;
+    let nested = json!({"client_id": "nested", "x": {"disabled": true}, "disabled": false});
+    registry.insert(Client::from_metadata(nested).unwrap(), origin).await.unwrap();
+    for id in ["disabled", "revoked", "unreadable"] {
+        registry.insert(client(id), origin).await.unwrap();
+    }
+    for (id, metadata) in [
+        ("disabled", r#"{"client_id": "disabled", "disabled": true}"#),
+        ("revoked", r#"{"client_id": "revoked", "revoked" : true}"#),
+        ("unreadable", r#"{"disabled": true"#),
+    ] {
+        execute(format!("UPDATE oauth_clients SET metadata = '{metadata}' WHERE client_id = '{id}'")).await;
+    }
+    let soon = SystemTime::now() + std::time::Duration::from_secs(86_400);
+    let mut removed = registry.remove_unused(origin, soon, 9).await.unwrap();
+    removed.sort_unstable();
+    assert_eq!(removed, ["nested", "unreadable"]);
+    for id in ["disabled", "revoked"] {
+        registry.touch(id, SystemTime::UNIX_EPOCH).await.unwrap();
+    }
+    assert!(registry.remove_idle(origin, None, soon, 9).await.unwrap().is_empty());
+}
+
 /// The document of a client may say nothing about it, or be written by something else.
 async fn the_origin_says_whether_a_client_is_dynamic(registry: &impl RegistryStore, execute: impl AsyncFn(String)) {
     for (origin, is_dynamic) in [
@@ -107,11 +135,15 @@ const OLD_ROWS: &str = r#"INSERT INTO oauth_clients
     ('huge', '{"client_id": "huge", "expires_at": 1e300}', 'upstream', 1, 2, NULL, NULL, 7, 0),
     ('types', '{"client_id": "types", "expires_at": "7", "disabled": "true"}', 'upstream', 1, 2, NULL, NULL, 7, 0),
     ('broken', '{"disabled": true', 'upstream', 1, 2, NULL, NULL, 7, 0),
-    ('nul', '{"client_id": "nul", "client_name": "\u0000"}', 'upstream', 1, 2, NULL, NULL, 7, 0)"#;
+    ('nul', '{"client_id": "nul", "client_name": "\u0000"}', 'upstream', 1, 2, NULL, NULL, 7, 0),
+    ('source', '{"client_id": "source", "registration_source": "s\u00e9 \"q\""}', 'upstream', 1, 2, NULL, NULL, 7, 0),
+    ('no text', '{"client_id": "no text", "registration_source": {"a": 1}}', 'upstream', 1, 2, NULL, NULL, 7, 0)"#;
+
+const SOURCES: &str = "SELECT client_id, source FROM oauth_clients WHERE source IS NOT NULL";
 
 const COLUMNS: &str = "SELECT client_id, disabled, expires_at FROM oauth_clients ORDER BY client_id";
 
-const COLUMNS_AFTER: [(&str, i64, Option<i64>); 9] = [
+const COLUMNS_AFTER: [(&str, i64, Option<i64>); 11] = [
     ("agrees", 1, Some(7)),
     ("broken", 0, Some(7)),
     ("column", 1, Some(7)),
@@ -119,7 +151,9 @@ const COLUMNS_AFTER: [(&str, i64, Option<i64>); 9] = [
     ("huge", 0, Some(7)),
     ("never", 0, None),
     ("no column", 0, Some(7)),
+    ("no text", 0, Some(7)),
     ("nul", 0, Some(7)),
+    ("source", 0, Some(7)),
     ("types", 0, Some(7)),
 ];
 
@@ -206,6 +240,13 @@ mod sqlite {
     }
 
     #[tokio::test]
+    async fn a_client_that_its_document_switches_off_makes_no_room() {
+        let (registry, _folder) = open().await.unwrap();
+        let execute = async |sql| execute(&registry, sql).await;
+        super::a_client_that_its_document_switches_off_makes_no_room(&registry, execute).await;
+    }
+
+    #[tokio::test]
     async fn columns_of_old_rows_catch_up_with_their_documents() {
         let folder = tempfile::tempdir().unwrap();
         let registry = SqliteRegistry::connect(&url(folder.path())).await.unwrap();
@@ -215,6 +256,8 @@ mod sqlite {
         let rows: Vec<(String, i64, Option<i64>)> = sqlx::query_as(COLUMNS).fetch_all(registry.pool()).await.unwrap();
         let rows: Vec<_> = rows.iter().map(|(id, disabled, end)| (&**id, *disabled, *end)).collect();
         assert_eq!(rows, COLUMNS_AFTER);
+        let sources: Vec<(String, String)> = sqlx::query_as(SOURCES).fetch_all(registry.pool()).await.unwrap();
+        assert_eq!(sources, [("source".to_owned(), "sé \"q\"".to_owned())]);
         let kept: (String, i64, i64, Option<i64>, Option<i64>) = sqlx::query_as(
             "SELECT origin, created_at, updated_at, last_used_at, revoked_at FROM oauth_clients WHERE client_id = 'agrees'",
         )
@@ -224,6 +267,36 @@ mod sqlite {
         assert_eq!(kept, ("configured".to_owned(), 1, 2, Some(3), None));
         let index = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'oauth_clients_origin'";
         assert_eq!(sqlx::query_scalar::<_, i64>(index).fetch_one(registry.pool()).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn sources_and_uses_are_found_by_an_index() {
+        let (registry, _folder) = open().await.unwrap();
+        for (condition, index) in [
+            ("source = 'a' AND created_at < 1", "oauth_clients_source"),
+            ("last_used_at < 1", "oauth_clients_used"),
+            ("created_at < 1 AND last_used_at IS NULL", "oauth_clients_origin"),
+        ] {
+            let query = format!(
+                "EXPLAIN QUERY PLAN SELECT client_id FROM oauth_clients \
+                WHERE origin = 'registered' AND revoked_at IS NULL AND disabled = 0 AND {condition}"
+            );
+            let plan = sqlx::query(AssertSqlSafe(query)).fetch_one(registry.pool()).await.unwrap();
+            let plan: String = sqlx::Row::get(&plan, "detail");
+            assert!(plan.contains(index), "{condition}: {plan}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_the_column_cannot_hold_is_not_written() {
+        let (registry, _folder) = open().await.unwrap();
+        for source in ["", "\0", "\u{e9}", &"a".repeat(2049)] {
+            let client = client("app").to_builder().metadata("registration_source", source).build().unwrap();
+            let refused = registry.insert(client, ClientOrigin::Registered).await;
+            assert!(matches!(&refused, Err(StoreError::Registry(error)) if !error.is_transient()), "{refused:?}");
+        }
+        let longest = client("app").to_builder().metadata("registration_source", "a".repeat(2048)).build().unwrap();
+        registry.insert(longest, ClientOrigin::Registered).await.unwrap();
     }
 
     #[tokio::test]
@@ -535,6 +608,13 @@ mod postgres {
     }
 
     #[tokio::test]
+    async fn a_client_that_its_document_switches_off_makes_no_room() {
+        let Some((registry, ())) = open().await else { return };
+        let execute = async |sql| execute(&registry, sql).await;
+        super::a_client_that_its_document_switches_off_makes_no_room(&registry, execute).await;
+    }
+
+    #[tokio::test]
     async fn columns_of_old_rows_catch_up_with_their_documents() {
         let Some(cluster) = Cluster::shared() else { return };
         let registry = PostgresRegistry::connect_with(&cluster.database().await, patient()).await.unwrap();
@@ -545,6 +625,8 @@ mod postgres {
         let rows: Vec<(String, i64, Option<i64>)> = sqlx::query_as(COLUMNS).fetch_all(registry.pool()).await.unwrap();
         let rows: Vec<_> = rows.iter().map(|(id, disabled, end)| (&**id, *disabled, *end)).collect();
         assert_eq!(rows, COLUMNS_AFTER);
+        let sources: Vec<(String, String)> = sqlx::query_as(SOURCES).fetch_all(registry.pool()).await.unwrap();
+        assert_eq!(sources, [("source".to_owned(), "sé \"q\"".to_owned())]);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// So short that a test waits for the end.
 const MOMENT: Duration = Duration::from_millis(20);
 
-type Store = Arc<dyn StateStore>;
+pub(crate) type Store = Arc<dyn StateStore>;
 
 /// A test of each promise; `$open` gives two nodes of an empty store and what must live as long, or `None` where it
 /// cannot be had.
@@ -58,7 +58,7 @@ macro_rules! contract {
 }
 use contract;
 
-async fn memory() -> Option<([Store; 2], ())> {
+pub(crate) async fn memory() -> Option<([Store; 2], ())> {
     let store = MemoryStateStore::new();
     Some(([Arc::new(store.clone()), Arc::new(store)], ()))
 }
@@ -74,7 +74,7 @@ async fn open_sqlite(folder: &tempfile::TempDir) -> SqliteStateStore {
     store
 }
 
-async fn sqlite() -> Option<([Store; 2], tempfile::TempDir)> {
+pub(crate) async fn sqlite() -> Option<([Store; 2], tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
     Some(([Arc::new(open_sqlite(&folder).await), Arc::new(open_sqlite(&folder).await)], folder))
 }
@@ -85,13 +85,13 @@ async fn open_postgres(url: &str) -> PostgresStateStore {
     store
 }
 
-async fn postgres() -> Option<([Store; 2], ())> {
+pub(crate) async fn postgres() -> Option<([Store; 2], ())> {
     let url = Cluster::shared()?.database().await;
     Some(([Arc::new(open_postgres(&url).await), Arc::new(open_postgres(&url).await)], ()))
 }
 
 /// The tests share a server, so each has a prefix.
-async fn redis() -> Option<([Store; 2], ())> {
+pub(crate) async fn redis() -> Option<([Store; 2], ())> {
     static TESTS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let server = RedisServer::shared()?;
     let prefix = TESTS.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string();

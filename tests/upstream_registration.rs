@@ -21,6 +21,7 @@ use tower_oauth_client_validation::{
 use crate::registration::{self, Answer, ENDPOINT};
 
 use crate::fixture;
+use crate::wait::eventually;
 
 /// An identity provider: what it was asked, and what it answers next.
 #[derive(Clone, Default)]
@@ -95,12 +96,7 @@ async fn set_up_with(policy: RegistrationPolicy, change: impl FnOnce(Upstream) -
 }
 
 async fn until(condition: impl Fn() -> bool) {
-    let polling = async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), polling).await.unwrap();
+    eventually(async || condition().then_some(())).await;
 }
 
 fn asked() -> Value {

@@ -49,6 +49,9 @@ fuzz_target!(|input: &[u8]| -> Corpus {
             }
         }
         assert!(store.len() as u64 <= MAX_CLIENTS);
+        // The store counts no clients that were removed, so it can be held to less.
+        let bound = 64 * 1024 + MAX_CLIENTS as usize * MAX_CLIENT_BYTES;
+        assert!(store.bytes() <= bound, "{} bytes are counted, and {bound} allowed", store.bytes());
         let change = region.change();
         let live = change.bytes_allocated.saturating_sub(change.bytes_deallocated);
         let bound = 64 * 1024 + CLIENTS_AND_REMOVED_CLIENTS * MAX_CLIENT_BYTES;

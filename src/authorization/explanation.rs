@@ -39,9 +39,16 @@ impl Validator {
     }
 }
 
-/// A decision and the reasons for it, from [`Validator::explain`].
+/// A decision and the reasons for it, from [`Validator::explain`] or
+/// [`ClientValidationLayer::explain`](crate::ClientValidationLayer::explain).
 #[derive(Clone, Debug)]
 pub struct Explanation(Result<ValidatedRequest, Rejection>);
+
+impl From<Result<ValidatedRequest, Rejection>> for Explanation {
+    fn from(decision: Result<ValidatedRequest, Rejection>) -> Self {
+        Self(decision)
+    }
+}
 
 impl Explanation {
     /// Whether the request reaches the handler.

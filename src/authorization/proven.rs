@@ -60,7 +60,7 @@ impl ProvenRequest {
         &self.client
     }
 
-    pub(super) fn rules(&self) -> &Rules {
+    pub(super) fn rules(&self) -> &Arc<Rules> {
         &self.rules
     }
 

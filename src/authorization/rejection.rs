@@ -131,9 +131,7 @@ impl Rejection {
     pub fn rule(&self) -> &'static str {
         match (self.mismatch(), self.faulty_parameter()) {
             (Some(RedirectUriMismatch::Malformed(error)), _) => error.rule().section(),
-            (_, Some(Parameter::Nonce)) if self.reason == Reason::PARAMETER_CONTROL_CHARACTER => {
-                "OpenID Connect Core §3.1.2.1"
-            }
+            (_, Some("nonce")) if self.reason == Reason::PARAMETER_CONTROL_CHARACTER => "OpenID Connect Core §3.1.2.1",
             _ => self.reason.rule(),
         }
     }
@@ -150,7 +148,7 @@ impl Rejection {
             Some(RedirectUriMismatch::NotRegistered(closest)) => {
                 Some(format!("the closest registered URI differs in {closest}"))
             }
-            None => self.faulty_parameter().map(|parameter| parameter.as_str().to_owned()),
+            None => self.faulty_parameter().map(str::to_owned),
         }
     }
 
@@ -206,9 +204,11 @@ impl Rejection {
     }
 
     /// The parameter that has no usable value, if that is the reason.
-    fn faulty_parameter(&self) -> Option<Parameter> {
-        let (parameter, fault) = self.request()?.first_fault()?;
-        (Reason::of_fault(fault) == self.reason).then_some(parameter)
+    fn faulty_parameter(&self) -> Option<&str> {
+        let request = self.request()?;
+        let recognised = request.first_fault().map(|(parameter, fault)| (parameter.as_str(), fault));
+        let (name, fault) = recognised.or_else(|| request.first_extension_fault())?;
+        (Reason::of_fault(fault) == self.reason).then_some(name)
     }
 
     fn request(&self) -> Option<&AuthorizationRequest> {

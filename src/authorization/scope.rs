@@ -17,6 +17,16 @@ pub(super) enum GrantedScope {
     Other(Scope),
 }
 
+impl GrantedScope {
+    /// The granted scopes of this request as a scope value.
+    pub(super) fn as_str<'a>(&'a self, request: &'a AuthorizationRequest) -> &'a str {
+        match self {
+            Self::Requested(span) => request.value(*span),
+            Self::Other(scope) => scope.as_str(),
+        }
+    }
+}
+
 /// Row 9 (RFC 6749 §3.3).
 pub(super) fn grant_scope(
     request: &AuthorizationRequest,

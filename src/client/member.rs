@@ -1,10 +1,10 @@
-//! Checks on single metadata members that come from outside.
+//! Metadata members that only the server writes, and checks on single ones that come from outside.
 #![cfg_attr(
     not(all(feature = "http-registry", feature = "metadata-document", feature = "registration")),
     allow(dead_code)
 )]
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
 /// How the client authenticates at the token endpoint.
@@ -25,10 +25,45 @@ pub(crate) fn uses_secret(auth_method: &str) -> bool {
     auth_method.starts_with("client_secret")
 }
 
+/// SHA-256 of the client secret, in hexadecimal.
+pub(crate) const CLIENT_SECRET: &str = "client_secret_sha256";
+/// The same of the secret before it, while a client rotates.
+pub(crate) const PREVIOUS_SECRET: &str = "previous_client_secret_sha256";
+/// A password hash of a secret.
+pub(crate) const SECRET_HASH: &str = "client_secret_hash";
+/// A secret as it is, or its password hash.
+pub(crate) const PLAIN_SECRET: &str = "client_secret";
+/// Secrets that an operator gave a client besides the one that was issued here.
+pub(crate) const SECRETS: [&str; 3] = [PLAIN_SECRET, SECRET_HASH, PREVIOUS_SECRET];
+/// Fingerprints of the metadata that a dynamic client was granted last, see [`operator`](super::operator).
+pub(crate) const GRANTED: &str = "registration_granted";
+/// Where a registration comes from.
+pub(crate) const SOURCE_MEMBER: &str = "registration_source";
+/// Set on a client that strangers share.
+pub(crate) const SHARED: &str = "registration_shared";
+/// The client configuration endpoint at the upstream.
+pub(crate) const UPSTREAM_URI: &str = "upstream_registration_client_uri";
+/// How long a document is fresh, and how long it is answered while its host fails.
+pub(crate) const TIMES: &str = "metadata_document_times";
+
+/// Members that a store keeps, and that are neither accepted from outside nor shown.
+pub(crate) fn is_internal(name: &str) -> bool {
+    is_operator_member(name)
+        || [GRANTED, SOURCE_MEMBER, SHARED, UPSTREAM_URI, TIMES].contains(&name)
+        || SECRETS.contains(&name)
+}
+
+/// What may be shown of metadata.
+pub(crate) fn public_metadata(mut members: Map<String, Value>) -> Map<String, Value> {
+    members.retain(|name, _| !is_internal(name));
+    members
+}
+
 /// Whether only an operator or the server sets this member. Such members give privileges, so they are not accepted
 /// from outside, and not shown.
 pub(crate) fn is_operator_member(name: &str) -> bool {
     matches!(name, "trusted" | "dynamic" | "disabled" | "revoked" | "expires_at" | "default_scope" | "insecure_http")
+        || name == "client_secret_hash"
         || name.ends_with("_sha256")
 }
 

@@ -5,6 +5,8 @@ mod dynamic;
 mod error;
 pub(crate) mod member;
 mod metadata;
+#[cfg(any(feature = "metadata-document", feature = "registration"))]
+pub(crate) mod operator;
 mod origin;
 mod redirect_uri;
 mod response_type;
@@ -193,6 +195,10 @@ impl Client {
     }
 
     /// The metadata members that have no accessor, as they were registered.
+    ///
+    /// A [dynamic](Self::is_dynamic) client chose them: escape its texts, and do not fetch its `logo_uri`, `client_uri`,
+    /// `tos_uri` or `policy_uri` without an `AddressFilter` (feature `metadata-document`), since they may name private
+    /// addresses.
     #[must_use]
     pub fn metadata(&self) -> Option<&Map<String, Value>> {
         self.details.as_ref().map(|details| &details.metadata).filter(|metadata| !metadata.is_empty())

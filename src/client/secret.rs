@@ -4,27 +4,15 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::Client;
-
-/// The member that holds the SHA-256 of the client's secret.
-pub(crate) const SECRET_DIGEST: &str = "client_secret_sha256";
-/// The same of the secret before it, while a client rotates.
-const PREVIOUS_SECRET_DIGEST: &str = "previous_client_secret_sha256";
-/// The member that holds a password hash of a secret.
-const SECRET_HASH: &str = "client_secret_hash";
-/// The member that holds a secret as it is, or its password hash.
-const SECRET: &str = "client_secret";
-
-/// Members that hold secrets besides [`SECRET_DIGEST`].
-#[cfg(feature = "registration")]
-pub(crate) const OTHER_SECRETS: [&str; 3] = [SECRET, SECRET_HASH, PREVIOUS_SECRET_DIGEST];
+use super::member::{CLIENT_SECRET, PLAIN_SECRET, PREVIOUS_SECRET};
 
 /// Whether `presented` is one of the client's secrets, apart from one that is stored as a password hash. A client that is
 /// missing or has fewer secrets takes as long. An empty secret is none: some servers write one where none is set.
 pub(crate) fn is_secret(client: Option<&Client>, presented: &str) -> bool {
     let member = |name: &str| client?.metadata()?.get(name)?.as_str();
-    let plain = member(SECRET).filter(|secret| !is_password_hash(secret));
+    let plain = member(PLAIN_SECRET).filter(|secret| !is_password_hash(secret));
     let plain_digest: [u8; 32] = Sha256::digest(plain.unwrap_or_default()).into();
-    let digests = [SECRET_DIGEST, PREVIOUS_SECRET_DIGEST].map(|name| member(name).and_then(parse));
+    let digests = [CLIENT_SECRET, PREVIOUS_SECRET].map(|name| member(name).and_then(parse));
     let digest = Sha256::digest(presented).into();
     let stored = digests.into_iter().chain([plain.map(|_| plain_digest)]);
     stored.fold(false, |found, stored| is(stored, &digest) | found) && !presented.is_empty()
@@ -56,7 +44,8 @@ fn parse(hexadecimal: &str) -> Option<[u8; 32]> {
 #[cfg(feature = "client-authentication")]
 pub(crate) fn password_hash(client: &Client) -> Option<&str> {
     let members = client.metadata()?;
-    let mut secrets = [SECRET_HASH, SECRET].into_iter().filter_map(|name| members.get(name)?.as_str());
+    let mut secrets =
+        [super::member::SECRET_HASH, PLAIN_SECRET].into_iter().filter_map(|name| members.get(name)?.as_str());
     secrets.find(|secret| secret.starts_with("$argon2"))
 }
 

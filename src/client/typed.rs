@@ -85,6 +85,9 @@ impl Client {
     }
 
     /// The address of the client's keys (RFC 7591 §2).
+    ///
+    /// A [dynamic](Client::is_dynamic) client may name a private address. `FetchedKeys` connects to public ones only; if
+    /// you fetch the keys yourself, use an `AddressFilter` (feature `metadata-document`).
     #[must_use]
     pub fn jwks_uri(&self) -> Option<&str> {
         self.text("jwks_uri")

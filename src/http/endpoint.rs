@@ -206,10 +206,10 @@ impl fmt::Debug for EndpointFuture {
 /// Makes a service whose field `handler` is an `Arc<impl Handler>` cheap to clone, and a `tower::Service` for requests
 /// with any body.
 macro_rules! endpoint_service {
-    ($service:ident<$source:ident: $bound:path>) => {
-        impl<$source, B> tower::Service<http::Request<B>> for $service<$source>
+    ($service:ident $(<$source:ident: $bound:path>)?) => {
+        impl<$($source,)? B> tower::Service<http::Request<B>> for $service $(<$source>)?
         where
-            $source: $bound + 'static,
+            $($source: $bound + 'static,)?
             B: http_body::Body + Send + 'static,
             B::Error: Into<tower::BoxError>,
         {
@@ -226,13 +226,13 @@ macro_rules! endpoint_service {
             }
         }
 
-        impl<$source> Clone for $service<$source> {
+        impl $(<$source>)? Clone for $service $(<$source>)? {
             fn clone(&self) -> Self {
                 Self { handler: std::sync::Arc::clone(&self.handler) }
             }
         }
 
-        impl<$source> std::fmt::Debug for $service<$source> {
+        impl $(<$source>)? std::fmt::Debug for $service $(<$source>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct(stringify!($service)).finish_non_exhaustive()
             }

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode;
 pub(crate) struct Undecodable;
 
 /// The names and values of a form, in their order. Empty pieces between two `&` are skipped.
+#[cfg(feature = "client-authentication")]
 pub(crate) fn pairs(form: &[u8]) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), Undecodable>> {
     form.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -18,6 +19,7 @@ pub(crate) fn pairs(form: &[u8]) -> impl Iterator<Item = Result<(Cow<'_, str>, C
 }
 
 /// The names of a form that can be decoded, whatever their values are.
+#[cfg(feature = "client-authentication")]
 pub(crate) fn names(form: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
     form.split(|byte| *byte == b'&').filter_map(|pair| {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -42,7 +44,7 @@ pub(crate) fn decode(input: &[u8]) -> Result<Cow<'_, str>, Undecodable> {
     String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Undecodable)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "client-authentication"))]
 mod tests {
     use super::*;
 

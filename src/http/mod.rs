@@ -3,8 +3,8 @@
 pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod body;
-#[cfg(feature = "registration")]
+#[cfg(any(feature = "pushed-requests", feature = "registration"))]
+#[cfg_attr(not(feature = "registration"), allow(dead_code))]
 pub(crate) mod endpoint;
-#[cfg(feature = "client-authentication")]
 pub(crate) mod form;
 pub(crate) mod head;

@@ -11,10 +11,13 @@ use super::hook::{answer_with, run_checks};
 use super::tenant::Tenancy;
 use super::{ClientValidationLayer, Settings, UnregisteredClient, Verdict, log, metrics};
 use crate::authorization::response::reject;
-use crate::authorization::{AuthorizationRequest, Delivery, Reason, Rejection, ValidatedRequest, Validator};
+use crate::authorization::{
+    AuthorizationRequest, Delivery, Explanation, Reason, Rejection, ValidatedRequest, Validator,
+};
 use crate::client::Client;
 use crate::http::head::{announced_length, is_form};
 use crate::registry::{RegistryError, RegistrySource};
+use crate::request_object::{RequestSources, Unresolved};
 
 pub(super) enum Decision {
     Accepted(ValidatedRequest),
@@ -45,9 +48,34 @@ pub(super) fn decide(
         }
         Ok(client) => validator.validate(asked, client).into(),
         Err(error) => {
-            let reason = if error.is_transient() { Reason::REGISTRY_UNAVAILABLE } else { Reason::REGISTRY_FAULT };
+            let reason = reason_of(&error);
             log::registry_failed(&error, &asked, reason, report_only);
             Decision::Refused(validator.direct(reason, Some(asked)))
+        }
+    }
+}
+
+fn reason_of(error: &RegistryError) -> Reason {
+    if error.is_transient() { Reason::REGISTRY_UNAVAILABLE } else { Reason::REGISTRY_FAULT }
+}
+
+/// Reads the parameters that the client pushed or signed, and judges the request by them. The client is the one that
+/// the registry found.
+pub(super) async fn resolve(
+    sources: RequestSources,
+    validator: Validator,
+    report_only: bool,
+    asked: AuthorizationRequest,
+    client: Arc<Client>,
+) -> Result<ValidatedRequest, Rejection> {
+    let client = validator.check_client(&asked, Some(client))?;
+    match sources.resolve(&asked, &client).await {
+        Ok(request) => validator.validate(request, Some(client)),
+        Err(Unresolved { reason, cause }) => {
+            if let Some(cause) = cause {
+                log::source_failed(&*cause, &asked, reason, report_only);
+            }
+            Err(validator.direct(reason, Some(asked)))
         }
     }
 }
@@ -57,6 +85,47 @@ impl Settings {
     pub(super) fn judges(&self, request: &Parts) -> bool {
         (request.method != Method::OPTIONS || self.refuse_options)
             && self.bypass.as_ref().is_none_or(|bypass| !bypass(request))
+    }
+}
+
+impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
+    /// Decides about a request and gives the reasons as data, for an operator's tool or a test. It looks up the client,
+    /// reads what the client pushed or signed, and applies all rules of the policy.
+    ///
+    /// It runs no [checks](Self::check), logs nothing, and uses nothing up. It tells more than an answer may: keep it from
+    /// strangers.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{AuthorizationRequest, Client, ClientValidationLayer, MemoryRegistry};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let clients = [Client::builder("app").redirect_uri("https://app.example/cb").build()?];
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::from_clients(clients));
+    /// let request = AuthorizationRequest::parse(b"client_id=app&response_type=code", b"");
+    /// let explanation = layer.explain(&request).await;
+    /// assert_eq!(explanation.reason().map(|reason| reason.as_str()), Some("code_challenge_missing"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn explain(&self, request: &AuthorizationRequest) -> Explanation {
+        let Settings { validator, sources, .. } = &self.settings;
+        let found = match validator.client_id(request) {
+            Ok(client_id) => self.tenancy.find_client(client_id).await,
+            Err(rejection) => return Err(rejection).into(),
+        };
+        let asked = request.clone();
+        let decision = match found {
+            Ok(Some(client)) if sources.concern(&asked) => match validator.check_client(&asked, Some(client)) {
+                Ok(client) => match sources.resolve(&asked, &client).await {
+                    Ok(resolved) => validator.validate(resolved, Some(client)),
+                    Err(Unresolved { reason, .. }) => Err(validator.direct(reason, Some(asked))),
+                },
+                Err(rejection) => Err(rejection),
+            },
+            Ok(client) => validator.validate(asked, client),
+            Err(error) => Err(validator.direct(reason_of(&error), Some(asked))),
+        };
+        decision.into()
     }
 }
 
@@ -98,12 +167,18 @@ impl<T: Tenancy, M> ClientValidationLayer<T, M> {
             Err(reason) => return self.refused(request, validator.direct(reason, None)).await,
         };
         let query = request.uri.query().unwrap_or_default();
-        let asked = AuthorizationRequest::parse(query.as_bytes(), &body);
+        let asked = validator.parse(query.as_bytes(), &body);
         let lookup = match validator.client_id(&asked) {
             Ok(client_id) => metrics::time(self.tenancy.registry(&tenant).find_client(client_id)),
             Err(rejection) => return self.refused(request, rejection).await,
         };
-        let mut decision = decide(validator, settings.report_only, asked, lookup.await);
+        let sources = T::sources(&tenant, &settings.sources);
+        let mut decision = match lookup.await {
+            Ok(Some(client)) if sources.concern(&asked) => {
+                resolve(sources.clone(), validator.clone(), settings.report_only, asked, client).await.into()
+            }
+            found => decide(validator, settings.report_only, asked, found),
+        };
         if let Decision::Accepted(validated) = decision {
             decision = run_checks(&settings.checks, request, validated).await.into();
         }

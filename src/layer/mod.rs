@@ -32,6 +32,9 @@ use crate::authorization::response::{ALLOW, AnswerTo};
 use crate::authorization::{Policy, Validator};
 use crate::http::body::{KeepBodies, WrapBodies};
 use crate::registry::RegistrySource;
+#[cfg(feature = "pushed-requests")]
+use crate::request_object::PushedRequests;
+use crate::request_object::RequestSources;
 
 /// The default of [`ClientValidationLayer::max_body_bytes`]: 64 KiB.
 pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
@@ -126,6 +129,7 @@ pub(crate) struct Settings {
     refuse_options: bool,
     bypass: Option<Arc<Bypass>>,
     checks: Arc<[NamedCheck]>,
+    sources: RequestSources,
     answer_hook: Option<Arc<dyn DynAnswerHook>>,
 }
 
@@ -196,6 +200,7 @@ impl<T: Tenancy> ClientValidationLayer<T> {
                 refuse_options: false,
                 bypass: None,
                 checks: Arc::default(),
+                sources: RequestSources::default(),
                 answer_hook: None,
             },
             bodies: PhantomData,
@@ -206,6 +211,32 @@ impl<T: Tenancy> ClientValidationLayer<T> {
     /// type works. Also keeps the trailers of a request, which a body made of bytes loses.
     pub fn wrap_bodies(self) -> ClientValidationLayer<T, WrapBodies> {
         ClientValidationLayer { tenancy: self.tenancy, settings: self.settings, bodies: PhantomData }
+    }
+}
+
+#[cfg(feature = "pushed-requests")]
+impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
+    /// Accepts the requests that clients pushed (RFC 9126): a request with the `request_uri` of one is judged by its
+    /// parameters, and everything beside `client_id` and `request_uri` is ignored. A layer for several tenants takes them
+    /// from each [`Tenant`](Tenant::pushed_requests).
+    ///
+    /// The handler must call [`ValidatedRequest::use_up`](crate::ValidatedRequest::use_up) before it issues a code.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{
+    ///     ClientValidationLayer, MemoryRegistry, MemoryStateStore, Policy, PushedRequestService, PushedRequests,
+    /// };
+    ///
+    /// let policy = Policy::default();
+    /// let pushed = PushedRequests::new(MemoryStateStore::new());
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).policy(policy.clone()).pushed_requests(pushed.clone());
+    /// // To be mounted behind client authentication.
+    /// let service = PushedRequestService::new(pushed, policy);
+    /// # let _ = (layer, service);
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
+    pub fn pushed_requests(self, pushed: PushedRequests) -> Self {
+        self.set(|settings| settings.sources.pushed = Some(pushed))
     }
 }
 
@@ -355,6 +386,7 @@ impl fmt::Debug for Settings {
             .field("report_only", &self.report_only)
             .field("refuse_options", &self.refuse_options)
             .field("checks", &self.checks)
+            .field("sources", &self.sources)
             .field("bypass", &self.bypass.is_some())
             .finish_non_exhaustive()
     }

@@ -1,13 +1,13 @@
 //! How many registrations there may be, and how long those stay that are not used.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Mutex, Semaphore};
 
 use super::policy::RegistrationPolicy;
-use crate::client::ClientOrigin;
-use crate::client::unix_seconds;
+use crate::client::{Client, ClientError, ClientOrigin, unix_seconds};
 use crate::http::endpoint::Refusal;
 use crate::registry::{RegistryError, RegistryStore, StoreError};
 
@@ -90,26 +90,63 @@ impl Bounds {
     ) -> Result<(), AddError> {
         if let (Some(max), Some(source)) = (self.max_registrations_per_source, source) {
             let count = store.count_by_source(self.origin, source).await?;
-            self.evict((count + 1).saturating_sub(max), Some(source), store, removed).await?;
+            self.evict_all((count + 1).saturating_sub(max), Some(source), store, removed).await?;
         }
         if let Some(max) = self.max_registrations {
             let count = store.count(self.origin).await?;
-            self.evict((count + 1).saturating_sub(max), None, store, removed).await?;
+            self.evict_all((count + 1).saturating_sub(max), None, store, removed).await?;
         }
         Ok(())
     }
 
-    /// Removes clients that were never used, or else those that were not used for longest.
-    async fn evict(
+    /// Adds a client, or returns `None` if its id is taken. In a store that is full, others make room for it.
+    pub(super) async fn insert(
+        &self,
+        client: Client,
+        store: &impl RegistryStore,
+        removed: &mut Vec<String>,
+    ) -> Result<Option<Arc<Client>>, AddError> {
+        // Doubled, since a large client takes the room of many small ones.
+        let mut too_many = 1;
+        loop {
+            match store.insert(client.clone(), self.origin).await {
+                Err(StoreError::AlreadyExists) => return Ok(None),
+                Err(StoreError::Full) if too_many <= BATCH => {
+                    if self.evict(too_many, None, store, removed).await? == too_many {
+                        return Err(StoreError::Full.into());
+                    }
+                    too_many *= 2;
+                }
+                inserted => return Ok(Some(inserted?)),
+            }
+        }
+    }
+
+    async fn evict_all(
         &self,
         too_many: u64,
         source: Option<&str>,
         store: &impl RegistryStore,
         removed: &mut Vec<String>,
     ) -> Result<(), AddError> {
+        match self.evict(too_many, source, store, removed).await? {
+            0 => Ok(()),
+            _ => Err(StoreError::Full.into()),
+        }
+    }
+
+    /// Removes clients that were never used, or else those that were not used for longest. Returns how many are still
+    /// too many.
+    async fn evict(
+        &self,
+        too_many: u64,
+        source: Option<&str>,
+        store: &impl RegistryStore,
+        removed: &mut Vec<String>,
+    ) -> Result<u64, RegistryError> {
         let mut left = too_many.min(BATCH);
         if left == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let now = SystemTime::now();
         // Stores keep whole seconds: include those of the current one.
@@ -126,10 +163,7 @@ impl Bounds {
             removed.extend(idle);
         }
         tracing::info!(removed = removed.len(), by_source = source.is_some(), "a new registration replaces others");
-        match left {
-            0 => Ok(()),
-            _ => Err(Refusal::unavailable("no more clients can be registered for now").into()),
-        }
+        Ok(left)
     }
 
     /// Removes all registrations whose lifetime has ended. `removed` gets them, also before a failure.
@@ -203,6 +237,12 @@ impl From<StoreError> for AddError {
 impl From<Refusal> for AddError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<ClientError> for AddError {
+    fn from(error: ClientError) -> Self {
+        Self::Refused(error.into())
     }
 }
 

@@ -7,7 +7,6 @@ mod endpoint;
 mod error;
 mod members;
 mod metadata;
-mod operator;
 mod policy;
 mod refusal;
 mod service;

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
 
-use crate::client::{ClientError, ClientErrorKind, DynamicClientError};
+use crate::client::operator::Replacement;
+use crate::client::{Client, ClientError, ClientErrorKind, DynamicClientError};
 use crate::http::endpoint::Refusal;
 use crate::registry::{RegistryError, StoreError};
 
@@ -24,6 +25,17 @@ pub(super) fn invalid_token() -> Refusal {
     let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
     Refusal::new(StatusCode::UNAUTHORIZED, "invalid_token", "the access token is missing or not valid")
         .header(WWW_AUTHENTICATE, challenge)
+}
+
+/// The client, unless an operator left nothing of what it asks for.
+pub(super) fn accepted(replacement: Replacement) -> Result<Client, Refusal> {
+    let Replacement { client, emptied } = replacement;
+    let Some(name) = emptied else { return Ok(client) };
+    let description = format!("{name}: an operator of this server has limited it to other values");
+    Err(match &*name {
+        "redirect_uris" => invalid_redirect_uri(description),
+        _ => invalid_metadata(description),
+    })
 }
 
 pub(super) fn access_denied(description: &'static str) -> Refusal {

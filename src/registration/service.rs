@@ -11,12 +11,12 @@ use super::bounds::AddError;
 use super::credential::{self, digest};
 use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
 use super::error::RegistrationConfigError;
-use super::members::{ACCESS_TOKEN, SHARED, public_metadata};
+use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata, with_source};
 use super::metadata::{judge, uses_secret, with_software_statement};
-use super::operator::{with_granted, with_operator_changes};
 use super::policy::RegistrationPolicy;
-use super::refusal::{access_denied, invalid_metadata};
-use crate::client::secret::{SECRET_DIGEST, is_digest_of, is_secret};
+use super::refusal::{accepted, access_denied, invalid_metadata};
+use crate::client::operator::with_operator_changes;
+use crate::client::secret::{is_digest_of, is_secret};
 use crate::client::{Client, ClientOrigin, unix_seconds};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
 use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
@@ -205,17 +205,16 @@ impl<S: RegistryStore + 'static> Local<S> {
         }
         bounds.make_room(source, store, &mut removed).await?;
         if let Some(id) = &shared_id {
-            match store.insert(with_granted(&registration.client(id, true)?, source)?, ClientOrigin::Registered).await {
-                // Another client has this id, or this one was disabled: use a new id.
-                Err(StoreError::AlreadyExists) => {}
-                inserted => return Ok(inserted?),
+            let client = with_source(&registration.client(id, true)?, source)?;
+            // Otherwise another client has this id, or this one was disabled: use a new id.
+            if let Some(inserted) = bounds.insert(client, store, &mut removed).await? {
+                return Ok(inserted);
             }
         }
         loop {
-            let client = with_granted(&registration.client(&credential::client_id()?, false)?, source)?;
-            match store.insert(client, ClientOrigin::Registered).await {
-                Err(StoreError::AlreadyExists) => {}
-                inserted => return Ok(inserted?),
+            let client = with_source(&registration.client(&credential::client_id()?, false)?, source)?;
+            if let Some(inserted) = bounds.insert(client, store, &mut removed).await? {
+                return Ok(inserted);
             }
         }
     }
@@ -254,7 +253,7 @@ impl<S: RegistryStore + 'static> Local<S> {
         let mut members = public_metadata(client.to_metadata());
         let mut set = |name: &str, value: Value| members.insert(name.to_owned(), value);
         set("client_id_issued_at", unix_seconds(created_at).into());
-        if member(client, SECRET_DIGEST).is_some() {
+        if member(client, CLIENT_SECRET).is_some() {
             set("client_secret_expires_at", 0.into());
         }
         if let Some(secret) = secret {
@@ -284,7 +283,7 @@ impl Registration {
 
     /// A client that has a secret keeps it.
     fn keep_secret(&mut self, old: &Client, presented: Option<String>) {
-        if let (Some(digest), true) = (member(old, SECRET_DIGEST).and_then(Value::as_str), self.secret.is_some()) {
+        if let (Some(digest), true) = (member(old, CLIENT_SECRET).and_then(Value::as_str), self.secret.is_some()) {
             self.secret_digest = Some(digest.to_owned());
             // The one before it still works, but is not the client's secret.
             self.secret = presented.filter(|presented| is_digest_of(Some(digest), presented));
@@ -296,7 +295,7 @@ impl Registration {
         members.insert("client_id".into(), id.into());
         members.insert(ACCESS_TOKEN.into(), digest(&self.access_token).into());
         if let Some(digest) = &self.secret_digest {
-            members.insert(SECRET_DIGEST.into(), digest.as_str().into());
+            members.insert(CLIENT_SECRET.into(), digest.as_str().into());
         }
         if shared {
             members.insert(SHARED.into(), true.into());
@@ -323,7 +322,7 @@ fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Optio
 
 /// What a `PUT` makes of a client.
 fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal> {
-    let new = with_operator_changes(old, &registration.client(old.id(), is_shared(old))?)?;
+    let new = accepted(with_operator_changes(old, &registration.client(old.id(), is_shared(old))?)?)?;
     if is_shared(old) && public_metadata(new.to_metadata()) != public_metadata(old.to_metadata()) {
         return Err(access_denied("other clients share this registration, so it cannot be changed"));
     }

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::field::display;
 
-use super::store::{Change, Record, RegistryStore, StoreError};
+use super::store::{Change, Record, RegistryStore, StoreError, forward_reads};
 use super::{RegistryError, RegistrySource};
 use crate::client::{Causes, Client, ClientOrigin, Untrusted};
 use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
@@ -559,6 +559,8 @@ impl<S> RegistryStore for CachedRegistry<S>
 where
     S: RegistryStore<Future: Send> + 'static,
 {
+    forward_reads!(self => self.shared.source);
+
     fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
         let id = client.id().to_owned();
         Shared::write(&self.shared, &id, |shared| async move { shared.source.insert(client, origin).await })
@@ -595,30 +597,6 @@ where
     fn remove_unchanged<'a>(&'a self, known: &'a Client) -> BoxFuture<'a, Result<(), StoreError>> {
         let client = known.clone();
         Shared::write(&self.shared, known.id(), |shared| async move { shared.source.remove_unchanged(&client).await })
-    }
-
-    fn touch<'a>(&'a self, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.shared.source.touch(client_id, at)
-    }
-
-    fn record<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
-        self.shared.source.record(client_id)
-    }
-
-    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
-        self.shared.source.list(after, limit)
-    }
-
-    fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        self.shared.source.count(origin)
-    }
-
-    fn count_by_source<'a>(
-        &'a self,
-        origin: ClientOrigin,
-        source: &'a str,
-    ) -> BoxFuture<'a, Result<u64, RegistryError>> {
-        self.shared.source.count_by_source(origin, source)
     }
 
     fn remove_unused(

@@ -40,7 +40,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// `cache`) in front of this registry.
 ///
 /// At many servers clients write their own metadata. So members that give privileges are ignored: `trusted`,
-/// `default_scope`, digests of secrets (`…_sha256`), and the scope `*`, which allows all. `disabled`, `revoked` and
+/// `default_scope`, digests of secrets (`…_sha256`, `client_secret_hash`), and the scope `*`, which allows all. `disabled`, `revoked` and
 /// `expires_at` only narrow, and are taken. See [`operator_members`](HttpRegistryBuilder::operator_members).
 ///
 /// ```
@@ -168,7 +168,7 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// Takes `trusted`, `default_scope`, `…_sha256` and the scope `*` from the server too (default: no). Set this only if no
+    /// Takes `trusted`, `default_scope`, digests of secrets and the scope `*` from the server too (default: no). Set this only if no
     /// client writes its own metadata there. A [`mapping`](Self::mapping) ignores it.
     pub fn operator_members(mut self, taken: bool) -> Self {
         self.operator_members = taken;

@@ -59,8 +59,6 @@ pub use self::sql::SqlRegistry;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sql::SqliteRegistry;
-#[cfg(feature = "registration")]
-pub(crate) use self::store::SOURCE_MEMBER;
 pub use self::store::{Change, Record, RegistryStore, StoreError};
 use crate::client::Client;
 #[cfg(any(feature = "http-registry", feature = "postgres", feature = "sqlite"))]

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use futures::future::BoxFuture;
 
 use super::{BoxStore, Boxed, RegistryError, RegistrySource};
+use crate::client::member::SOURCE_MEMBER;
 use crate::client::{Client, ClientOrigin, ClientStatus};
 
 /// A source whose clients can be added, changed and removed. Registration endpoints and operators' tools write to it.
@@ -202,6 +203,8 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
 /// The methods of a store that passes every call on to another one.
 macro_rules! forward_store {
     ($this:ident => $store:expr) => {
+        crate::registry::store::forward_reads!($this => $store);
+
         fn insert(&$this, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>> {
             $store.insert(client, origin)
         }
@@ -230,26 +233,6 @@ macro_rules! forward_store {
             $store.remove_unchanged(known)
         }
 
-        fn touch<'a>(&'a $this, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
-            $store.touch(client_id, at)
-        }
-
-        fn record<'a>(&'a $this, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
-            $store.record(client_id)
-        }
-
-        fn list<'a>(
-            &'a $this,
-            after: Option<&'a str>,
-            limit: usize,
-        ) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
-            $store.list(after, limit)
-        }
-
-        fn count(&$this, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-            $store.count(origin)
-        }
-
         fn remove_unused(
             &$this,
             origin: ClientOrigin,
@@ -257,14 +240,6 @@ macro_rules! forward_store {
             max: u64,
         ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
             $store.remove_unused(origin, created_before, max)
-        }
-
-        fn count_by_source<'a>(
-            &'a $this,
-            origin: ClientOrigin,
-            source: &'a str,
-        ) -> BoxFuture<'a, Result<u64, RegistryError>> {
-            $store.count_by_source(origin, source)
         }
 
         fn remove_unused_by_source<'a>(
@@ -289,6 +264,40 @@ macro_rules! forward_store {
     };
 }
 pub(super) use forward_store;
+
+/// Those of its methods that change no answer of [`RegistrySource::find_client`].
+macro_rules! forward_reads {
+    ($this:ident => $store:expr) => {
+        fn touch<'a>(&'a $this, client_id: &'a str, at: SystemTime) -> BoxFuture<'a, Result<(), StoreError>> {
+            $store.touch(client_id, at)
+        }
+
+        fn record<'a>(&'a $this, client_id: &'a str) -> BoxFuture<'a, Result<Option<Record>, RegistryError>> {
+            $store.record(client_id)
+        }
+
+        fn list<'a>(
+            &'a $this,
+            after: Option<&'a str>,
+            limit: usize,
+        ) -> BoxFuture<'a, Result<Vec<Record>, RegistryError>> {
+            $store.list(after, limit)
+        }
+
+        fn count(&$this, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
+            $store.count(origin)
+        }
+
+        fn count_by_source<'a>(
+            &'a $this,
+            origin: ClientOrigin,
+            source: &'a str,
+        ) -> BoxFuture<'a, Result<u64, RegistryError>> {
+            $store.count_by_source(origin, source)
+        }
+    };
+}
+pub(super) use forward_reads;
 
 impl<S: RegistryStore + ?Sized> RegistryStore for Arc<S> {
     forward_store!(self => (**self));
@@ -316,9 +325,6 @@ impl Record {
         self.origin == origin && source.is_none_or(|source| registration_source(&self.client) == Some(source))
     }
 }
-
-/// The metadata member that holds the source of a registration.
-pub(crate) const SOURCE_MEMBER: &str = "registration_source";
 
 pub(super) fn registration_source(client: &Client) -> Option<&str> {
     client.metadata()?.get(SOURCE_MEMBER)?.as_str()

@@ -4,20 +4,26 @@ use sqlx::migrate::Migrate;
 /// A value that is bound to a statement.
 #[derive(Clone, Debug)]
 pub enum Argument {
-    Text(String),
+    Text(Option<String>),
     Bytes(Option<Vec<u8>>),
     Number(Option<i64>),
 }
 
 impl From<&str> for Argument {
     fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+        Self::Text(Some(text.to_owned()))
     }
 }
 
 impl From<String> for Argument {
     fn from(text: String) -> Self {
-        Self::Text(text)
+        Self::Text(Some(text))
+    }
+}
+
+impl From<Option<&str>> for Argument {
+    fn from(text: Option<&str>) -> Self {
+        Self::Text(text.map(str::to_owned))
     }
 }
 

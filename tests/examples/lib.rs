@@ -13,6 +13,7 @@ mod mcp_proxy;
 #[expect(dead_code, reason = "shared with tests of other needs")]
 mod postgres_cluster;
 mod process;
+mod pushed;
 mod registration;
 mod slow_clients;
 mod smallest;

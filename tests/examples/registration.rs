@@ -11,8 +11,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
-use super::clients::sqlite;
+use super::clients::{clients, sqlite};
 use super::http::{Answer, browse, form, get, post, post_with, send};
 use super::postgres_cluster::Cluster;
 use super::process::{Running, run};
@@ -313,6 +314,7 @@ async fn a_wrong_flag_is_refused_and_never_repeats_a_token() {
 struct Documents {
     base: String,
     asked: Arc<AtomicUsize>,
+    host: JoinHandle<()>,
 }
 
 impl Documents {
@@ -331,8 +333,15 @@ impl Documents {
                 _ => StatusCode::NOT_FOUND.into_response(),
             }
         });
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { base, asked }
+        let host = tokio::spawn(async move { axum::serve(listener, app).await.expect("it serves") });
+        Self { base, asked, host }
+    }
+
+    /// Nobody listens there any more.
+    async fn stop(&mut self) {
+        self.host.abort();
+        let stopped = (&mut self.host).await;
+        assert!(stopped.is_err_and(|error| error.is_cancelled()));
     }
 
     /// As some native applications write it.
@@ -386,6 +395,34 @@ async fn a_document_makes_a_client() {
     let all = authorize(&server, &id, &[("scope", "photos:write profile")]).await;
     assert!(all.redirect().contains_key("code"));
     assert_eq!(authorize(&server, &id, &[("scope", "everything")]).await.redirect()["error"], "invalid_scope");
+}
+
+#[tokio::test]
+async fn a_document_survives_its_host_and_a_restart_until_the_operator_disables_it() {
+    let mut documents = Documents::usual().await;
+    let id = documents.client_id();
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry = sqlite(directory.path());
+    let args = ["--registry", &*registry, "--insecure-loopback-documents", "--auto-approve"];
+    let start =
+        async || Running::start("authorization_server", &[&["--listen", "127.0.0.1:0"], &args[..]].concat()).await;
+    let server = start().await;
+    assert_eq!(redeem(&server, &id, &[], &[("client_id", &id)]).await.status, StatusCode::OK);
+    server.kill().await;
+    documents.stop().await;
+
+    let server = start().await;
+    assert_eq!(redeem(&server, &id, &[], &[("client_id", &id)]).await.status, StatusCode::OK);
+    assert_eq!(documents.asked(), 1);
+    let listed = clients(&registry, &["list", "--json"]).await.json();
+    let [listed] = &listed.as_array().expect("a list")[..] else { panic!("{listed}") };
+    assert_eq!((text(listed, "client_id"), text(listed, "origin")), (&*id, "metadata document"));
+    assert!(listed["last_used_at"].is_string(), "{listed}");
+
+    assert_eq!(clients(&registry, &["disable", &id]).await.code, Some(0));
+    assert_eq!(error(&authorize(&server, &id, &[]).await).1, "invalid_client");
+    assert_eq!(clients(&registry, &["enable", &id]).await.code, Some(0));
+    assert!(authorize(&server, &id, &[]).await.redirect().contains_key("code"));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Nothing of the crate is used here, so that a mistake has to be made twice to go unnoticed. Neither speed nor
 //! allocations count. Answers have the shape in which the vectors observe them.
 
+mod openid;
 pub(crate) mod redirect_uri;
 
 use std::collections::BTreeSet;
@@ -75,7 +76,8 @@ fn outcome<'a>(
             if asked.body.len() > asked.max_body_bytes {
                 return Err(Refused::Direct(413, INVALID_REQUEST));
             }
-            if Parameters::read(asked.query).names_one() && Parameters::read(asked.body).names_one() {
+            let declared = openid::declared(policy);
+            if Parameters::read(asked.query).names_one(&declared) && Parameters::read(asked.body).names_one(&declared) {
                 return Err(Refused::Direct(400, INVALID_REQUEST));
             }
             bytes.push(b'&');
@@ -164,6 +166,10 @@ fn outcome<'a>(
     let Ok(resources) = parameters.all("resource") else {
         return refuse(INVALID_REQUEST);
     };
+    let declared = openid::declared(policy);
+    if declared.iter().any(|name| parameters.get(name).is_err()) {
+        return refuse(INVALID_REQUEST);
+    }
     let get = |name| parameters.get(name).unwrap_or(None);
     // Row 6.
     let (object, object_uri) = (get("request").is_some(), get("request_uri").is_some());
@@ -250,6 +256,13 @@ fn outcome<'a>(
     if resources.is_empty() && policy.flag("resource_required") {
         return refuse("invalid_target");
     }
+    // Row 11a.
+    let extension = |name: &str| declared.contains(name).then(|| parameters.get(name).unwrap_or(None)).flatten();
+    if let Err(error) = openid::check(policy, client, &extension, &words, &scope, get("nonce").is_some()) {
+        return refuse(error);
+    }
+    let extensions: Map<String, Value> =
+        declared.iter().filter_map(|name| Some(((*name).to_owned(), extension(name)?.into()))).collect();
     // Row 12.
     for validator in policy.texts("validators").unwrap_or_default() {
         match validator {
@@ -281,6 +294,11 @@ fn outcome<'a>(
         "code_challenge_method": method,
         "resources": granted,
         "requested_resources": resources,
+        "prompts": openid::prompts(&extension),
+        "max_age": openid::max_age(&extension),
+        "authorization_details": openid::authorization_details(&extension),
+        "dpop_jkt": extension("dpop_jkt"),
+        "extensions": extensions,
         "success": success,
         "success_status": status_of_answer(asked.method, mode),
         "success_headers_fault": null,
@@ -356,8 +374,8 @@ impl Parameters {
     }
 
     /// Whether there is a recognised parameter, be it empty.
-    fn names_one(&self) -> bool {
-        SINGLE.into_iter().chain(["resource"]).any(|name| !self.copies(name).is_empty())
+    fn names_one(&self, declared: &BTreeSet<&str>) -> bool {
+        SINGLE.into_iter().chain(["resource"]).chain(declared.iter().copied()).any(|name| !self.copies(name).is_empty())
     }
 
     fn copies(&self, name: &str) -> Vec<Result<String, Faulty>> {

@@ -8,12 +8,11 @@ use axum::extract::{Form, State};
 use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use shared::causes::Causes;
 use shared::consent::{self, Decided, Decision};
 use shared::pages;
 use shared::store::Code;
-use tower_oauth_client_validation::{
-    AuthorizationError, Delivery, ErrorCode, RegistrySource, ReportedOutcome, ValidatedRequest,
-};
+use tower_oauth_client_validation::{AuthorizationError, Delivery, ErrorCode, ReportedOutcome, ValidatedRequest};
 use url::{Position, Url};
 
 use crate::Server;
@@ -39,7 +38,7 @@ pub(crate) async fn authorize(
         return pages::headers().into_response();
     }
     if server.auto_approve {
-        return approve(&server, &request, &method);
+        return approve(&server, &request, &method, &headers).await;
     }
     if let Some(elsewhere) = consent::redirect_to_issuer(&method, &uri, &headers, &server.issuer) {
         return elsewhere;
@@ -56,8 +55,7 @@ const BINDING: &str = "consent";
 async fn document_host(server: &Server, client_id: &str) -> Option<String> {
     let address = Url::parse(client_id).ok().filter(|_| server.documents != Documents::Off)?;
     // A client that is registered here may have such an id too, without a document.
-    let is_held = !matches!(server.clients.held.find_client(client_id).await, Ok(None));
-    (!is_held).then(|| address[Position::BeforeHost..Position::AfterPort].to_owned())
+    server.clients.is_document(client_id).await.then(|| address[Position::BeforeHost..Position::AfterPort].to_owned())
 }
 
 pub(crate) async fn decide(
@@ -79,7 +77,7 @@ pub(crate) async fn decide(
         Err(refused) => return refused,
     };
     match decision {
-        Decision::Approve => approve(&server, &request, &Method::POST),
+        Decision::Approve => approve(&server, &request, &Method::POST, &headers).await,
         Decision::Deny => {
             let denied = AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request");
             request.error(&denied).into_http(&Method::POST)
@@ -87,7 +85,12 @@ pub(crate) async fn decide(
     }
 }
 
-fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Response {
+async fn approve(server: &Server, request: &ValidatedRequest, method: &Method, headers: &HeaderMap) -> Response {
+    // A pushed request gets one code, on whichever node.
+    if let Err(error) = request.use_up().await {
+        tracing::info!(error = %Causes(&error), "a pushed request was not used up");
+        return error.into_rejection().into_http(method, headers);
+    }
     match server.tokens.issue_code(Code::new(request)) {
         Ok(code) => request.success([("code", code.as_str())]).into_http(method),
         Err(error) => {

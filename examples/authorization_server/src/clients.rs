@@ -8,12 +8,13 @@ use shared::causes::Causes;
 use shared::registry::{DEFAULT, Location, OpenError, Registry};
 use tower_oauth_client_validation::{
     AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, ClientOrigin, FileWatch,
-    GrantTypes, MemoryRegistry, MetadataDocumentRegistry, RedirectUri, RegistryError, RegistrySource, RegistryStore,
-    StateError, StateStore, StoreError,
+    GrantTypes, MemoryRegistry, MetadataDocumentBuilder, RedirectUri, RedisStateStore, RegistryConfigError,
+    RegistryError, RegistrySource, RegistryStore, StateError, StateStore, StoreError,
 };
 use url::Url;
 
 use crate::DEMO_CALLBACK;
+use crate::args::State;
 
 /// A page about a million clients would help nobody, and take long to make.
 const LISTED: usize = 1000;
@@ -24,9 +25,9 @@ const DEMO_SECRET_SHA256: &str = "cd577fe2561ebff23505db0bb006300c7cdecbd46bc0e0
 pub(crate) struct Clients {
     /// Who is asked for a client.
     pub(crate) source: BoxRegistry,
-    /// Who of them knows those that are configured or registered.
-    pub(crate) held: BoxRegistry,
-    /// Where clients can be registered, and their use is recorded.
+    /// Clients that can only be read. They win over those of the store.
+    read_only: Option<BoxRegistry>,
+    /// Where clients are registered, documents are kept, and uses are recorded.
     pub(crate) store: BoxStore,
     registry: Registry,
     location: Location,
@@ -55,32 +56,60 @@ impl Clients {
         if let (Some(store), None | Some(Location::Memory)) = (&store, location) {
             demonstrate(store, demo_callback).await?;
         }
-        let (held, store) = match (&registry, store) {
+        let (source, read_only, store) = match (&registry, store) {
             (Registry::Postgres(postgres), _) => {
                 let cached = CachedRegistry::new(postgres.clone());
                 // Other nodes, and operators, change clients too.
                 tokio::spawn(cached.follow(postgres.changes()));
-                (cached.clone().boxed(), cached.boxed_store())
+                (cached.clone().boxed(), None, cached.boxed_store())
             }
-            (_, Some(store)) => (registry.source(), store),
+            (_, Some(store)) => (registry.source(), None, store),
             (_, None) => {
-                // Nothing is ever written to what can only be read. An id that it holds is never somebody else's.
-                let registered = MemoryRegistry::new();
-                (registry.source().or(registered.clone()).boxed(), registered.boxed_store())
+                let (read_only, registered) = (registry.source(), MemoryRegistry::new());
+                let source = Arc::clone(&read_only).or(registered.clone()).boxed();
+                (source, Some(read_only), registered.boxed_store())
             }
         };
-        Ok(Self { source: Arc::clone(&held), held, store, registry, location: opened, _watch: watch })
+        Ok(Self { source, read_only, store, registry, location: opened, _watch: watch })
     }
 
-    /// Where used client assertions are remembered.
-    pub(crate) async fn replay_store(&self) -> Result<Arc<dyn StateStore>, StateError> {
-        Registry::replay_store(&self.location).await
+    /// Where used client assertions and pushed requests are kept, unless elsewhere.
+    pub(crate) async fn state_store(&self, elsewhere: Option<&State>) -> Result<Arc<dyn StateStore>, StateError> {
+        match elsewhere {
+            None => Registry::state_store(&self.location).await,
+            Some(State::Database(location)) => Registry::state_store(location).await,
+            Some(State::Redis(url)) => Ok(Arc::new(RedisStateStore::connect(url).await?)),
+        }
     }
 
-    /// Asks `documents` for clients that are not held here.
-    pub(crate) fn or_documents(mut self, documents: MetadataDocumentRegistry) -> Self {
-        self.source = Arc::clone(&self.held).or(documents).boxed();
-        self
+    /// Accepts metadata documents, which are kept in the store: they survive a restart, and the operator can disable them.
+    pub(crate) fn with_documents(mut self, documents: MetadataDocumentBuilder) -> Result<Self, RegistryConfigError> {
+        let documents = documents.store(Arc::clone(&self.store)).build()?;
+        self.source = match (&self.read_only, &self.registry) {
+            (Some(read_only), _) => Arc::clone(read_only).or(documents).boxed(),
+            (None, Registry::Postgres(postgres)) => {
+                let cached = CachedRegistry::new(documents);
+                tokio::spawn(cached.follow(postgres.changes()));
+                cached.boxed()
+            }
+            (None, _) => documents.boxed(),
+        };
+        Ok(self)
+    }
+
+    /// Whether a client came with a document: nobody configured or registered it.
+    pub(crate) async fn is_document(&self, client_id: &str) -> bool {
+        if let Some(read_only) = &self.read_only
+            && !matches!(read_only.find_client(client_id).await, Ok(None))
+        {
+            return false;
+        }
+        match self.store.record(client_id).await {
+            Ok(Some(record)) => record.origin == ClientOrigin::MetadataDocument,
+            // A document that found no room.
+            Ok(None) => true,
+            Err(_) => false,
+        }
     }
 
     /// The first of them, by id.

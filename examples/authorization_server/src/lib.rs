@@ -32,8 +32,9 @@ use tower::{Layer, ServiceBuilder};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy, RedirectErrors,
-    RegistrationConfigError, RegistrationPolicy, RegistrationService, Validator,
+    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy,
+    PushedRequestService, PushedRequests, RedirectErrors, RegistrationConfigError, RegistrationPolicy,
+    RegistrationService, Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -43,6 +44,7 @@ use crate::clients::{Clients, StartError};
 
 const DEMO_CALLBACK: &str = "/demo/callback";
 const REGISTER: &str = "/register";
+const PAR: &str = "/par";
 
 /// How long a user may take on the consent page.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -59,6 +61,7 @@ struct Server {
     auto_approve: bool,
     report_only: bool,
     tickets: Tickets,
+    pushed: PushedRequests,
     tokens: Arc<Tokens>,
     authentication: ClientAuthenticationLayer<BoxRegistry>,
 }
@@ -96,17 +99,23 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let issuer = bound.issuer.clone();
     let documents = args.documents();
     let mut clients = Clients::open(args.registry.as_ref(), &Url::parse(&url(&issuer, DEMO_CALLBACK))?).await?;
-    if let Some(registry) = registration::documents(documents, args.profile)? {
-        clients = clients.or_documents(registry);
+    if let Some(documents) = registration::documents(documents, args.profile)? {
+        clients = clients.with_documents(documents)?;
     }
     let mut policy = args.profile.policy().insecure_http_issuer(&issuer);
     if args.auto_approve {
         // Without pages, an error page before the redirect makes no sense either.
         policy = policy.redirect_errors(RedirectErrors::Always);
     }
-    let policy = policy.build()?;
-    let replays = clients.replay_store().await?;
-    let authentication = token::authentication_policy(&issuer, replays).keys(registration::keys(documents)?).build()?;
+    let policy = policy.require_pushed_requests(args.require_pushed).build()?;
+    let state = clients.state_store(args.state.as_ref()).await?;
+    let mut pushed = PushedRequests::builder(Arc::clone(&state));
+    if !args.auto_approve {
+        // A code must be issued within the lifetime.
+        pushed = pushed.lifetime(PATIENCE);
+    }
+    let pushed = pushed.build()?;
+    let authentication = token::authentication_policy(&issuer, state).keys(registration::keys(documents)?).build()?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
     let registration = registration::policy(&args.registration, &authentication)?;
     let server = Server {
@@ -114,6 +123,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         policy,
         issuer,
         tickets: Tickets::new(PATIENCE)?,
+        pushed,
         tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), code_lifetime)),
         authentication: ClientAuthenticationLayer::new(Arc::clone(&clients.source), authentication),
         code_lifetime,
@@ -131,6 +141,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
+        .pushed_requests(server.pushed.clone())
         .report_only(server.report_only)
         // Report-only then passes on bodies of any size.
         .wrap_bodies();
@@ -150,6 +161,10 @@ fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
         let layers = ServiceBuilder::new().layer(cors.clone()).layer(server.authentication.clone());
         handler.with_state(Arc::clone(&server.tokens)).layer(layers)
     };
+    let push = ServiceBuilder::new()
+        .layer(cors.clone())
+        .layer(server.authentication.clone())
+        .service(PushedRequestService::new(server.pushed.clone(), server.policy.clone()));
     let issuer_path = metadata::issuer_path(&server.issuer);
     let router = router
         // Segments of the issuer's path may look like patterns of older routers.
@@ -158,6 +173,7 @@ fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
         // On the method router, so that the layer sees every method.
         .route("/authorize", any(authorize::authorize).layer(validation))
         .route("/consent", post(authorize::decide))
+        .route_service(PAR, push)
         .route("/token", called_by_clients(post(token::token)))
         .route("/revoke", called_by_clients(post(token::revoke)))
         .route(&metadata::path(&server.issuer), get(metadata::document).layer(cors.clone()))

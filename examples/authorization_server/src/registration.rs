@@ -1,11 +1,9 @@
 //! Clients that nobody configured: they register themselves, or their id is the address of their metadata.
 
-use std::error::Error;
-
 use shared::args::Profile;
 use tower_oauth_client_validation::{
-    AuthenticationPolicy, AuthenticationPolicyError, FetchedKeys, GrantTypes, MetadataDocumentRegistry,
-    RegistrationPolicy, Scope, ScopeError,
+    AuthenticationPolicy, AuthenticationPolicyError, FetchedKeys, GrantTypes, MetadataDocumentBuilder,
+    MetadataDocumentRegistry, RegistrationPolicy, Scope, ScopeError,
 };
 
 use crate::args::{Documents, Registration};
@@ -39,21 +37,17 @@ pub(crate) fn policy(
 }
 
 /// `None` where no document is fetched.
-pub(crate) fn documents(
-    documents: Documents,
-    profile: Profile,
-) -> Result<Option<MetadataDocumentRegistry>, Box<dyn Error>> {
+pub(crate) fn documents(documents: Documents, profile: Profile) -> Result<Option<MetadataDocumentBuilder>, ScopeError> {
     if documents == Documents::Off {
         return Ok(None);
     }
-    let registry = MetadataDocumentRegistry::builder()
+    let builder = MetadataDocumentRegistry::builder()
         .allowed_scopes(scopes()?)
         .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
         .grant_all_scopes(true)
         .require_client_name(profile == Profile::Mcp)
-        .insecure_allow_loopback(documents == Documents::InsecureLoopback)
-        .build()?;
-    Ok(Some(registry))
+        .insecure_allow_loopback(documents == Documents::InsecureLoopback);
+    Ok(Some(builder))
 }
 
 /// The keys of clients, which may be at an address that the client names.

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
-use shared::registry::Registry;
+use shared::causes::Causes;
+use shared::registry::{Location, Registry};
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Explanation, Parameter, RedirectUri, RegistrySource, UriPart, Validator,
+    AuthorizationRequest, ClientValidationLayer, Explanation, Parameter, PushedRequests, RedirectUri, RegistrySource,
+    UriPart, Validator,
 };
 use url::form_urlencoded;
 
@@ -16,7 +18,7 @@ use crate::show::{plain, write_pairs};
 use crate::{Failure, Format, Output};
 
 pub(crate) async fn check(
-    registry: &Registry,
+    (registry, location): (&Registry, &Location),
     check: Check,
     out: &mut Output,
     format: Format,
@@ -29,7 +31,15 @@ pub(crate) async fn check(
         Ok(id) => registry.source().find_client(id).await?,
         Err(_) => None,
     };
-    let explanation = validator.explain(&request, client.as_deref());
+    let explanation = if request.get(Parameter::RequestUri).is_some() {
+        // What clients push is in the database of the clients.
+        let pushed = Registry::state_store(location).await.map(PushedRequests::new);
+        let pushed = pushed.map_err(|error| Failure::Broken(format!("--registry: {}", Causes(&error))))?;
+        let layer = ClientValidationLayer::new(registry.source()).validator(validator).pushed_requests(pushed);
+        layer.explain(&request).await
+    } else {
+        validator.explain(&request, client.as_deref())
+    };
     match format {
         Format::Text => write_pairs(pairs(&request, &explanation), out)?,
         Format::Json => writeln!(out, "{:#}", to_json(&request, &explanation))?,

@@ -58,6 +58,7 @@ impl Known {
             ClientOrigin::Configured => "configured",
             ClientOrigin::Registered => "registered",
             ClientOrigin::Upstream => "upstream",
+            ClientOrigin::MetadataDocument => "metadata document",
             _ => "other",
         })
     }

@@ -10,8 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use tower_oauth_client_validation::{AuthorizationRequest, Parameter, ValidatedRequest};
-use url::form_urlencoded::Serializer;
+use tower_oauth_client_validation::{AuthorizationRequest, ValidatedRequest};
 
 use crate::store::Refused;
 
@@ -56,7 +55,7 @@ impl Tickets {
     pub fn issue(&self, request: &ValidatedRequest, binding: &str) -> String {
         let payload = Payload {
             expires: seconds(SystemTime::now() + self.lifetime),
-            request: query(request.request()),
+            request: request.request().to_query(),
             scope: request.scope().to_owned(),
         };
         let payload = serde_json::to_vec(&payload).unwrap_or_default();
@@ -90,20 +89,6 @@ impl Tickets {
         signer.update(payload);
         signer
     }
-}
-
-/// The parameters of the request as a query.
-fn query(request: &AuthorizationRequest) -> String {
-    let mut query = Serializer::new(String::new());
-    for parameter in Parameter::ALL.iter().filter(|parameter| **parameter != Parameter::Resource) {
-        if let Some(value) = request.get(*parameter) {
-            query.append_pair(parameter.as_str(), value);
-        }
-    }
-    for resource in request.resources() {
-        query.append_pair(Parameter::Resource.as_str(), resource);
-    }
-    query.finish()
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -11,19 +11,18 @@ use tokio::sync::Mutex;
 use tracing::Instrument;
 use url::Url;
 
-use super::super::bounds::AddError;
 use super::super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
 use super::super::error::RegistrationConfigError;
-use super::super::members::UPSTREAM_URI;
+use super::super::members::{UPSTREAM_URI, with_source};
 use super::super::metadata::judge;
-use super::super::operator::{with_granted, with_operator_changes};
 use super::super::policy::RegistrationPolicy;
-use super::super::refusal::access_denied;
+use super::super::refusal::{accepted, access_denied};
 use super::client::{Management, Upstream, UpstreamClient, failed};
 use super::configured::ConfiguredClients;
 use super::translation::{Answered, Translated, description, request, translate, understood};
 use super::withdrawal::Withdrawals;
 use crate::client::member::strings;
+use crate::client::operator::with_operator_changes;
 use crate::client::{Client, ClientOrigin, Scope};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
 use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
@@ -267,7 +266,7 @@ impl<S: RegistryStore + 'static> Proxy<S> {
             let upstream_uri = management.as_ref().map(|management| management.uri.to_string());
             let answered = Answered { members: &answered, judged, known: None, upstream_uri };
             let translated = self.translate(answered)?;
-            let client = with_granted(&translated.client, source)?;
+            let client = with_source(&translated.client, source)?;
             let members = translated.answer(&client);
             let id = client.id().to_owned();
             Ok((id, self.add(Some((client, management.clone())), source).await?, members))
@@ -306,17 +305,12 @@ impl<S: RegistryStore + 'static> Proxy<S> {
             let Some((client, management)) = client else {
                 return Ok(true);
             };
-            match store.insert(client, ClientOrigin::Upstream).await {
-                Err(StoreError::AlreadyExists) => Ok(false),
-                inserted => {
-                    let client = inserted.map_err(AddError::from)?;
-                    // Before another registration can remove it.
-                    if let Some(management) = management {
-                        self.withdrawals.remember(client.id(), management);
-                    }
-                    Ok(true)
-                }
+            let inserted = bounds.insert(client, store, &mut removed).await?;
+            // Before another registration can remove it.
+            if let (Some(client), Some(management)) = (&inserted, management) {
+                self.withdrawals.remember(client.id(), management);
             }
+            Ok(inserted.is_some())
         };
         let added = bounds.one_at_a_time(add).await;
         if !removed.is_empty() {
@@ -370,7 +364,7 @@ impl<S: RegistryStore + 'static> Proxy<S> {
                 known: Some(old),
                 upstream_uri: named.as_ref().map(|named| named.uri.to_string()),
             })?;
-            let new = with_operator_changes(old, &translated.client)?;
+            let new = accepted(with_operator_changes(old, &translated.client)?)?;
             let stored = match self.endpoint.store.replace_unchanged(old, new).await {
                 Err(StoreError::Changed) => continue,
                 replaced => replaced?,

@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::super::credential::{self, digest};
-use super::super::members::{ACCESS_TOKEN, UPSTREAM_URI, is_reserved, public_metadata};
+use super::super::members::{ACCESS_TOKEN, CLIENT_SECRET, UPSTREAM_URI, is_reserved, public_metadata};
 use super::super::metadata::{grant_scopes, is_understood, plain_member, supported_grants, uses_secret};
 use super::super::policy::RegistrationPolicy;
 use crate::client::member::{AUTH_METHOD, AUTH_METHODS, strings, usable_auth_methods};
-use crate::client::secret::SECRET_DIGEST;
 use crate::client::{AllowedScopes, Client, GrantTypes, ResponseType, Scope, is_scope_value, tokens};
 
 /// What the upstream is asked for. Scopes that this server grants to every client may be any scopes there.
@@ -62,7 +61,7 @@ pub(super) fn translate(answered: Answered<'_>, policy: &RegistrationPolicy) -> 
     let kept = |member: &str| before.as_ref()?.get(member)?.as_str().map(str::to_owned);
 
     let mut stored = within_policy(members, judged, before.as_ref(), policy)?;
-    let secret_digest = text("client_secret").map(digest).or_else(|| kept(SECRET_DIGEST));
+    let secret_digest = text("client_secret").map(digest).or_else(|| kept(CLIENT_SECRET));
     let method = text(AUTH_METHOD).unwrap_or_else(|| match judged.get(AUTH_METHOD).and_then(Value::as_str) {
         Some(method) if uses_secret(judged) == secret_digest.is_some() => method,
         _ if secret_digest.is_some() => "client_secret_basic",
@@ -86,7 +85,7 @@ pub(super) fn translate(answered: Answered<'_>, policy: &RegistrationPolicy) -> 
     stored.insert("client_id".into(), id.into());
     stored.insert(AUTH_METHOD.into(), method.into());
     stored.insert(ACCESS_TOKEN.into(), token_digest.into());
-    stored.extend(secret_digest.map(|digest| (SECRET_DIGEST.to_owned(), digest.into())));
+    stored.extend(secret_digest.map(|digest| (CLIENT_SECRET.to_owned(), digest.into())));
     stored.extend(upstream_uri.or_else(|| kept(UPSTREAM_URI)).map(|uri| (UPSTREAM_URI.to_owned(), uri.into())));
     let client = match Client::from_metadata(stored) {
         Ok(client) => client,

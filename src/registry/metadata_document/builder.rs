@@ -267,11 +267,14 @@ impl MetadataDocumentBuilder {
     ///
     /// A client that did not come from a document is answered as it is. So is one that was disabled or revoked, or that
     /// expired; its document is not fetched. What the operator decided about a client (`trusted`, `expires_at`)
-    /// stays when its document changes; new redirect URIs end its trust. A document that was withdrawn is removed.
+    /// stays when its document changes; new redirect URIs end its trust. So do limits: redirect URIs, scopes and other
+    /// members of lists that the operator removed do not come back with the document, and other members stay as the
+    /// operator set them. A document that was withdrawn is removed, unless the operator limited the client.
     ///
     /// [`max_cached_documents`](Self::max_cached_documents) bounds their number: the oldest client that was never
     /// [used](crate::RegistryStore::touch), or else one that was not used for 90 days, makes room. A document that finds no
-    /// room is not kept.
+    /// room is not kept. A client that made room begins anew with its document: disable those that must not come back,
+    /// since they never make room.
     ///
     /// ```
     /// use tower_oauth_client_validation::{

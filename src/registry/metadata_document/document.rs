@@ -2,10 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::kept::TIMES;
 use super::rule::Rule;
 use crate::client::member::{
-    AUTH_METHOD, AUTH_METHODS, PRIVATE_KEY_JWT, holds_private_key, is_key_set, is_operator_member, is_web_uri, strings,
+    AUTH_METHOD, AUTH_METHODS, PRIVATE_KEY_JWT, holds_private_key, is_internal, is_key_set, is_web_uri, strings,
     usable_auth_methods, uses_secret,
 };
 use crate::client::{AllowedScopes, Client, ClientErrorKind, ClientOrigin, DynamicClientRules, Scope};
@@ -59,8 +58,7 @@ pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) ->
     if policy.require_name && !is_named {
         return Err(Rule::NoName);
     }
-    let is_allowed = |name: &str| !is_operator_member(name) && name != TIMES;
-    members.retain(|name, value| is_allowed(name) && (!is_link(name) || is_web_uri(value, &["https", "http"])));
+    members.retain(|name, value| !is_internal(name) && (!is_link(name) || is_web_uri(value, &["https", "http"])));
     scopes(&mut members, policy)?;
     members.insert("dynamic".into(), true.into());
     Client::from_metadata(members).map_err(|error| match error.kind() {

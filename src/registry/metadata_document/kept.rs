@@ -8,12 +8,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::cache::{Lifetime, RETRY_INTERVAL};
+use crate::client::member::TIMES;
+use crate::client::operator::{is_changed_by_operator, with_granted, with_operator_changes};
 use crate::client::{Client, ClientOrigin, from_unix_seconds, unix_seconds};
 use crate::registry::{BoxStore, RegistryError, RegistryStore, StoreError};
-
-/// The metadata member that says how long the document is fresh, and how long it is answered while its host fails. The
-/// server sets it; a document cannot.
-pub(super) const TIMES: &str = "metadata_document_times";
 
 /// How long a document keeps its room without being used.
 const MAX_IDLE: Duration = Duration::from_secs(90 * 86_400);
@@ -37,7 +35,7 @@ pub(super) enum Kept {
     Document(Arc<Client>, Times),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times {
     pub(super) refresh_from: SystemTime,
     pub(super) fresh_until: SystemTime,
@@ -63,19 +61,19 @@ impl KeptDocuments {
 
     /// Keeps a document that was fetched, unless there is no room for it. What the operator decided about the client stays.
     pub(super) async fn put(&self, client: &Client, lifetime: Lifetime) -> Result<Arc<Client>, RegistryError> {
-        let times = Times::from_now(lifetime).to_value();
-        let client = client.to_builder().metadata(TIMES, times).build().map_err(RegistryError::permanent)?;
+        let client = Times::from_now(lifetime).set(client)?;
         for _ in 0..MAX_ROUNDS {
             let written = match self.store.record(client.id()).await? {
                 None if self.has_room().await? => {
-                    self.store.insert(client.clone(), ClientOrigin::MetadataDocument).await
+                    let client = with_granted(&client).map_err(RegistryError::permanent)?;
+                    self.store.insert(client, ClientOrigin::MetadataDocument).await
                 }
                 None => return Ok(Arc::new(client)),
                 Some(record) if record.origin != ClientOrigin::MetadataDocument => return Ok(record.client),
                 Some(record) if !record.client.is_active_at(SystemTime::now()) => return Ok(record.client),
                 Some(record) => {
-                    let client = client.clone().with_operator_decisions(&record.client);
-                    self.store.replace_unchanged(&record.client, client).await
+                    let new = with_operator_changes(&record.client, &client).map_err(RegistryError::permanent)?;
+                    self.store.replace_unchanged(&record.client, new.client).await
                 }
             };
             match written {
@@ -88,13 +86,20 @@ impl KeptDocuments {
         Err(RegistryError::transient(StoreError::Changed))
     }
 
-    /// Removes a document that was withdrawn or became unusable, unless the operator switched the client off.
+    /// Removes a document that was withdrawn or became unusable, unless the operator switched the client off. A client
+    /// that the operator limited stays without a document that could be answered: otherwise its host could withdraw the
+    /// document and publish it again to get rid of the limit.
     pub(super) async fn remove(&self, client_id: &str) -> Result<(), RegistryError> {
         for _ in 0..MAX_ROUNDS {
-            let Kept::Document(client, _) = self.find(client_id).await? else {
+            let Kept::Document(client, times) = self.find(client_id).await? else {
                 return Ok(());
             };
-            match self.store.remove_unchanged(&client).await {
+            let removed = match is_changed_by_operator(&client) {
+                true if times == Times::NEVER => return Ok(()),
+                true => self.store.replace_unchanged(&client, Times::NEVER.set(&client)?).await.map(drop),
+                false => self.store.remove_unchanged(&client).await,
+            };
+            match removed {
                 Ok(()) => return Ok(()),
                 Err(StoreError::Registry(error)) => return Err(error),
                 Err(_) => {}
@@ -135,6 +140,12 @@ impl KeptDocuments {
 }
 
 impl Times {
+    const NEVER: Self = Self {
+        refresh_from: SystemTime::UNIX_EPOCH,
+        fresh_until: SystemTime::UNIX_EPOCH,
+        stale_until: SystemTime::UNIX_EPOCH,
+    };
+
     fn of(client: &Client) -> Self {
         let times = client.metadata().and_then(|members| members.get(TIMES)).and_then(Value::as_array);
         let at = |index: usize| {
@@ -152,9 +163,10 @@ impl Times {
         Self { refresh_from: after(fresh / 4 * 3), fresh_until: after(fresh), stale_until: after(fresh + stale) }
     }
 
-    fn to_value(self) -> Value {
+    fn set(self, client: &Client) -> Result<Client, RegistryError> {
         let [refresh_from, fresh_until, stale_until] =
             [self.refresh_from, self.fresh_until, self.stale_until].map(unix_seconds);
-        json!([refresh_from, fresh_until, stale_until])
+        let times = json!([refresh_from, fresh_until, stale_until]);
+        client.to_builder().metadata(TIMES, times).build().map_err(RegistryError::permanent)
     }
 }

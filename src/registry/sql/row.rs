@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use tower::BoxError;
 
-use super::super::store::Record;
+use super::super::store::{Record, registration_source};
 use super::super::{MAX_ID_BYTES, RegistryError, can_be_known_elsewhere};
+use crate::client::member::SOURCE_MEMBER;
 use crate::client::{Client, ClientError, ClientOrigin, ClientStatus, from_unix_seconds, unix_seconds};
 use crate::sql::{Argument, Backend, SqlError};
 
@@ -128,7 +129,7 @@ impl Warned {
     }
 }
 
-/// The first arguments of `INSERT` and `REPLACE`: `$1` to `$6`.
+/// The first arguments of `INSERT` and `REPLACE`: `$1` to `$7`.
 pub(super) fn columns(client: &Client) -> Result<Vec<Argument>, RegistryError> {
     let now = seconds(SystemTime::now());
     Ok(vec![
@@ -138,6 +139,7 @@ pub(super) fn columns(client: &Client) -> Result<Vec<Argument>, RegistryError> {
         (client.status() == ClientStatus::Revoked).then_some(now).into(),
         client.expires_at().map(seconds).into(),
         i64::from(client.status() == ClientStatus::Disabled).into(),
+        registration_source(client).into(),
     ])
 }
 
@@ -147,6 +149,11 @@ fn document(client: &Client) -> Result<String, RegistryError> {
         |source: BoxError| RegistryError::permanent(format!("client {:?} cannot be stored: {source}", client.id()));
     if !can_be_known_elsewhere(client.id()) {
         return Err(refuse(format!("its id is longer than {MAX_ID_BYTES} bytes").into()));
+    }
+    if registration_source(client).is_some_and(|source| !can_be_known_elsewhere(source)) {
+        return Err(refuse(
+            format!("its {SOURCE_MEMBER} is not 1 to {MAX_ID_BYTES} printable ASCII characters").into(),
+        ));
     }
     let text = serde_json::to_string(&client.to_metadata()).map_err(|error| refuse(error.into()))?;
     let same = |back: &Client| {

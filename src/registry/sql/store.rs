@@ -86,28 +86,51 @@ impl<B: Statements> RegistryStore for SqlRegistry<B> {
     }
 
     fn count(&self, origin: ClientOrigin) -> BoxFuture<'_, Result<u64, RegistryError>> {
-        async move {
-            let rows = self.pool.fetch(Access::Read, statements::COUNT, vec![origin_name(origin).into()]).await?;
-            let count = rows.first().map(|row| B::number(row, 0)).transpose().map_err(SqlError::new::<B>)?;
-            Ok(count.flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
-        }
-        .boxed()
+        self.number(statements::COUNT, vec![origin_name(origin).into()]).boxed()
     }
 
     fn remove_unused(
         &self,
         origin: ClientOrigin,
         created_before: SystemTime,
-        most: u64,
+        max: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        self.remove_many(B::REMOVE_UNUSED, origin, created_before, max, None).boxed()
+    }
+
+    fn count_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<u64, RegistryError>> {
         async move {
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            let arguments = vec![origin_name(origin).into(), seconds(created_before).into(), most.into()];
-            let rows = self.pool.fetch(Access::Write, B::REMOVE_UNUSED, arguments).await?;
-            let ids = rows.iter().map(|row| B::text(row, 0));
-            Ok(ids.collect::<Result<_, _>>().map_err(SqlError::new::<B>)?)
+            match can_be_known_elsewhere(source) {
+                true => self.number(statements::COUNT_OF_SOURCE, vec![origin_name(origin).into(), source.into()]).await,
+                false => Ok(0),
+            }
         }
         .boxed()
+    }
+
+    fn remove_unused_by_source<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: &'a str,
+        created_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        self.remove_many(B::REMOVE_UNUSED_OF_SOURCE, origin, created_before, max, Some(source)).boxed()
+    }
+
+    fn remove_idle<'a>(
+        &'a self,
+        origin: ClientOrigin,
+        source: Option<&'a str>,
+        used_before: SystemTime,
+        max: u64,
+    ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
+        let statement = if source.is_some() { B::REMOVE_IDLE_OF_SOURCE } else { B::REMOVE_IDLE };
+        self.remove_many(statement, origin, used_before, max, source).boxed()
     }
 }
 
@@ -121,6 +144,33 @@ impl<B: Statements> SqlRegistry<B> {
     ) -> Result<(), StoreError> {
         let changed = self.pool.execute(sql, arguments).await.map_err(RegistryError::from)?;
         if changed > 0 { Ok(()) } else { Err(otherwise) }
+    }
+
+    /// Runs a statement that counts.
+    async fn number(&self, sql: &'static str, arguments: Vec<Argument>) -> Result<u64, RegistryError> {
+        let rows = self.pool.fetch(Access::Read, sql, arguments).await?;
+        let count = rows.first().map(|row| B::number(row, 0)).transpose().map_err(SqlError::new::<B>)?;
+        Ok(count.flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
+    }
+
+    /// Runs a statement that removes clients, and returns their ids.
+    async fn remove_many(
+        &self,
+        sql: &'static str,
+        origin: ClientOrigin,
+        before: SystemTime,
+        max: u64,
+        source: Option<&str>,
+    ) -> Result<Vec<String>, RegistryError> {
+        if source.is_some_and(|source| !can_be_known_elsewhere(source)) {
+            return Ok(Vec::new());
+        }
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let mut arguments = vec![origin_name(origin).into(), seconds(before).into(), max.into()];
+        arguments.extend(source.map(Argument::from));
+        let rows = self.pool.fetch(Access::Write, sql, arguments).await?;
+        let ids = rows.iter().map(|row| B::text(row, 0));
+        Ok(ids.collect::<Result<_, _>>().map_err(SqlError::new::<B>)?)
     }
 
     /// Runs a statement that replaces one client, and answers the new one: its origin is that of the row.

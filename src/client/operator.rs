@@ -1,46 +1,47 @@
 //! What an operator changed about a client stays changed, whatever the client writes later.
 //!
-//! A registration remembers fingerprints of the metadata that it granted last. A member that has become something else
-//! since was changed by an operator.
+//! A dynamic client remembers fingerprints of the metadata that it was granted last. A member that has become something
+//! else since was changed by an operator.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
-use super::credential::digest;
-use super::members::{GRANTED, public_metadata};
-use super::refusal::{invalid_metadata, invalid_redirect_uri};
-use crate::client::secret::{OTHER_SECRETS, SECRET_DIGEST};
-use crate::client::{Client, tokens};
-use crate::http::endpoint::Refusal;
-use crate::registry::SOURCE_MEMBER;
+use super::member::{CLIENT_SECRET, GRANTED, SECRETS, SOURCE_MEMBER, public_metadata};
+use super::{Client, ClientError, tokens};
 
-/// Remembers what a new registration grants, and where it comes from.
-pub(super) fn with_granted(client: &Client, source: Option<&str>) -> Result<Client, Refusal> {
+/// Remembers what a new client is granted.
+pub(crate) fn with_granted(client: &Client) -> Result<Client, ClientError> {
     let granted = granted(&public_metadata(client.to_metadata()));
-    let mut builder = client.to_builder().dynamic(true).metadata(GRANTED, granted);
-    if let Some(source) = source {
-        builder = builder.metadata(SOURCE_MEMBER, source);
-    }
-    Ok(builder.build()?)
+    client.to_builder().dynamic(true).metadata(GRANTED, granted).build()
 }
 
-/// What a client becomes when it replaces its metadata: a list that an operator shortened is not extended, and any other
-/// member that an operator changed stays as it is.
-pub(super) fn with_operator_changes(old: &Client, new: &Client) -> Result<Client, Refusal> {
-    let stored = |name| old.metadata().and_then(|metadata| metadata.get(name));
+/// What a client becomes when its metadata is replaced.
+pub(crate) struct Replacement {
+    pub(crate) client: Client,
+    /// A list of which nothing is left, because an operator limited it to other values.
+    #[cfg_attr(not(feature = "registration"), allow(dead_code))]
+    pub(crate) emptied: Option<String>,
+}
+
+/// Replaces the metadata of a client: a list that an operator shortened is not extended, and any other member that an
+/// operator changed stays as it is.
+pub(crate) fn with_operator_changes(old: &Client, new: &Client) -> Result<Replacement, ClientError> {
     let before = public_metadata(old.to_metadata());
     let mut members = new.to_metadata();
     let mut now_granted = granted(&public_metadata(members.clone()));
-    if let Some(granted) = stored(GRANTED).and_then(Value::as_object) {
-        let names: BTreeSet<&String> = granted.keys().chain(before.keys()).collect();
-        for name in names {
+    let mut emptied = None;
+    if let Some(granted) = granted_last(old) {
+        for name in changed(granted, &before) {
             let (granted, current) = (granted.get(name), before.get(name));
-            if !is_changed(name, granted, current) {
-                continue;
+            let asked = members.get(name);
+            let allowed = allowed(name, asked, current.filter(|_| granted.is_some())).or_else(|| current.cloned());
+            if is_empty_list(allowed.as_ref()) && asked.is_some_and(|asked| !is_empty_list(Some(asked))) {
+                emptied.get_or_insert_with(|| name.clone());
             }
-            match allowed(name, members.get(name), granted.is_some(), current)? {
+            match allowed {
                 Some(value) => members.insert(name.clone(), value),
                 None => members.remove(name),
             };
@@ -54,11 +55,35 @@ pub(super) fn with_operator_changes(old: &Client, new: &Client) -> Result<Client
     }
     members.insert(GRANTED.into(), now_granted.into());
     members.insert("dynamic".into(), true.into());
-    let has_secret = members.contains_key(SECRET_DIGEST);
+    let has_secret = members.contains_key(CLIENT_SECRET);
     // The operator may have given the client more secrets.
-    let kept = OTHER_SECRETS.into_iter().filter(|_| has_secret).chain([SOURCE_MEMBER]);
-    members.extend(kept.filter_map(|name| Some((name.to_owned(), stored(name)?.clone()))));
-    Ok(Client::from_metadata(members)?.with_operator_decisions(old))
+    let kept = SECRETS.into_iter().filter(|_| has_secret).chain([SOURCE_MEMBER]);
+    members.extend(kept.filter_map(|name| Some((name.to_owned(), old.metadata()?.get(name)?.clone()))));
+    let client = Client::from_metadata(members)?.with_operator_decisions(old);
+    Ok(Replacement { client, emptied })
+}
+
+/// Whether an operator changed or limited a dynamic client.
+#[cfg(feature = "metadata-document")]
+pub(crate) fn is_changed_by_operator(client: &Client) -> bool {
+    let metadata = public_metadata(client.to_metadata());
+    client.expires_at().is_some()
+        || granted_last(client).is_some_and(|granted| changed(granted, &metadata).next().is_some())
+}
+
+fn granted_last(client: &Client) -> Option<&Map<String, Value>> {
+    client.metadata()?.get(GRANTED)?.as_object()
+}
+
+/// The members that an operator changed.
+fn changed<'m>(granted: &'m Map<String, Value>, current: &'m Map<String, Value>) -> impl Iterator<Item = &'m String> {
+    let names: BTreeSet<&String> = granted.keys().chain(current.keys()).collect();
+    let names = names.into_iter().filter(|name| *name != "client_id");
+    names.filter(|name| is_changed(name, granted.get(*name), current.get(*name)))
+}
+
+fn is_empty_list(value: Option<&Value>) -> bool {
+    value.and_then(Value::as_array).is_some_and(Vec::is_empty)
 }
 
 fn granted(members: &Map<String, Value>) -> Map<String, Value> {
@@ -82,16 +107,18 @@ fn fingerprint(name: &str, value: &Value) -> Value {
 fn short_digest(value: &Value) -> String {
     let mut text = String::new();
     write_canonically(value, &mut text);
-    let mut digest = digest(&text);
-    digest.truncate(32);
-    digest
+    Sha256::digest(text)[..16].iter().fold(String::new(), |mut digest, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(digest, "{byte:02x}");
+        digest
+    })
 }
 
 /// JSON with sorted names: a database may have reordered them.
 fn write_canonically(value: &Value, text: &mut String) {
     match value {
         Value::Object(members) => {
-            let members: std::collections::BTreeMap<_, _> = members.iter().collect();
+            let members: BTreeMap<_, _> = members.iter().collect();
             for (name, value) in members {
                 // Writing to a string cannot fail.
                 let _ = write!(text, "{name:?}:");
@@ -128,34 +155,18 @@ fn is_changed(name: &str, granted: Option<&Value>, current: Option<&Value>) -> b
     }
 }
 
-/// The value of a member that an operator changed to `current`.
-fn allowed(
-    name: &str,
-    asked: Option<&Value>,
-    was_granted: bool,
-    current: Option<&Value>,
-) -> Result<Option<Value>, Refusal> {
-    let Some(current) = current.filter(|_| was_granted) else {
-        return Ok(current.cloned());
-    };
-    match (asked, current) {
-        (Some(Value::Array(asked)), Value::Array(current)) => {
-            let both: Vec<Value> = asked.iter().filter(|part| current.contains(part)).cloned().collect();
-            if both.is_empty() && !asked.is_empty() {
-                let description = format!("{name}: an operator of this server has limited it to other values");
-                return Err(match name {
-                    "redirect_uris" => invalid_redirect_uri(description),
-                    _ => invalid_metadata(description),
-                });
-            }
-            Ok(Some(both.into()))
+/// What a client gets that asks for a member which an operator changed to `current`, where that is a part of it.
+fn allowed(name: &str, asked: Option<&Value>, current: Option<&Value>) -> Option<Value> {
+    match (asked?, current?) {
+        (Value::Array(asked), Value::Array(current)) => {
+            Some(asked.iter().filter(|part| current.contains(part)).cloned().collect())
         }
-        (Some(Value::String(asked)), Value::String(current)) if name == "scope" && asked != "*" => {
+        (Value::String(asked), Value::String(current)) if name == "scope" && asked != "*" => {
             let both: Vec<_> = tokens(current).filter(|token| tokens(asked).any(|asked| asked == *token)).collect();
             // A client without scopes could ask for none at all.
-            Ok(Some(if both.is_empty() { current.as_str().into() } else { both.join(" ").into() }))
+            Some(both.join(" ").into()).filter(|both| both != "")
         }
-        _ => Ok(Some(current.clone())),
+        _ => None,
     }
 }
 
