@@ -45,7 +45,7 @@ fn main() {
 
     let push = || {
         let request = Request::post("/par").header("content-type", "application/x-www-form-urlencoded");
-        let request = request.body(Full::from(REQUEST)).expect("a request");
+        let request = request.body(Full::<Bytes>::from(REQUEST)).expect("a request");
         let answer = par.clone().oneshot(request).now_or_never().expect("nothing waits").expect("infallible");
         let body = answer.into_body().collect().now_or_never().expect("nothing waits").expect("infallible").to_bytes();
         let answer: serde_json::Value = serde_json::from_slice(&body).expect("JSON");

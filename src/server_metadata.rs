@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use crate::authentication::AuthenticationPolicy;
 use crate::authorization::{Policy, Prompt, ResponseMode};
 use crate::client::{ResponseType, Scope};
+#[cfg(feature = "request-object")]
+use crate::request_object::SignedRequests;
 
 /// Begins authorization server metadata (RFC 8414) with the members that follow from `policy`:
 ///
@@ -133,7 +135,7 @@ impl ServerMetadata {
     /// let document = server_metadata(&Policy::default()).client_authentication(&authentication).build();
     /// let methods = serde_json::json!(["none", "client_secret_basic", "client_secret_post"]);
     /// assert_eq!(document["token_endpoint_auth_methods_supported"], methods);
-    /// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
     /// ```
     #[cfg(feature = "client-authentication")]
     #[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
@@ -144,6 +146,29 @@ impl ServerMetadata {
             return metadata;
         }
         metadata.member("token_endpoint_auth_signing_alg_values_supported", algorithms)
+    }
+
+    /// Announces that clients may sign their requests (`request_parameter_supported`), the algorithms
+    /// (`request_object_signing_alg_values_supported`), and that a `request_uri` of the client's own is not fetched.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{Policy, SignedRequests, server_metadata};
+    ///
+    /// let signed = SignedRequests::builder("https://login.example").build()?;
+    /// let document = server_metadata(&Policy::default()).signed_requests(&signed).build();
+    /// assert_eq!(document["request_parameter_supported"], true);
+    /// assert_eq!(document["request_uri_parameter_supported"], false);
+    /// let algorithms = serde_json::json!(["ES256", "EdDSA", "PS256", "RS256"]);
+    /// assert_eq!(document["request_object_signing_alg_values_supported"], algorithms);
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
+    /// ```
+    #[cfg(feature = "request-object")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    pub fn signed_requests(self, signed: &SignedRequests) -> Self {
+        let algorithms: Vec<_> = signed.signing_algorithms().map(|algorithm| algorithm.as_str()).collect();
+        self.member("request_parameter_supported", true)
+            .member("request_uri_parameter_supported", false)
+            .member("request_object_signing_alg_values_supported", algorithms)
     }
 
     /// Announces only scopes that clients of one source can get, such as those that register themselves, because some

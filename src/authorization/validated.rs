@@ -141,7 +141,7 @@ impl ValidatedRequest {
         self.request().resources()
     }
 
-    /// The request as it was read. Judge it again after a consent page: the client may have been disabled meanwhile.
+    /// The request as it was read. Validate it again after a consent page: the client may have been disabled since.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -295,6 +295,12 @@ impl ValidatedRequest {
             "a pushed request must be used up before it is answered: call `ValidatedRequest::use_up`"
         );
         Err(AuthorizationError::from_static(ErrorCode::ServerError, "the server could not complete the request"))
+    }
+
+    /// The issuer of the policy.
+    #[cfg(feature = "sealed-requests")]
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.proven.rules().issuer.as_deref()
     }
 
     fn arrival(&self) -> Option<&Arrival> {

@@ -71,7 +71,7 @@ impl Client {
         }
     }
 
-    /// Starts from this client, to change it.
+    /// Starts a builder from this client, to change it.
     pub fn to_builder(&self) -> ClientBuilder {
         ClientBuilder {
             client: self.clone(),
@@ -181,8 +181,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Marks the client as one that nobody configured, see [`Client::is_dynamic`] (default: no). Sources that accept
-    /// such clients do it themselves.
+    /// Marks the client as dynamic, see [`Client::is_dynamic`] (default: no). Sources that accept dynamic clients do it
+    /// themselves.
     pub fn dynamic(mut self, dynamic: bool) -> Self {
         self.client.dynamic = dynamic;
         self
@@ -219,7 +219,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Keeps a member as it is, also where the client models part of it.
+    /// Keeps a member as it is, even if another field holds part of it.
     pub(super) fn keep(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         self.details().metadata.insert(name.into(), value.into());
     }

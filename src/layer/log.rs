@@ -22,6 +22,8 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
         | Reason::REGISTRY_FAULT
         | Reason::REQUEST_STORE_UNAVAILABLE
         | Reason::REQUEST_STORE_FAULT => {}
+        #[cfg(feature = "request-object")]
+        Reason::REQUEST_OBJECT_KEYS_UNAVAILABLE => {}
         Reason::CLIENT_ID_MISMATCH | Reason::EXTENSIONS_NOT_READ => {
             tracing::error!(
                 outcome = "rejected",
@@ -87,15 +89,25 @@ pub(super) fn source_failed(
     reason: Reason,
     report_only: bool,
 ) {
-    tracing::error!(
-        outcome = "rejected",
-        error = reason.error().as_str(),
-        "error.type" = reason.as_str(),
-        reason = reason.as_str(),
-        client_id = client_id(request),
-        cause = display(Causes(cause)),
-        report_only,
-    );
+    macro_rules! event {
+        ($level:ident) => {
+            tracing::$level!(
+                outcome = "rejected",
+                error = reason.error().as_str(),
+                "error.type" = reason.as_str(),
+                reason = reason.as_str(),
+                client_id = client_id(request),
+                cause = display(Causes(cause)),
+                report_only,
+            )
+        };
+    }
+    match reason {
+        // Strangers can make the hosts of their keys fail, which must not raise an alarm.
+        #[cfg(feature = "request-object")]
+        Reason::REQUEST_OBJECT_KEYS_UNAVAILABLE => event!(info),
+        _ => event!(error),
+    }
 }
 
 fn client_id(request: &AuthorizationRequest) -> Option<DisplayValue<Untrusted<'_>>> {

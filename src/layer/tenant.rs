@@ -11,6 +11,8 @@ use crate::registry::RegistrySource;
 #[cfg(feature = "pushed-requests")]
 use crate::request_object::PushedRequests;
 use crate::request_object::RequestSources;
+#[cfg(feature = "request-object")]
+use crate::request_object::SignedRequests;
 
 mod sealed {
     pub trait Sealed {}
@@ -113,6 +115,17 @@ impl<R: RegistrySource> Tenant<R> {
     #[must_use]
     pub fn pushed_requests(mut self, pushed: PushedRequests) -> Self {
         self.sources.pushed = Some(pushed);
+        self
+    }
+
+    /// Accepts the requests that clients of this tenant sign, see
+    /// [`ClientValidationLayer::signed_requests`](super::ClientValidationLayer::signed_requests). The audience must be the
+    /// issuer of this tenant.
+    #[cfg(feature = "request-object")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    #[must_use]
+    pub fn signed_requests(mut self, signed: SignedRequests) -> Self {
+        self.sources.signed = Some(signed);
         self
     }
 }

@@ -13,7 +13,7 @@ mod service;
 #[cfg(feature = "upstream-registration")]
 mod upstream;
 
-pub use self::error::{RegistrationConfigError, RegistrationError};
+pub use self::error::RegistrationError;
 pub use self::policy::{RegistrationPolicy, SoftwareStatementError};
 pub use self::service::RegistrationService;
 #[cfg(feature = "upstream-registration")]

@@ -33,7 +33,7 @@ impl OneTime for KeptOnce {
     }
 }
 
-fn failed(error: StateError) -> UseUpFailure {
+pub(super) fn failed(error: StateError) -> UseUpFailure {
     let kind = if error.is_transient() { UseUpErrorKind::Unavailable } else { UseUpErrorKind::Fault };
     UseUpFailure { kind, source: Some(error.into()) }
 }

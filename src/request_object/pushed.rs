@@ -15,7 +15,6 @@ use super::sources::{RequestSources, Unresolved};
 use super::store::{NotKept, PushedRequests};
 use crate::authentication::AuthenticatedClient;
 use crate::authorization::arrival::Arrival;
-use crate::authorization::request::names_parameter;
 use crate::authorization::response::{AnswerTo, prepare};
 use crate::authorization::{AuthorizationRequest, Parameter, Policy, Rejection, Validator};
 use crate::client::{Causes, Client, Untrusted};
@@ -38,7 +37,7 @@ const INVALID_REQUEST: &str = "invalid_request";
 /// |---|---|
 /// | a `POST` with a form that is a valid authorization request | 201 with `request_uri` and `expires_in` |
 /// | any other method | 405 `invalid_request` |
-/// | no form, recognised parameters in the query, another client's `client_id`, `request_uri` | 400 `invalid_request` |
+/// | no form, recognized parameters in the query, another client's `client_id`, `request_uri` | 400 `invalid_request` |
 /// | a request that breaks a rule | 400 with the error code of the rule; always JSON, never a redirect |
 /// | a form over [`max_request_bytes`](crate::PushedRequestsBuilder::max_request_bytes) | 413 `invalid_request` |
 /// | more requests than the [bounds](crate::PushedRequestsBuilder::max_per_client) allow | 429 `temporarily_unavailable` |
@@ -129,6 +128,26 @@ impl PushedRequestService {
         self.set(|endpoint| endpoint.caller = Arc::new(move |parts| find(parts).boxed()))
     }
 
+    /// Accepts pushed requests that clients sign (RFC 9126 §3). Pass the same ones as to the authorization endpoint.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{
+    ///     MemoryStateStore, Policy, PushedRequestService, PushedRequests, SignedRequests,
+    /// };
+    ///
+    /// let pushed = PushedRequests::new(MemoryStateStore::new());
+    /// let signed = SignedRequests::builder("https://login.example").build()?;
+    /// let service = PushedRequestService::new(pushed, Policy::default()).signed_requests(signed);
+    /// # let _ = service;
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
+    /// ```
+    #[cfg(feature = "request-object")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    #[must_use]
+    pub fn signed_requests(self, signed: super::SignedRequests) -> Self {
+        self.set(|endpoint| endpoint.sources.signed = Some(signed))
+    }
+
     fn set(self, change: impl FnOnce(&mut Endpoint)) -> Self {
         let mut endpoint = Endpoint::clone(&self.handler);
         change(&mut endpoint);
@@ -168,19 +187,19 @@ impl Handler for Endpoint {
             return Err(invalid_request("the body must be application/x-www-form-urlencoded"));
         }
         // Another reader might take them from there.
-        if parts.uri.query().is_some_and(|query| names_parameter(query.as_bytes())) {
+        if parts.uri.query().is_some_and(|query| self.validator.names_parameter(query.as_bytes())) {
             return Err(invalid_request("parameters must be in the body"));
         }
         let client = self.caller(parts).await?;
         let form = request.read(FORM, self.pushed.max_request_bytes(), INVALID_REQUEST).await?;
-        let asked = AuthorizationRequest::parse_arrived(&form, arrival(false));
+        let asked = self.validator.parse_arrived(&form, arrival(false));
         check_parameters(&asked, &client)?;
         let asked = match self.sources.concern(&asked) {
             false => asked,
-            true => match self.sources.resolve(&asked, &client).await {
+            true => match self.sources.resolve(&asked, &client, &self.validator).await {
                 Ok(signed) => {
                     let form = signed.parameters_to_query();
-                    AuthorizationRequest::parse_arrived(form.as_bytes(), arrival(signed.is_signed()))
+                    self.validator.parse_arrived(form.as_bytes(), arrival(signed.is_signed()))
                 }
                 Err(Unresolved { reason, cause }) => {
                     if let Some(cause) = cause {
@@ -232,6 +251,11 @@ impl Endpoint {
             Err(NotKept::TooLarge) => Err(too_large()),
             Err(NotKept::Random(error)) => {
                 tracing::error!(%error, "the operating system gave no random numbers");
+                Err(Refusal::fault())
+            }
+            #[cfg(feature = "sealed-requests")]
+            Err(NotKept::Seal(error)) => {
+                tracing::error!(%error, "a pushed request was not sealed");
                 Err(Refusal::fault())
             }
             Err(NotKept::Store(error)) => Err(match error.kind() {

@@ -11,7 +11,4 @@ reasons! {
     /// `request` and `request_uri` came together.
     REQUEST_AND_REQUEST_URI = "request_and_request_uri", InvalidRequest,
         "request and request_uri must not be used together", "RFC 9101 §5";
-    /// The request object is not valid.
-    REQUEST_OBJECT_INVALID = "request_object_invalid", InvalidRequestObject, "the request object is not valid",
-        "RFC 9101 §6.1";
 }

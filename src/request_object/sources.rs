@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tower::BoxError;
 
+#[cfg(feature = "request-object")]
+use super::signed::SignedRequests;
 #[cfg(feature = "pushed-requests")]
 use super::store::PushedRequests;
-use crate::authorization::{AuthorizationRequest, Parameter, Reason};
+use crate::authorization::{AuthorizationRequest, Parameter, Reason, Validator};
 use crate::client::Client;
 
 /// The sources that are switched on. Cheap to clone; takes no space without the features.
@@ -14,6 +16,8 @@ use crate::client::Client;
 pub(crate) struct RequestSources {
     #[cfg(feature = "pushed-requests")]
     pub(crate) pushed: Option<PushedRequests>,
+    #[cfg(feature = "request-object")]
+    pub(crate) signed: Option<SignedRequests>,
 }
 
 /// Why the parameters of a request could not be read: a direct error, because no redirect URI is known.
@@ -38,8 +42,10 @@ impl RequestSources {
         false
     }
 
-    #[expect(clippy::unused_self, reason = "signed requests are not read yet")]
     fn reads_signed(&self) -> bool {
+        #[cfg(feature = "request-object")]
+        return self.signed.is_some();
+        #[cfg(not(feature = "request-object"))]
         false
     }
 
@@ -58,11 +64,12 @@ impl RequestSources {
     }
 
     /// Reads the parameters of a request that [concerns](Self::concern) these sources. The client is the one that the
-    /// request names, and is active. All parameters besides are ignored, repeated or not (RFC 9101 §6.3).
+    /// request names, and is active. All other parameters are ignored, repeated or not (RFC 9101 §6.3).
     pub(crate) async fn resolve(
         &self,
         request: &AuthorizationRequest,
         client: &Arc<Client>,
+        validator: &Validator,
     ) -> Result<AuthorizationRequest, Unresolved> {
         for parameter in [Parameter::Request, Parameter::RequestUri] {
             if let Some(fault) = request.fault(parameter) {
@@ -71,23 +78,38 @@ impl RequestSources {
         }
         match (request.get(Parameter::Request), request.get(Parameter::RequestUri)) {
             (Some(_), Some(_)) => Err(Reason::REQUEST_AND_REQUEST_URI.into()),
-            (Some(object), None) => self.open_signed(object, client).await,
-            (None, Some(request_uri)) => self.find_pushed(request_uri, client).await,
+            (Some(object), None) => self.read_signed(object, client, validator).await,
+            (None, Some(request_uri)) => self.find_pushed(request_uri, client, validator).await,
             (None, None) => Err(Reason::REQUEST_URI_UNKNOWN.into()),
         }
     }
 
-    async fn find_pushed(&self, request_uri: &str, client: &Client) -> Result<AuthorizationRequest, Unresolved> {
+    async fn find_pushed(
+        &self,
+        request_uri: &str,
+        client: &Client,
+        validator: &Validator,
+    ) -> Result<AuthorizationRequest, Unresolved> {
         #[cfg(feature = "pushed-requests")]
         if let Some(pushed) = &self.pushed {
-            return pushed.find(request_uri, client.id()).await;
+            return pushed.find(request_uri, client.id(), validator).await;
         }
-        let _ = (request_uri, client);
+        let _ = (request_uri, client, validator);
         Err(Reason::REQUEST_URI_UNKNOWN.into())
     }
 
-    async fn open_signed(&self, _object: &str, _client: &Arc<Client>) -> Result<AuthorizationRequest, Unresolved> {
-        Err(Reason::REQUEST_OBJECT_INVALID.into())
+    async fn read_signed(
+        &self,
+        object: &str,
+        client: &Client,
+        validator: &Validator,
+    ) -> Result<AuthorizationRequest, Unresolved> {
+        #[cfg(feature = "request-object")]
+        if let Some(signed) = &self.signed {
+            return signed.read(object, client, validator, std::time::SystemTime::now()).await;
+        }
+        let _ = (object, client, validator);
+        Err(Reason::REQUEST_OBJECT.into())
     }
 }
 

@@ -7,10 +7,15 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+#[cfg(feature = "sealed-requests")]
+use super::carried::Carried;
 use super::one_time::KeptOnce;
+#[cfg(feature = "sealed-requests")]
+use super::seal::{SealError, SealKeys};
 use super::sources::{REQUEST_URI_PREFIX, Unresolved};
 use crate::authorization::arrival::{Arrival, OneTime};
-use crate::authorization::{AuthorizationRequest, Parameter, Reason};
+use crate::authorization::{AuthorizationRequest, Parameter, Reason, Validator};
+use crate::registry::ConfigError;
 use crate::state::{StateBounds, StateError, StateStore};
 
 /// 128 random bits (RFC 9126 §7.1, RFC 6749 §10.10).
@@ -35,14 +40,21 @@ const ID_BYTES: usize = 16;
 ///
 /// // Long enough to log in.
 /// let pushed = PushedRequests::builder(MemoryStateStore::new()).lifetime(Duration::from_secs(600)).build()?;
-/// # Ok::<(), tower_oauth_client_validation::PushedRequestsError>(())
+/// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct PushedRequests(Arc<Kept>);
 
 struct Kept {
-    store: Arc<dyn StateStore>,
+    place: Place,
     settings: Settings,
+}
+
+/// Where a request is until it is used up.
+enum Place {
+    Store(Arc<dyn StateStore>),
+    #[cfg(feature = "sealed-requests")]
+    RequestUri(Carried),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +80,8 @@ impl Default for Settings {
 pub(super) enum NotKept {
     TooLarge,
     Random(getrandom::Error),
+    #[cfg(feature = "sealed-requests")]
+    Seal(SealError),
     Store(StateError),
 }
 
@@ -75,12 +89,33 @@ impl PushedRequests {
     /// Keeps requests in `store`, with the defaults.
     #[must_use]
     pub fn new(store: impl StateStore + 'static) -> Self {
-        Self(Arc::new(Kept { store: Arc::new(store), settings: Settings::default() }))
+        Self(Arc::new(Kept { place: Place::Store(Arc::new(store)), settings: Settings::default() }))
     }
 
     /// Keeps requests in `store`, with other settings.
     pub fn builder(store: impl StateStore + 'static) -> PushedRequestsBuilder {
-        PushedRequestsBuilder { store: Arc::new(store), settings: Settings::default() }
+        PushedRequestsBuilder::new(Place::Store(Arc::new(store)), Settings::default())
+    }
+
+    /// Keeps no requests: each is sealed into its `request_uri`, which the browser carries. `used_ids` remembers which
+    /// were used up, until they expire; all nodes must share it, and have the same keys.
+    ///
+    /// Such a `request_uri` is about a third longer than the request, so a pushed form may have only 4 KiB unless
+    /// [set otherwise](PushedRequestsBuilder::max_request_bytes). The bounds for numbers of requests do not apply.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{MemoryStateStore, PushedRequests, SealKeys};
+    ///
+    /// let pushed = PushedRequests::sealed(SealKeys::generate()?, MemoryStateStore::new()).build()?;
+    /// assert_eq!(pushed.max_request_bytes(), 4096);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "sealed-requests")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sealed-requests")))]
+    pub fn sealed(keys: SealKeys, used_ids: impl StateStore + 'static) -> PushedRequestsBuilder {
+        let carried = Carried { keys, tenant: None, used_ids: Arc::new(used_ids) };
+        let settings = Settings { max_request_bytes: 4 * 1024, ..Settings::default() };
+        PushedRequestsBuilder::new(Place::RequestUri(carried), settings)
     }
 
     /// How long a request is kept.
@@ -97,13 +132,18 @@ impl PushedRequests {
 
     /// Keeps a request that was judged, and returns its `request_uri`.
     pub(super) async fn keep(&self, request: &AuthorizationRequest) -> Result<String, NotKept> {
-        let Kept { store, settings } = &*self.0;
+        let Kept { place, settings } = &*self.0;
         let client_id = request.get(Parameter::ClientId).unwrap_or_default();
         let value = write(request);
         // Encoding can make a form longer than it was sent.
         if value.len() > settings.max_request_bytes {
             return Err(NotKept::TooLarge);
         }
+        let store = match place {
+            Place::Store(store) => store,
+            #[cfg(feature = "sealed-requests")]
+            Place::RequestUri(carried) => return carried.seal(&value, settings.lifetime).map_err(NotKept::Seal),
+        };
         let mut bytes = [0; ID_BYTES];
         getrandom::fill(&mut bytes).map_err(NotKept::Random)?;
         let id = BASE64_URL_SAFE_NO_PAD.encode(bytes);
@@ -119,13 +159,14 @@ impl PushedRequests {
     }
 
     /// Finds the request that this client pushed. It stays in the store until it is used up.
-    pub(super) async fn find(&self, request_uri: &str, client_id: &str) -> Result<AuthorizationRequest, Unresolved> {
-        let Some(key) = key_of(request_uri) else {
-            return Err(Reason::REQUEST_URI_UNKNOWN.into());
-        };
-        let value = self.0.store.get(&key).await.map_err(failed)?.ok_or(Reason::REQUEST_URI_UNKNOWN)?;
-        let one_time = self.one_time(request_uri).ok_or(Reason::REQUEST_URI_UNKNOWN)?;
-        let request = read(&value, one_time).ok_or_else(|| Unresolved {
+    pub(super) async fn find(
+        &self,
+        request_uri: &str,
+        client_id: &str,
+        validator: &Validator,
+    ) -> Result<AuthorizationRequest, Unresolved> {
+        let (value, one_time) = self.value(request_uri).await?;
+        let request = read(&value, one_time, validator).ok_or_else(|| Unresolved {
             reason: Reason::REQUEST_STORE_FAULT,
             cause: Some("the store holds a value that is no pushed request".into()),
         })?;
@@ -135,10 +176,32 @@ impl PushedRequests {
         Ok(request)
     }
 
+    async fn value(&self, request_uri: &str) -> Result<(Vec<u8>, Arc<dyn OneTime>), Unresolved> {
+        let store = match &self.0.place {
+            Place::Store(store) => store,
+            #[cfg(feature = "sealed-requests")]
+            Place::RequestUri(carried) => {
+                let (value, once) = carried.open(request_uri).ok_or(Reason::REQUEST_URI_UNKNOWN)?;
+                if once.is_used_up().await.map_err(failed)? {
+                    return Err(Reason::REQUEST_URI_UNKNOWN.into());
+                }
+                return Ok((value, Arc::new(once)));
+            }
+        };
+        let key = key_of(request_uri).ok_or(Reason::REQUEST_URI_UNKNOWN)?;
+        let value = store.get(&key).await.map_err(failed)?.ok_or(Reason::REQUEST_URI_UNKNOWN)?;
+        let one_time = self.one_time(request_uri).ok_or(Reason::REQUEST_URI_UNKNOWN)?;
+        Ok((value, one_time))
+    }
+
     /// The handle by which a request is used up. `None` if this is not a `request_uri` of these requests.
     pub(super) fn one_time(&self, request_uri: &str) -> Option<Arc<dyn OneTime>> {
+        let store = match &self.0.place {
+            Place::Store(store) => Arc::clone(store),
+            #[cfg(feature = "sealed-requests")]
+            Place::RequestUri(carried) => return Some(Arc::new(carried.open(request_uri)?.1)),
+        };
         let key = key_of(request_uri)?;
-        let store = Arc::clone(&self.0.store);
         Some(Arc::new(KeptOnce { store, request_uri: request_uri.into(), key: key.into() }))
     }
 }
@@ -171,7 +234,7 @@ fn write(request: &AuthorizationRequest) -> String {
     format!("{mark}{}", request.parameters_to_query())
 }
 
-fn read(value: &[u8], one_time: Arc<dyn OneTime>) -> Option<AuthorizationRequest> {
+fn read(value: &[u8], one_time: Arc<dyn OneTime>, validator: &Validator) -> Option<AuthorizationRequest> {
     let (mark, form) = value.split_first()?;
     let is_signed = match char::from(*mark) {
         PLAIN => false,
@@ -179,7 +242,7 @@ fn read(value: &[u8], one_time: Arc<dyn OneTime>) -> Option<AuthorizationRequest
         _ => return None,
     };
     let arrival = Arrival { is_pushed: true, is_signed, one_time: Some(one_time), ..Arrival::default() };
-    Some(AuthorizationRequest::parse_arrived(form, arrival))
+    Some(validator.parse_arrived(form, arrival))
 }
 
 const PLAIN: char = 'p';
@@ -188,11 +251,32 @@ const SIGNED: char = 's';
 /// Builds [`PushedRequests`]. Nothing fails before [`build`](Self::build).
 #[must_use = "it must be built"]
 pub struct PushedRequestsBuilder {
-    store: Arc<dyn StateStore>,
+    place: Place,
     settings: Settings,
+    #[cfg(feature = "sealed-requests")]
+    tenant: Option<Box<str>>,
 }
 
 impl PushedRequestsBuilder {
+    fn new(place: Place, settings: Settings) -> Self {
+        Self {
+            place,
+            settings,
+            #[cfg(feature = "sealed-requests")]
+            tenant: None,
+        }
+    }
+
+    /// Sets the tenant of [sealed](PushedRequests::sealed) requests (default: none): tenants with the same keys do not
+    /// open the requests of each other. Requests in a store are kept apart by
+    /// [prefixes](crate::StateStore::prefixed) instead.
+    #[cfg(feature = "sealed-requests")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sealed-requests")))]
+    pub fn tenant(mut self, tenant: impl AsRef<str>) -> Self {
+        self.tenant = Some(tenant.as_ref().into());
+        self
+    }
+
     /// Sets how long a request is kept, in whole seconds from 5 to 600 (default: 60). The user must log in within this
     /// time, because a request is used up when its code is issued.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
@@ -219,7 +303,7 @@ impl PushedRequestsBuilder {
         self
     }
 
-    /// Builds them.
+    /// Builds the pushed requests.
     ///
     /// # Errors
     ///
@@ -232,22 +316,39 @@ impl PushedRequestsBuilder {
     /// let builder = PushedRequests::builder(MemoryStateStore::new()).lifetime(Duration::from_secs(601));
     /// assert_eq!(builder.build().unwrap_err().to_string(), "lifetime: must be whole seconds from 5 to 600");
     /// ```
-    pub fn build(self) -> Result<PushedRequests, PushedRequestsError> {
+    pub fn build(self) -> Result<PushedRequests, ConfigError> {
         let Settings { lifetime, max_per_client, max_in_all, max_request_bytes } = self.settings;
-        let wrong = if lifetime.subsec_nanos() != 0 || !(5..=600).contains(&lifetime.as_secs()) {
-            Some(PushedRequestsError { setting: "lifetime", problem: "must be whole seconds from 5 to 600" })
-        } else if max_per_client == 0 {
-            Some(PushedRequestsError { setting: "max_per_client", problem: "must be at least 1" })
-        } else if max_in_all == 0 {
-            Some(PushedRequestsError { setting: "max_in_all", problem: "must be at least 1" })
-        } else if !(1..=128 * 1024).contains(&max_request_bytes) {
-            Some(PushedRequestsError { setting: "max_request_bytes", problem: "must be from 1 to 131072" })
-        } else {
-            None
-        };
-        match wrong {
-            None => Ok(PushedRequests(Arc::new(Kept { store: self.store, settings: self.settings }))),
-            Some(error) => Err(error),
+        let failed = |setting, problem: &'static str| Err(ConfigError::new(setting, problem));
+        if lifetime.subsec_nanos() != 0 || !(5..=600).contains(&lifetime.as_secs()) {
+            return failed("lifetime", "must be whole seconds from 5 to 600");
+        }
+        if max_per_client == 0 {
+            return failed("max_per_client", "must be at least 1");
+        }
+        if max_in_all == 0 {
+            return failed("max_in_all", "must be at least 1");
+        }
+        if !(1..=128 * 1024).contains(&max_request_bytes) {
+            return failed("max_request_bytes", "must be from 1 to 131072");
+        }
+        Ok(PushedRequests(Arc::new(Kept { settings: self.settings, place: self.placed()? })))
+    }
+}
+
+impl PushedRequestsBuilder {
+    #[cfg(not(feature = "sealed-requests"))]
+    fn placed(self) -> Result<Place, ConfigError> {
+        Ok(self.place)
+    }
+
+    #[cfg(feature = "sealed-requests")]
+    fn placed(self) -> Result<Place, ConfigError> {
+        match (self.place, self.tenant) {
+            (Place::RequestUri(carried), tenant) => Ok(Place::RequestUri(Carried { tenant, ..carried })),
+            (Place::Store(_), Some(_)) => {
+                Err(ConfigError::new("tenant", "is for sealed requests; prefix the store instead"))
+            }
+            (place, None) => Ok(place),
         }
     }
 }
@@ -257,18 +358,3 @@ impl fmt::Debug for PushedRequestsBuilder {
         f.debug_struct("PushedRequestsBuilder").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
-
-/// A setting of [`PushedRequests`] that is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PushedRequestsError {
-    setting: &'static str,
-    problem: &'static str,
-}
-
-impl fmt::Display for PushedRequestsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.problem)
-    }
-}
-
-impl std::error::Error for PushedRequestsError {}

@@ -5,7 +5,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::json;
 
 use super::clients::{clients, sqlite};
-use super::http::{Answer, form, get, post, send};
+use super::http::{Answer, browse, form, get, post, send};
 use super::postgres_cluster::Cluster;
 use super::process::Running;
 
@@ -153,6 +153,45 @@ async fn a_client_that_is_disabled_after_its_push_gets_no_code() {
     assert_eq!((refused.status, &refused.json()["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_client")));
     assert_eq!(clients(&registry, &["enable", "app"]).await.code, Some(0));
     finish(&server, "app", CALLBACK, &request_uri).await;
+}
+
+/// The consent page is on one process, the answer goes to another.
+#[tokio::test]
+async fn a_pushed_request_gets_one_code_through_consent_pages_of_two_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = sqlite(folder.path());
+    let key = "0".repeat(64);
+    let issuer = "https://login.example";
+    let arguments = ["--listen", "127.0.0.1:0", "--registry", &registry, "--seal-key", &key, "--issuer", issuer];
+    let one = Running::start("authorization_server", &arguments).await;
+    let other = Running::start("authorization_server", &arguments).await;
+    let add = ["add", "--id", "app", "--redirect-uri", CALLBACK, "--scope", "read"];
+    assert_eq!(clients(&registry, &add).await.code, Some(0));
+    let pushed = push(&one, "app", CALLBACK).await;
+    // Long enough for a user.
+    assert_eq!(pushed.json()["expires_in"], 600);
+    let request_uri = request_uri(&pushed);
+
+    // The page may be reloaded, and has another seal each time.
+    let mut seals = Vec::new();
+    for _ in 0..2 {
+        let query = form(&[("client_id", "app"), ("request_uri", &request_uri)]);
+        let page = browse(&one.url(&format!("/authorize?{query}"))).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+        seals.push(page.fields()["sealed_request"].clone());
+    }
+    let answer = async |sealed: &str, decision: &str| {
+        post(&other.url("/consent"), &[("sealed_request", sealed), ("decision", decision)]).await
+    };
+    // A refusal of the user leaves the request as it is.
+    assert_eq!(answer(&seals[0], "deny").await.redirect()["error"], "access_denied");
+    let approved = answer(&seals[0], "approve").await;
+    assert_eq!(approved.redirect()["state"], "xyz", "{}", approved.body);
+    for sealed in &seals {
+        let again = answer(sealed, "approve").await;
+        assert_eq!((again.status, again.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{}", again.body);
+    }
+    assert_eq!(redeem(&other, "app", CALLBACK, &approved.redirect()["code"]).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

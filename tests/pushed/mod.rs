@@ -362,7 +362,7 @@ impl StateStore for Recorder {
 }
 
 #[tokio::test]
-async fn secrets_and_unrecognised_parameters_are_not_kept() {
+async fn secrets_and_unrecognized_parameters_are_not_kept() {
     let store = Recorder::default();
     let server = Server::new(PushedRequests::new(store.clone()));
     let metadata = json!({
@@ -565,6 +565,17 @@ async fn checks_of_the_layer_see_the_pushed_parameters() {
         }
     });
     assert!(matches!(judged(&layer, "app", &request_uri).await, Verdict::Accepted(_)));
+}
+
+#[tokio::test]
+async fn declared_parameters_are_kept() {
+    let pushed = PushedRequests::new(MemoryStateStore::new());
+    let policy = || Policy::oauth2().parameters(["audience", "tenant"]).build().unwrap();
+    let server = Server::with_policies(pushed.clone(), policy(), policy());
+    let request_uri = server.push(&format!("{PUSH}&audience=https%3A%2F%2Fapi.example&undeclared=1")).await;
+    let validated = accepted(&layer(&pushed).policy(policy()), &request_uri).await;
+    assert_eq!((validated.extension("audience"), validated.extension("tenant")), (Some("https://api.example"), None));
+    assert!(validated.request().is_pushed());
 }
 
 #[tokio::test]

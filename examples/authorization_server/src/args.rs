@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 
 use clap::Parser;
-use shared::args::{Discreet, Profile};
+use shared::args::{Discreet, Profile, seal_keys};
 use shared::registry::Location;
 use shared::token::CODE_LIFETIME;
-use tower_oauth_client_validation::RedirectUri;
+use tower_oauth_client_validation::{RedirectUri, SealKeys};
 
 /// A small OAuth authorization server.
 #[derive(Debug, Parser)]
@@ -58,6 +58,11 @@ pub(crate) struct Args {
     /// How long an authorization code is good for
     #[arg(long, value_name = "SECONDS", default_value_t = CODE_LIFETIME.as_secs())]
     pub(crate) code_lifetime: u64,
+
+    /// The keys that seal requests for the consent page: FILE, or 64 hexadecimal digits each, separated by commas, the
+    /// current one first; every node needs the same [default: a key that ends with the process]
+    #[arg(long, value_name = "FILE|HEX", value_parser = Discreet(seal_keys))]
+    pub(crate) seal_key: Option<SealKeys>,
 
     /// Refuse nothing; show what would have been refused
     #[arg(long)]

@@ -24,7 +24,6 @@ use axum::middleware::from_fn;
 use axum::response::Redirect;
 use axum::routing::{MethodRouter, any, get, post};
 use clap::Parser;
-use shared::ticket::Tickets;
 use shared::token::Tokens;
 use shared::{consent, pages, serve, token};
 use tower::util::MapRequestLayer;
@@ -32,9 +31,9 @@ use tower::{Layer, ServiceBuilder};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy,
-    PushedRequestService, PushedRequests, RedirectErrors, RegistrationConfigError, RegistrationPolicy,
-    RegistrationService, Validator,
+    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, ConfigError, DEFAULT_MAX_BODY_BYTES, Policy,
+    PushedRequestService, PushedRequests, RedirectErrors, RegistrationPolicy, RegistrationService, RequestSealer,
+    SealKeys, SignedRequests, Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -60,7 +59,8 @@ struct Server {
     documents: Documents,
     auto_approve: bool,
     report_only: bool,
-    tickets: Tickets,
+    sealer: RequestSealer,
+    signed: SignedRequests,
     pushed: PushedRequests,
     tokens: Arc<Tokens>,
     authentication: ClientAuthenticationLayer<BoxRegistry>,
@@ -116,13 +116,16 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
     let pushed = pushed.build()?;
     let authentication = token::authentication_policy(&issuer, state).keys(registration::keys(documents)?).build()?;
+    let seal_keys = args.seal_key.map_or_else(SealKeys::generate, Ok)?;
+    let signed = SignedRequests::builder(&issuer).build()?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
     let registration = registration::policy(&args.registration, &authentication)?;
     let server = Server {
         validator: Validator::new(policy.clone()),
         policy,
         issuer,
-        tickets: Tickets::new(PATIENCE)?,
+        sealer: RequestSealer::new(seal_keys).lifetime(PATIENCE).pushed_requests(pushed.clone()),
+        signed,
         pushed,
         tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), code_lifetime)),
         authentication: ClientAuthenticationLayer::new(Arc::clone(&clients.source), authentication),
@@ -138,9 +141,10 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
+fn router(server: Arc<Server>) -> Result<Router, ConfigError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
+        .signed_requests(server.signed.clone())
         .pushed_requests(server.pushed.clone())
         .report_only(server.report_only)
         // Report-only then passes on bodies of any size.
@@ -161,10 +165,9 @@ fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
         let layers = ServiceBuilder::new().layer(cors.clone()).layer(server.authentication.clone());
         handler.with_state(Arc::clone(&server.tokens)).layer(layers)
     };
-    let push = ServiceBuilder::new()
-        .layer(cors.clone())
-        .layer(server.authentication.clone())
-        .service(PushedRequestService::new(server.pushed.clone(), server.policy.clone()));
+    let push = ServiceBuilder::new().layer(cors.clone()).layer(server.authentication.clone()).service(
+        PushedRequestService::new(server.pushed.clone(), server.policy.clone()).signed_requests(server.signed.clone()),
+    );
     let issuer_path = metadata::issuer_path(&server.issuer);
     let router = router
         // Segments of the issuer's path may look like patterns of older routers.

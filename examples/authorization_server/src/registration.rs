@@ -1,14 +1,14 @@
-//! Clients that nobody configured: they register themselves, or their id is the address of their metadata.
+//! Dynamic clients: they register themselves, or their id is the URL of their metadata.
 
 use shared::args::Profile;
 use tower_oauth_client_validation::{
-    AuthenticationPolicy, AuthenticationPolicyError, FetchedKeys, GrantTypes, MetadataDocumentBuilder,
-    MetadataDocumentRegistry, RegistrationPolicy, Scope, ScopeError,
+    AuthenticationPolicy, ConfigError, FetchedKeys, GrantTypes, MetadataDocumentBuilder, MetadataDocumentRegistry,
+    RegistrationPolicy, Scope, ScopeError,
 };
 
 use crate::args::{Documents, Registration};
 
-/// What such clients may ask for, whatever they registered: many register no scope, or come back for more.
+/// The scopes that such clients may request even if they did not register them: many register none, or request more later.
 const SCOPES: &str = "profile photos:read photos:write";
 /// What they get when neither the client nor its request names any.
 const DEFAULT_SCOPE: &str = "profile";
@@ -17,7 +17,7 @@ pub(crate) fn scopes() -> Result<Scope, ScopeError> {
     Scope::parse(SCOPES)
 }
 
-/// `None` where nobody may register.
+/// `None` if registration is off.
 pub(crate) fn policy(
     registration: &Registration,
     authentication: &AuthenticationPolicy,
@@ -51,6 +51,6 @@ pub(crate) fn documents(documents: Documents, profile: Profile) -> Result<Option
 }
 
 /// The keys of clients, which may be at an address that the client names.
-pub(crate) fn keys(documents: Documents) -> Result<FetchedKeys, AuthenticationPolicyError> {
+pub(crate) fn keys(documents: Documents) -> Result<FetchedKeys, ConfigError> {
     FetchedKeys::builder().insecure_allow_loopback(documents == Documents::InsecureLoopback).build()
 }

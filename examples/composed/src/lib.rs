@@ -21,6 +21,10 @@
 //! Applications call `/token` themselves, without a browser. It stands behind the first three layers and **client
 //! authentication**, so its handler knows which client redeems a code.
 //!
+//! The consent page carries the request sealed, and bound to its user, in a form field. `/consent` opens it and judges it
+//! again. Give every node the same `SEAL_KEY` (`openssl rand -hex 32`), and any of them can take the answer; without it,
+//! each start makes a new key.
+//!
 //! `Router::layer` wraps what was added before it, so the last layer runs first. `ServiceBuilder` reads from top to
 //! bottom.
 
@@ -36,7 +40,7 @@ use axum::extract::{ConnectInfo, Extension, Form, OriginalUri, Query, RawQuery, 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -57,7 +61,7 @@ use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
     AuthorizationError, Client, ClientValidationLayer, ErrorCode, MemoryRegistry, MemoryStateStore, Policy,
-    RegistrySource, RegistryStore, ValidatedRequest,
+    RegistrySource, RegistryStore, RequestSealer, SealKeys, ValidatedRequest, Validator,
 };
 use tower_sessions::cookie::SameSite;
 use tower_sessions::{MemoryStore, SessionManagerLayer};
@@ -85,7 +89,11 @@ async fn run() -> Result<Infallible, Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(address).await?;
     let base = format!("http://{}", listener.local_addr()?);
-    let app = router(clients, &base)?;
+    let keys = match std::env::var("SEAL_KEY") {
+        Ok(keys) => keys.parse()?,
+        Err(_) => SealKeys::generate()?,
+    };
+    let app = router(clients, &base, keys)?;
     println!("listening on {base}");
     eprintln!("open {base}/authorize?response_type=code&client_id=photo-app&redirect_uri={base}/callback&state=xyz");
     let mut http = http1::Builder::new();
@@ -103,40 +111,55 @@ async fn run() -> Result<Infallible, Box<dyn Error>> {
     }
 }
 
-fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error>> {
+/// What the handlers share.
+#[derive(Clone)]
+struct Server {
+    clients: MemoryRegistry,
+    validator: Validator,
+    sealer: RequestSealer,
+    tokens: Arc<Tokens>,
+}
+
+fn router(clients: MemoryRegistry, issuer: &str, keys: SealKeys) -> Result<Router, Box<dyn Error>> {
+    let validator = Validator::new(Policy::oauth2().issuer(issuer).build()?);
     let log = TraceLayer::new_for_http().make_span_with(
         |request: &Request| tracing::info_span!("request", method = %request.method(), path = request.uri().path()),
     );
     let limit = GovernorConfigBuilder::default().burst_size(50).per_millisecond(500).finish().ok_or("no rate limit")?;
-    let validation = ClientValidationLayer::new(clients.clone()).policy(Policy::oauth2().issuer(issuer).build()?);
+    let validation = ClientValidationLayer::new(clients.clone()).validator(validator.clone());
     let authentication = token::authentication(clients.clone().boxed(), issuer, Arc::new(MemoryStateStore::new()))?;
-    let tokens = Arc::new(Tokens::new(clients.boxed_store(), CODE_LIFETIME));
+    let tokens = Arc::new(Tokens::new(clients.clone().boxed_store(), CODE_LIFETIME));
     let cookies = SessionManagerLayer::new(MemoryStore::default())
         // Users arrive by a link on another site. With `Strict`, the default, they would seem to be logged out.
         .with_same_site(SameSite::Lax)
         // For this machine only: elsewhere the server needs https, and this line must go.
         .with_secure(false);
     let session = AuthManagerLayerBuilder::new(Users, cookies).build();
-    let judged = ServiceBuilder::new().layer(validation).layer(session.clone()).layer(from_fn(require_login));
+    let with_user = ServiceBuilder::new().layer(session.clone()).layer(from_fn(require_login));
+    let judged = ServiceBuilder::new().layer(validation).layer(with_user.clone());
     Ok(Router::new()
-        .route("/authorize", get(ask).post(decide).layer(judged))
+        .route("/authorize", get(ask).layer(judged))
+        .route("/consent", post(decide).layer(with_user))
         .route("/login", get(login_page).post(login).layer(session))
         .route("/callback", get(callback))
         .route("/style.css", get(async || ([(CONTENT_TYPE, "text/css")], STYLE)))
         .layer(CsrfLayer::new().with_rejection_response(|_| {
             page(StatusCode::FORBIDDEN, "This answer was not accepted", &html! { p { "Another site sent this form." } })
         }))
-        .route("/token", post(token::token).layer(authentication))
+        .route("/token", post(token::token).with_state(Arc::clone(&tokens)).layer(authentication))
         .layer(GovernorLayer::new(limit))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
         .layer(log)
-        .with_state(tokens))
+        .with_state(Server { clients, validator, sealer: RequestSealer::new(keys), tokens }))
 }
 
-/// The consent page. Its form posts to the URL of the page, so the request is validated again with the answer.
-async fn ask(auth: AuthSession<Users>, validated: ValidatedRequest) -> Response {
+/// The consent page. Its form carries the request to [`decide`].
+async fn ask(State(server): State<Server>, auth: AuthSession<Users>, validated: ValidatedRequest) -> Response {
     let client = validated.client();
     let user = auth.user.map(|user| user.name).unwrap_or_default();
+    let Ok(sealed) = server.sealer.bound_to(&user).seal(&validated) else {
+        return page(StatusCode::INTERNAL_SERVER_ERROR, "Please try again later", &html! {});
+    };
     let body = html! {
         p {
             strong { (client.name().unwrap_or_else(|| client.id())) }
@@ -144,7 +167,8 @@ async fn ask(auth: AuthSession<Users>, validated: ValidatedRequest) -> Response 
         }
         p { "It will be able to: " (validated.scope()) }
         p { "You will be sent to: " (validated.redirect_uri()) }
-        form method="post" {
+        form method="post" action="consent" {
+            input type="hidden" name="sealed_request" value=(sealed);
             button type="submit" name="decision" value="approve" { "Allow" }
             button type="submit" name="decision" value="deny" { "Deny" }
         }
@@ -154,6 +178,7 @@ async fn ask(auth: AuthSession<Users>, validated: ValidatedRequest) -> Response 
 
 #[derive(Deserialize)]
 struct Decided {
+    sealed_request: String,
     decision: Decision,
 }
 
@@ -165,21 +190,34 @@ enum Decision {
 }
 
 async fn decide(
-    State(tokens): State<Arc<Tokens>>,
-    validated: ValidatedRequest,
+    State(server): State<Server>,
+    auth: AuthSession<Users>,
+    headers: HeaderMap,
     decided: Result<Form<Decided>, FormRejection>,
 ) -> Response {
     let Ok(Form(decided)) = decided else {
         return page(StatusCode::BAD_REQUEST, "This answer could not be read", &html! {});
     };
+    let user = auth.user.map(|user| user.name).unwrap_or_default();
+    let sealer = server.sealer.bound_to(user);
+    let validated = match sealer.open(&decided.sealed_request, &server.clients, &server.validator).await {
+        Ok(validated) => validated,
+        Err(error) => return error.into_http(&Method::POST, &headers),
+    };
     let answer = match decided.decision {
-        Decision::Approve => match tokens.issue_code(Code::new(&validated)) {
-            Ok(code) => validated.success([("code", code.as_str())]),
-            Err(error) => {
-                tracing::error!(%error, "no code was issued");
-                validated.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed"))
+        Decision::Approve => {
+            // A pushed request gets one code. Every other request passes.
+            if let Err(error) = validated.use_up().await {
+                return error.into_rejection().into_http(&Method::POST, &headers);
             }
-        },
+            match server.tokens.issue_code(Code::new(&validated)) {
+                Ok(code) => validated.success([("code", code.as_str())]),
+                Err(error) => {
+                    tracing::error!(%error, "no code was issued");
+                    validated.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed"))
+                }
+            }
+        }
         Decision::Deny => {
             validated.error(&AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request"))
         }
@@ -245,7 +283,7 @@ async fn login(
 fn ask_for_password(back: &WayBack, status: StatusCode, problem: &str) -> Response {
     let body = html! {
         @if !problem.is_empty() { p role="alert" { strong { (problem) } } }
-        p { "The name is ada, the password enchantress." }
+        p { "The name is ada, the password enchantress; or grace, and compiler." }
         form method="post" {
             label { "Name " input name="name" autocomplete="username" required autofocus; }
             label { "Password " input type="password" name="password" autocomplete="current-password" required; }
@@ -311,13 +349,17 @@ impl AuthUser for User {
 
     /// A session ends when this changes, for example with a new password.
     fn session_auth_hash(&self) -> &[u8] {
-        PASSWORD.as_bytes()
+        password_of(&self.name).unwrap_or_default().as_bytes()
     }
 }
 
-const PASSWORD: &str = "enchantress";
+/// A real server stores a slow hash of each password.
+const PASSWORDS: [(&str, &str); 2] = [("ada", "enchantress"), ("grace", "compiler")];
 
-/// The only user is `ada`. A real server stores a slow hash of each password.
+fn password_of(user: &str) -> Option<&'static str> {
+    PASSWORDS.iter().find(|(name, _)| *name == user).map(|(_, password)| *password)
+}
+
 #[derive(Clone, Debug)]
 struct Users;
 
@@ -334,10 +376,10 @@ impl AuthnBackend for Users {
 
     async fn authenticate(&self, credentials: Credentials) -> Result<Option<User>, Infallible> {
         let user = self.get_user(&credentials.name).await?;
-        Ok(user.filter(|_| credentials.password == PASSWORD))
+        Ok(user.filter(|user| password_of(&user.name) == Some(&credentials.password)))
     }
 
     async fn get_user(&self, name: &UserId<Self>) -> Result<Option<User>, Infallible> {
-        Ok((name == "ada").then(|| User { name: name.clone() }))
+        Ok(password_of(name).map(|_| User { name: name.clone() }))
     }
 }

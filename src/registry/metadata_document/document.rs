@@ -1,4 +1,4 @@
-//! What a document must and must not say.
+//! The rules for documents.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use crate::client::member::{
 };
 use crate::client::{AllowedScopes, Client, ClientErrorKind, ClientOrigin, DynamicClientRules, Scope};
 
-/// What the operator adds to the rules.
+/// The rules of the operator.
 #[derive(Clone, Debug)]
 pub(super) struct DocumentPolicy {
     pub(super) rules: DynamicClientRules,
