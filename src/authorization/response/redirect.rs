@@ -170,7 +170,8 @@ const ENCODED: [u8; 256] = {
 fn push_encoded(form: &mut Vec<u8>, value: &str) {
     let start = form.len();
     form.extend(value.bytes().map(|byte| ENCODED[usize::from(byte)]));
-    if form[start..].contains(&0) {
+    // Branch-free: faster than stopping at the first.
+    if form[start..].iter().fold(false, |any, byte| any | (*byte == 0)) {
         form.truncate(start);
         for byte in value.bytes() {
             match ENCODED[usize::from(byte)] {
