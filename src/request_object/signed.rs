@@ -142,8 +142,8 @@ impl SignedRequests {
         if jws.kind().is_some_and(|kind| !KINDS.contains(&&*kind)) {
             return Err(Reason::REQUEST_OBJECT_TYPE.into());
         }
-        let registered = client.metadata().and_then(|members| members.get("request_object_signing_alg"));
         let algorithm = jws.algorithm();
+        let registered = client.request_object_signing_alg();
         let is_registered = registered.is_none_or(|registered| registered == algorithm.as_str());
         if !self.settings.algorithms.contains(&algorithm) || !is_registered {
             return Err(Reason::REQUEST_OBJECT_ALGORITHM.into());

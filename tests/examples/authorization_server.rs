@@ -773,7 +773,7 @@ mod start_page {
             ("The same, answer by form post", "invalid_scope goes to the client"),
             ("Parameter sent twice", "invalid_request goes to the client"),
             ("Response type that is not supported", "unsupported_response_type goes to the client"),
-            ("Request object", "request_not_supported goes to the client"),
+            ("Request object that is not signed", "400 invalid_request_object here"),
             ("Resource that is no URI", "invalid_target goes to the client"),
             ("Client that is switched off", "400 invalid_client"),
             ("Client whose registration has ended", "400 invalid_client"),

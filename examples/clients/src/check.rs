@@ -9,7 +9,7 @@ use shared::causes::Causes;
 use shared::registry::{Location, Registry};
 use tower_oauth_client_validation::{
     AuthorizationRequest, ClientValidationLayer, Parameter, PushedRequests, RedirectUri, RegistrySource, Rejection,
-    UriPart, ValidatedRequest, Validator,
+    SignedRequests, UriPart, ValidatedRequest, Validator,
 };
 use url::form_urlencoded;
 
@@ -31,12 +31,17 @@ pub(crate) async fn check(
         Ok(id) => registry.source().find_client(id).await?,
         Err(_) => None,
     };
-    let decision = if request.get(Parameter::RequestUri).is_some() {
+    let is_signed = request.get(Parameter::Request).is_some() && check.issuer.is_some();
+    let decision = if request.get(Parameter::RequestUri).is_some() || is_signed {
+        let mut layer = ClientValidationLayer::new(registry.source()).validator(validator);
+        if let Some(issuer) = &check.issuer {
+            let signed = SignedRequests::builder(issuer).build();
+            layer = layer.signed_requests(signed.map_err(|error| Failure::Broken(error.to_string()))?);
+        }
         // What clients push is in the database of the clients.
         let pushed = Registry::state_store(location).await.map(PushedRequests::new);
         let pushed = pushed.map_err(|error| Failure::Broken(format!("--registry: {}", Causes(&error))))?;
-        let layer = ClientValidationLayer::new(registry.source()).validator(validator).pushed_requests(pushed);
-        layer.explain(&request).await
+        layer.pushed_requests(pushed).explain(&request).await
     } else {
         validator.validate(request.clone(), client)
     };
