@@ -41,7 +41,7 @@ pub use crate::authorization::{
 // Requests, decisions and answers.
 pub use crate::authorization::{
     AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
-    ErrorCode, Explanation, Parameter, ParameterFault, Prompt, Reason, Rejection, ResponseMode,
+    ErrorCode, Explanation, HiddenFields, Parameter, ParameterFault, Prompt, Reason, Rejection, ResponseMode,
     SerializeParametersError, UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
 };
 
@@ -164,6 +164,10 @@ pub mod guide {
     pub mod request_rules {}
     #[doc = include_str!("../docs/guide/the_handler.md")]
     pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/the_second_step.md")]
+    pub mod the_second_step {}
+    #[doc = include_str!("../docs/guide/openid_connect.md")]
+    pub mod openid_connect {}
     #[doc = include_str!("../docs/guide/your_server.md")]
     pub mod your_server {}
     #[doc = include_str!("../docs/guide/client_authentication.md")]

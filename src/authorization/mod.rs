@@ -29,6 +29,7 @@ pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
 pub use self::rejection::{Delivery, Rejection};
 pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};
+pub use self::response::hidden_fields::HiddenFields;
 pub use self::response::redirect::{AuthorizationResponse, SerializeParametersError};
 pub use self::response_mode::ResponseMode;
 pub use self::rules::{Pkce, RedirectErrors, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients};

@@ -1,5 +1,6 @@
 //! Answers: the only part of the room that knows HTTP.
 
+pub(super) mod hidden_fields;
 mod html;
 mod json;
 mod page;
