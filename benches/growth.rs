@@ -183,7 +183,7 @@ fn query_length() {
             vec![
                 ("a long state", Box::new(|| accept(&service, get(&plain)))),
                 ("a long state, all escaped", Box::new(|| accept(&service, get(&escaped)))),
-                ("a long unrecognised parameter", Box::new(|| accept(&service, get(&ignored)))),
+                ("a long unrecognized parameter", Box::new(|| accept(&service, get(&ignored)))),
             ],
         );
     }
@@ -209,8 +209,8 @@ fn parameters() {
         panel.add(
             count,
             vec![
-                ("unrecognised", Box::new(|| accept(&service, post(&unknown)))),
-                ("unrecognised, all the same", Box::new(|| accept(&service, post(&same)))),
+                ("unrecognized", Box::new(|| accept(&service, post(&unknown)))),
+                ("unrecognized, all the same", Box::new(|| accept(&service, post(&same)))),
                 ("state, again and again", Box::new(|| refuse(&service, post(&states)))),
                 ("resource", Box::new(|| accept(&service, post(&resources)))),
                 ("resource, all the same", Box::new(|| accept(&service, post(&equal_resources)))),

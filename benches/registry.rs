@@ -1,4 +1,4 @@
-//! What a lookup costs, what a client weighs, and whether a swap of all clients stalls readers.
+//! The time of a lookup, the memory of a client, and whether replacing all clients delays readers.
 //!
 //! `cargo bench --bench registry --features full`
 

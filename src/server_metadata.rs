@@ -135,7 +135,7 @@ impl ServerMetadata {
     /// let document = server_metadata(&Policy::default()).client_authentication(&authentication).build();
     /// let methods = serde_json::json!(["none", "client_secret_basic", "client_secret_post"]);
     /// assert_eq!(document["token_endpoint_auth_methods_supported"], methods);
-    /// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
     /// ```
     #[cfg(feature = "client-authentication")]
     #[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
@@ -160,7 +160,7 @@ impl ServerMetadata {
     /// assert_eq!(document["request_uri_parameter_supported"], false);
     /// let algorithms = serde_json::json!(["ES256", "EdDSA", "PS256", "RS256"]);
     /// assert_eq!(document["request_object_signing_alg_values_supported"], algorithms);
-    /// # Ok::<(), tower_oauth_client_validation::SignedRequestsError>(())
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
     /// ```
     #[cfg(feature = "request-object")]
     #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]

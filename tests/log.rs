@@ -1,4 +1,4 @@
-//! What is logged: one event a decision, in fields.
+//! Logs: one event per decision, in fields.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -70,7 +70,7 @@ fn captured<T>(run: impl FnOnce() -> T) -> (Vec<Event>, T) {
     let capture = Capture::default();
     let subscriber = tracing_subscriber::registry().with(capture.clone());
     let done = tracing::subscriber::with_default(subscriber, || {
-        // Another test may have met the call sites while nobody listened.
+        // Another test may have reached the call sites without a subscriber.
         tracing::callsite::rebuild_interest_cache();
         run()
     });
@@ -193,7 +193,7 @@ fn a_registry_that_answers_for_another_client_is_an_error() {
 }
 
 #[test]
-fn report_only_says_so() {
+fn events_in_report_only_mode_say_so() {
     for (request, outcome, reason) in [
         (fixture::get(ACCEPTED), "accepted", None),
         (fixture::get(UNKNOWN), "rejected", Some("client_unknown")),
@@ -216,7 +216,7 @@ fn a_forwarded_request_is_one_event() {
 }
 
 #[test]
-fn what_is_not_judged_is_not_logged() {
+fn a_request_that_is_not_judged_is_not_logged() {
     let options = Request::options(format!("/authorize?{UNKNOWN}")).body(Body::default()).unwrap();
     assert!(ask(fixture::layer(), options).0.is_empty());
     assert!(ask(fixture::layer().insecure_bypass(|_| true), fixture::get(UNKNOWN)).0.is_empty());
@@ -237,7 +237,7 @@ fn a_client_id_is_escaped_and_cut() {
 }
 
 #[test]
-fn what_strangers_chose_is_cut_and_escaped_in_causes_too() {
+fn untrusted_text_in_causes_is_cut_and_escaped() {
     let cause = |text: String| {
         let error = RegistryError::client_hosted(std::io::Error::other(text));
         event(failing(error), fixture::get(ACCEPTED)).get("cause").unwrap().to_owned()
@@ -275,7 +275,7 @@ fn secrets_are_never_logged() {
 }
 
 #[test]
-fn a_redirect_uri_mismatch_tells_the_nearest_difference_to_the_log_only() {
+fn only_the_log_says_how_the_closest_redirect_uri_differs() {
     let client = Client::builder("app")
         .redirect_uri("https://app.example/cb?a=1")
         .redirect_uri("http://localhost:8080/native")
@@ -325,7 +325,7 @@ fn encoded(value: &str) -> String {
 }
 
 #[test]
-fn a_parameter_that_is_at_fault_is_named() {
+fn the_log_names_the_faulty_parameter() {
     let event = event(fixture::layer(), fixture::get(&format!("{ACCEPTED}&state=again")));
     assert_eq!((event.get("reason"), event.get("detail")), (Some("parameter_repeated"), Some("state")));
 }

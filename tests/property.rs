@@ -1,4 +1,4 @@
-//! What holds whatever the bytes of the request are.
+//! Properties that hold for any bytes of a request.
 
 use std::sync::Arc;
 
@@ -415,7 +415,7 @@ fn check_case(case: &Case) -> Result<bool, TestCaseError> {
 }
 
 #[test]
-fn whatever_the_bytes_a_location_extends_a_redirect_uri_of_the_client() {
+fn every_location_extends_a_redirect_uri_of_the_client() {
     use std::cell::Cell;
     let (cases, sent, posted) = (Cell::new(0_u32), Cell::new(0_u32), Cell::new(0_u32));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {

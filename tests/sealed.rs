@@ -232,7 +232,8 @@ async fn nothing_is_granted_that_the_user_did_not_see() {
 #[tokio::test]
 async fn a_registry_that_fails_is_no_answer_about_the_client() {
     let seal = sealer().seal(&asked(QUERY)).unwrap();
-    let failing = |error: fn(&str) -> RegistryError| registry_fn(move |_: &str| std::future::ready(Err(error("down"))));
+    let failing =
+        |error: fn(&str) -> RegistryError| registry_fn(move |_: String| std::future::ready(Err(error("down"))));
     let unavailable = failing(|text| RegistryError::transient(text));
     let error = sealer().open(&seal, &unavailable, &validator()).await.unwrap_err();
     assert_eq!(error.kind(), OpenErrorKind::Unavailable);

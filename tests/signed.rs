@@ -276,7 +276,7 @@ async fn served(vector: &Vector, reason: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn each_vector_gets_what_it_says() {
+async fn each_vector_gets_the_expected_outcome() {
     let mut failures = Vec::new();
     let cases = cases::<Vector>("signed.json");
     assert!(cases.len() >= 140);

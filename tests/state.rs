@@ -1,4 +1,4 @@
-//! What every store of short-lived facts promises, and what happens when one fails.
+//! The contract of state stores, and their failures.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ macro_rules! contract {
         mod $module {
             crate::state::contract!(@tests $open;
                 a_key_is_put_once
-                a_taken_value_is_gone
-                an_expired_value_is_gone
+                a_taken_value_is_absent
+                an_expired_value_is_absent
                 a_key_can_be_put_again_after_its_value_expired
                 a_value_is_taken_on_another_node
                 keys_and_values_hold_any_content
@@ -131,7 +131,7 @@ async fn a_key_is_put_once([store, other]: [Store; 2]) {
     assert!(store.put_new("another key", b"", HOUR).await.unwrap());
 }
 
-async fn a_taken_value_is_gone([store, _]: [Store; 2]) {
+async fn a_taken_value_is_absent([store, _]: [Store; 2]) {
     assert_eq!(store.take("key").await.unwrap(), None);
     store.put_new("key", b"value", HOUR).await.unwrap();
     assert_eq!(store.take("key").await.unwrap().as_deref(), Some(&b"value"[..]));
@@ -140,7 +140,7 @@ async fn a_taken_value_is_gone([store, _]: [Store; 2]) {
     assert!(store.put_new("key", b"again", HOUR).await.unwrap());
 }
 
-async fn an_expired_value_is_gone([store, _]: [Store; 2]) {
+async fn an_expired_value_is_absent([store, _]: [Store; 2]) {
     assert!(store.put_new("short", b"", MOMENT).await.unwrap());
     assert!(store.put_new("none", b"", Duration::ZERO).await.unwrap());
     assert!(store.put_new("long", b"", Duration::MAX).await.unwrap());
@@ -446,7 +446,7 @@ mod failures {
     }
 
     #[tokio::test]
-    async fn facts_in_a_file_survive_a_restart() {
+    async fn values_in_a_file_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let store = open_sqlite(&folder).await;
         assert!(store.put_new("used", b"", HOUR).await.unwrap());
@@ -456,7 +456,7 @@ mod failures {
     }
 
     #[tokio::test]
-    async fn expired_rows_are_removed_while_new_ones_come() {
+    async fn expired_rows_are_removed_while_new_ones_arrive() {
         let folder = tempfile::tempdir().unwrap();
         let mut stores = vec![Rows::Sqlite(open_sqlite(&folder).await)];
         if let Some(cluster) = Cluster::shared() {

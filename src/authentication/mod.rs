@@ -31,4 +31,4 @@ pub use self::keys::{KeyError, KeySource};
 pub use self::layer::{ClientAuthentication, ClientAuthenticationLayer};
 pub use self::method::{AuthenticationMethod, Claim, CustomMethod};
 pub use self::parameters::FormParameters;
-pub use self::policy::{AuthenticationPolicy, AuthenticationPolicyBuilder, AuthenticationPolicyError};
+pub use self::policy::{AuthenticationPolicy, AuthenticationPolicyBuilder};

@@ -4,7 +4,6 @@ pub(crate) mod arrival;
 mod authorization_details;
 mod dpop;
 pub(crate) mod error;
-mod explanation;
 mod extensions;
 mod openid;
 mod policy;
@@ -23,7 +22,6 @@ mod validator;
 
 pub use self::arrival::UseUpErrorKind;
 pub use self::error::{AuthorizationError, ErrorCode};
-pub use self::explanation::Explanation;
 pub use self::openid::Prompt;
 pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;

@@ -170,8 +170,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// What a client registered without a scope list may ask for, separated by spaces; `*` allows every scope
-    /// (default: nothing, so its requests must leave `scope` out).
+    /// The scopes that a client without a scope list may request, separated by spaces; `*` allows every scope
+    /// (default: none, so its requests must omit `scope`).
     pub fn unlisted_scopes(mut self, scopes: impl AsRef<str>) -> Self {
         self.rules.unlisted_scopes = self.scopes(scopes.as_ref(), PolicyError::UnlistedScopes);
         self
@@ -324,7 +324,7 @@ impl PolicyBuilder {
     }
 
     /// Whether answers say exactly what is wrong, such as how the closest registered redirect URI differs
-    /// (default: no). For development: it tells strangers how clients are registered.
+    /// (default: no). For development only: it shows strangers how clients are registered.
     pub fn insecure_detailed_errors(mut self, detailed: bool) -> Self {
         self.rules.detailed_errors = detailed;
         self

@@ -1,4 +1,4 @@
-//! Why requests are refused: one row each.
+//! Why requests are refused: a table with one row per reason.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::request::ParameterFault;
 
 /// Why a request was refused: finer than the error code, for logs and metrics.
 ///
-/// The answer never tells more than [`error`](Self::error) and [`description`](Self::description), unless
+/// The answer contains only [`error`](Self::error) and [`description`](Self::description), unless
 /// [`insecure_detailed_errors`](crate::PolicyBuilder::insecure_detailed_errors) is on.
 ///
 /// ```
@@ -24,13 +24,13 @@ pub struct Reason {
     pub(crate) row: &'static Row,
 }
 
-/// What is known of a reason beforehand.
+/// The properties of a reason.
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Row {
     pub(crate) code: ErrorCode,
     pub(crate) description: &'static str,
     pub(crate) rule: &'static str,
-    /// Where it is not the one of the code.
+    /// Where it differs from the one of the code.
     pub(crate) status: Option<u16>,
     /// The body of an answer in JSON.
     pub(crate) json: &'static str,

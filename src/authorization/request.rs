@@ -88,14 +88,14 @@ pub enum ParameterFault {
 
 /// The parameters of an authorization request, decoded from query and body.
 ///
-/// Parsing never fails: faults are kept with their parameter, because who gets the error depends on the client and its
+/// Parsing never fails: faults are kept with their parameter, because where the error goes depends on the client and its
 /// redirect URI.
 ///
 /// - A parameter without a value counts as absent (RFC 6749 §3.1), but two copies are two.
-/// - Names are decoded before they are compared. Unrecognised parameters are ignored and may repeat. A policy can
+/// - Names are decoded before they are compared. Unrecognized parameters are ignored and may repeat. A policy can
 ///   [declare](crate::PolicyBuilder::parameters) more: [`Validator::parse`](crate::Validator::parse) reads those too.
 /// - `resource` may repeat (RFC 8707 §2).
-/// - Recognised parameters are either in the query or in the body. A request with some in each is refused: a handler that
+/// - Recognized parameters are either in the query or in the body. A request with some in each is refused: a handler that
 ///   reads only one of them would see another request than the validator.
 ///
 /// ```
@@ -299,7 +299,7 @@ impl AuthorizationRequest {
         self.0.header.extensions.as_deref()
     }
 
-    /// Whether query and body both name recognised parameters.
+    /// Whether query and body both name recognized parameters.
     pub(super) fn is_split(&self) -> bool {
         self.0.header.is_split
     }
@@ -315,7 +315,7 @@ impl AuthorizationRequest {
     }
 }
 
-/// Compares the recognised and declared parameters.
+/// Compares the recognized and declared parameters.
 impl PartialEq for AuthorizationRequest {
     fn eq(&self, other: &Self) -> bool {
         let same = |parameter: &Parameter| self.get(*parameter) == other.get(*parameter);
@@ -340,7 +340,7 @@ impl fmt::Debug for AuthorizationRequest {
     }
 }
 
-/// Whether a form names a recognised parameter, with or without a value.
+/// Whether a form names a recognized parameter, with or without a value.
 pub(super) fn names_parameter(form: &[u8]) -> bool {
     form.split(|byte| *byte == b'&').any(|pair| read_name(pair).0.is_some())
 }
@@ -430,7 +430,7 @@ fn read_name(input: &[u8]) -> (Option<Parameter>, usize) {
         None | Some(b'=' | b'&') => (Parameter::from_name(&input[..plain]), plain),
         Some(_) => {
             let end = input.iter().position(|byte| matches!(byte, b'=' | b'&')).unwrap_or(input.len());
-            (recognise_encoded(&input[..end]), end)
+            (recognize_encoded(&input[..end]), end)
         }
     }
 }
@@ -486,8 +486,8 @@ fn offset(length: usize) -> u32 {
 }
 
 /// The parameter whose name is percent-encoded here.
-fn recognise_encoded(name: &[u8]) -> Option<Parameter> {
-    // A broken escape stays as it is, and no recognised name contains `%`.
+fn recognize_encoded(name: &[u8]) -> Option<Parameter> {
+    // A broken escape stays as it is, and no recognized name contains `%`.
     let mut decoded = [0; LONGEST_NAME];
     let mut length = 0;
     let mut bytes = percent_encoding::percent_decode(name);

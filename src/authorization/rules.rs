@@ -1,4 +1,4 @@
-//! The settings that requests are judged by.
+//! The settings of a policy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -93,11 +93,11 @@ pub enum ScopeExcess {
     Narrow,
 }
 
-/// Who must use PKCE (RFC 7636).
+/// Which clients must use PKCE (RFC 7636).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pkce {
-    /// Nobody. A challenge that is sent must still be valid.
+    /// None. A challenge that is sent must still be valid.
     Optional,
     /// Public clients (the default; RFC 9700 §2.1.1).
     #[default]
@@ -118,7 +118,7 @@ pub enum RedirectErrors {
     /// At once for clients that the operator configured or [trusts](crate::Client::is_trusted) (the default).
     ///
     /// For other [dynamic](crate::Client::is_dynamic) clients, a browser gets a page that names the host of the
-    /// redirect URI and has a link to go on, which is the redirect error. Anyone else gets the error directly, as JSON.
+    /// redirect URI and has a link to continue there with the error. Any other user agent gets the error directly, as JSON.
     #[default]
     Vouched,
     /// Never: the user agent gets every error.

@@ -141,7 +141,7 @@ impl ValidatedRequest {
         self.request().resources()
     }
 
-    /// The request as it was read. Judge it again after a consent page: the client may have been disabled meanwhile.
+    /// The request as it was read. Validate it again after a consent page: the client may have been disabled since.
     ///
     /// ```
     /// # use std::sync::Arc;

@@ -43,7 +43,7 @@ use super::{authorization_details, dpop, openid};
 ///     [OpenID Connect](crate::PolicyBuilder::openid), `authorization_details` (RFC 9396) and `dpop_jkt` (RFC 9449 §10).
 /// 12. The [checks](crate::PolicyBuilder::check) that were added to the policy.
 ///
-/// The user agent gets the failures up to 4. Later ones go to the redirect URI, as [`RedirectErrors`](crate::RedirectErrors)
+/// Failures of checks 1 to 4 go to the user agent. Later ones go to the redirect URI, as [`RedirectErrors`](crate::RedirectErrors)
 /// says.
 ///
 /// ```
@@ -104,7 +104,7 @@ impl Validator {
         AuthorizationRequest::read(form, b"", self.policy.rules.declared.as_ref(), Some(Box::new(arrival)))
     }
 
-    /// Whether a form names a recognised or declared parameter, with or without a value.
+    /// Whether a form names a recognized or declared parameter, with or without a value.
     #[cfg_attr(not(feature = "pushed-requests"), expect(dead_code))]
     pub(crate) fn names_parameter(&self, form: &[u8]) -> bool {
         let declared = self.policy.rules.declared.as_ref();
@@ -200,17 +200,19 @@ impl Validator {
 
 /// Row 1.
 fn client_id<'r>(request: &'r AuthorizationRequest, rules: &Rules) -> Result<&'r str, Reason> {
-    if rules.declared.as_ref().is_some_and(|declared| !request.covers(declared)) {
-        return Err(Reason::EXTENSIONS_NOT_READ);
-    }
-    if request.is_split() {
-        return Err(Reason::SPLIT_PARAMETERS);
-    }
+    check_read(request, rules)?;
     if let Some(fault) = request.fault(Parameter::ClientId) {
         return Err(Reason::of_fault(fault));
     }
     let id = request.get(Parameter::ClientId).ok_or(Reason::CLIENT_ID_MISSING)?;
     if is_client_id(id) { Ok(id) } else { Err(Reason::CLIENT_ID_CHARACTER) }
+}
+
+fn check_read(request: &AuthorizationRequest, rules: &Rules) -> Result<(), Reason> {
+    if rules.declared.as_ref().is_some_and(|declared| !request.covers(declared)) {
+        return Err(Reason::EXTENSIONS_NOT_READ);
+    }
+    if request.is_split() { Err(Reason::SPLIT_PARAMETERS) } else { Ok(()) }
 }
 
 /// Rows 1 and 3, and that the client is the one that was asked for.
@@ -220,13 +222,16 @@ fn check_client(
     rules: &Rules,
     now: impl FnOnce() -> SystemTime,
 ) -> Result<Arc<Client>, Reason> {
-    let asked_id = client_id(request, rules)?;
-    let client = client.ok_or(Reason::CLIENT_UNKNOWN)?;
-    if client.id() != asked_id {
-        return Err(Reason::CLIENT_ID_MISMATCH);
+    match client {
+        // A client has a legal id, so it is not checked again.
+        Some(client) if request.get(Parameter::ClientId) == Some(client.id()) => {
+            check_read(request, rules)?;
+            check_status(&client, now)?;
+            Ok(client)
+        }
+        Some(_) => Err(client_id(request, rules).err().unwrap_or(Reason::CLIENT_ID_MISMATCH)),
+        None => Err(client_id(request, rules).err().unwrap_or(Reason::CLIENT_UNKNOWN)),
     }
-    check_status(&client, now)?;
-    Ok(client)
 }
 
 fn check_status(client: &Client, now: impl FnOnce() -> SystemTime) -> Result<(), Reason> {

@@ -1,4 +1,4 @@
-//! The HTTP client that strangers may point anywhere.
+//! The HTTP client for URLs that strangers choose.
 
 use std::error::Error;
 use std::fmt;
@@ -23,7 +23,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::address::{AddressFilter, Network};
 use super::permits::Permit;
 
-/// Sends a request and answers with the response, whose body is not read yet.
+/// Sends a request and returns the response with its unread body.
 pub(super) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody>, BoxError>;
 
 pub(super) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -139,7 +139,7 @@ impl Resolve for FilteringResolver {
             Err(refused) => return Box::pin(ready(Err(refused.into()))),
         };
         let addresses = (self.resolver)(name.as_str().to_owned());
-        // `getaddrinfo` holds a thread to its end even if nobody waits, so only its end gives the permit back.
+        // `getaddrinfo` occupies a thread until it returns, even if the fetch was cancelled, so keep the permit until then.
         let lookup = tokio::spawn(async move {
             let _permit = lookup_permit;
             addresses.await
@@ -147,7 +147,7 @@ impl Resolve for FilteringResolver {
         let filter = self.filter;
         Box::pin(async move {
             let addresses = lookup.await??;
-            // One forbidden address is enough: no honest host has both kinds.
+            // One forbidden address is enough to refuse: no honest host has both kinds.
             if addresses.is_empty() || !addresses.iter().all(|address| filter.admits(*address)) {
                 return Err(NoPublicAddress.into());
             }
@@ -166,7 +166,7 @@ fn of_one_network_each(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     addresses.into_iter().filter(|address| networks.contains(&Some(Network::of(*address)))).collect()
 }
 
-/// The host resolves to nothing, or to something that must not be connected to: to strangers both look alike.
+/// The host has no address, or a forbidden one. Both look the same to strangers.
 #[derive(Debug)]
 pub(super) struct NoPublicAddress;
 

@@ -1,6 +1,6 @@
-//! Endpoints that clients call themselves: a form or JSON comes in, an OAuth answer goes out.
+//! Endpoints that clients call: they take a form or JSON and return an OAuth response.
 //!
-//! A [`Handler`] decides; everything that is plain HTTP stands here. `endpoint_service!` makes a tower service of it.
+//! A [`Handler`] decides, and this file does the HTTP around it. `endpoint_service!` makes a tower service of a handler.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -111,7 +111,7 @@ impl Refusal {
             .header(RETRY_AFTER, HeaderValue::from_static("30"))
     }
 
-    /// The client cannot do anything about it.
+    /// A fault of the server.
     pub(crate) fn fault() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the server could not process the request")
     }

@@ -1,4 +1,4 @@
-//! The HTTP that all gates share: bodies in, answers out. It knows no clients.
+//! HTTP that all endpoints share: request bodies and responses. Knows no clients.
 
 pub(crate) mod accept;
 pub(crate) mod answer;

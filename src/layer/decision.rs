@@ -1,4 +1,4 @@
-//! The decision about a request whose client was looked up, for the service and for other frameworks.
+//! Decides about a request whose client was looked up, for the service and for other frameworks.
 
 use std::sync::Arc;
 
@@ -11,9 +11,7 @@ use super::hook::{answer_with, run_checks};
 use super::tenant::Tenancy;
 use super::{ClientValidationLayer, Settings, UnregisteredClient, Verdict, log, metrics};
 use crate::authorization::response::reject;
-use crate::authorization::{
-    AuthorizationRequest, Delivery, Explanation, Reason, Rejection, ValidatedRequest, Validator,
-};
+use crate::authorization::{AuthorizationRequest, Delivery, Reason, Rejection, ValidatedRequest, Validator};
 use crate::client::Client;
 use crate::http::head::{announced_length, is_form};
 use crate::registry::{RegistryError, RegistrySource};
@@ -89,11 +87,14 @@ impl Settings {
 }
 
 impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
-    /// Decides about a request and gives the reasons as data, for an operator's tool or a test. It looks up the client,
-    /// reads what the client pushed or signed, and applies all rules of the policy.
+    /// Decides about a request without answering it, for an operator's tool or a test: looks up the client, reads what the
+    /// client pushed or signed, and applies all rules of the policy.
     ///
-    /// It runs no [checks](Self::check), logs nothing, and uses nothing up. It tells more than an answer may: keep it from
-    /// strangers.
+    /// It runs no [checks](Self::check), logs nothing, and uses nothing up.
+    ///
+    /// # Errors
+    ///
+    /// The rejection, if the request is refused. It contains details that strangers must not see.
     ///
     /// ```
     /// use tower_oauth_client_validation::{AuthorizationRequest, Client, ClientValidationLayer, MemoryRegistry};
@@ -102,30 +103,26 @@ impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
     /// let clients = [Client::builder("app").redirect_uri("https://app.example/cb").build()?];
     /// let layer = ClientValidationLayer::new(MemoryRegistry::from_clients(clients));
     /// let request = AuthorizationRequest::parse(b"client_id=app&response_type=code", b"");
-    /// let explanation = layer.explain(&request).await;
-    /// assert_eq!(explanation.reason().map(|reason| reason.as_str()), Some("code_challenge_missing"));
+    /// let rejection = layer.explain(&request).await.unwrap_err();
+    /// assert_eq!(rejection.reason().as_str(), "code_challenge_missing");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn explain(&self, request: &AuthorizationRequest) -> Explanation {
+    pub async fn explain(&self, request: &AuthorizationRequest) -> Result<ValidatedRequest, Rejection> {
         let Settings { validator, sources, .. } = &self.settings;
-        let found = match validator.client_id(request) {
-            Ok(client_id) => self.tenancy.find_client(client_id).await,
-            Err(rejection) => return Err(rejection).into(),
-        };
+        let found = self.tenancy.find_client(validator.client_id(request)?).await;
         let asked = request.clone();
-        let decision = match found {
-            Ok(Some(client)) if sources.concern(&asked) => match validator.check_client(&asked, Some(client)) {
-                Ok(client) => match sources.resolve(&asked, &client, validator).await {
+        match found {
+            Ok(Some(client)) if sources.concern(&asked) => {
+                let client = validator.check_client(&asked, Some(client))?;
+                match sources.resolve(&asked, &client, validator).await {
                     Ok(resolved) => validator.validate(resolved, Some(client)),
                     Err(Unresolved { reason, .. }) => Err(validator.direct(reason, Some(asked))),
-                },
-                Err(rejection) => Err(rejection),
-            },
+                }
+            }
             Ok(client) => validator.validate(asked, client),
             Err(error) => Err(validator.direct(reason_of(&error), Some(asked))),
-        };
-        decision.into()
+        }
     }
 }
 

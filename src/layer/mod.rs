@@ -1,4 +1,4 @@
-//! The gate at the authorization endpoint: the layer, its service and its future.
+//! The layer at the authorization endpoint, with its service and future.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -53,7 +53,7 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 /// |---|---|
 /// | `GET`, `HEAD` | the query is validated |
 /// | `POST` with `application/x-www-form-urlencoded` | the query or the body is validated, and the inner service gets the same body |
-/// | `POST` with recognised parameters in the query and in the body | 400 `invalid_request`: an extractor that reads one of them would see another request |
+/// | `POST` with recognized parameters in the query and in the body | 400 `invalid_request`: an extractor that reads one of them would see another request |
 /// | `POST` with another content type, none or two, or with a content coding | 400 `invalid_request` |
 /// | `POST` over the [body limit](Self::max_body_bytes) | 413 `invalid_request` |
 /// | `OPTIONS` | passed on untouched, or [refused](Self::refuse_options) with 405 |
@@ -162,8 +162,8 @@ where
     /// request, by its host, path or extensions; a request without one is answered with 404.
     ///
     /// Build the tenants once and hand out clones. A tenant that must be loaded first is loaded by an outer layer, which
-    /// puts it into the extensions of the request. Tenants with different types of registries take
-    /// [`BoxRegistry`](crate::BoxRegistry). Give each tenant a cache of its own: a
+    /// puts it into the extensions of the request. For tenants with different types of registries use
+    /// [`BoxRegistry`](crate::BoxRegistry). Give each tenant its own cache: a
     /// [`CachedRegistry`](crate::CachedRegistry) knows clients by their id alone.
     ///
     /// ```
@@ -254,7 +254,7 @@ impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
     /// let signed = SignedRequests::builder("https://login.example").build()?;
     /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).signed_requests(signed);
     /// # let _ = layer;
-    /// # Ok::<(), tower_oauth_client_validation::SignedRequestsError>(())
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
     /// ```
     #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
     pub fn signed_requests(self, signed: SignedRequests) -> Self {

@@ -1,4 +1,4 @@
-//! Pushed requests that no store keeps: their `request_uri` is the sealed request itself.
+//! Pushed requests without a store: the `request_uri` is the sealed request itself.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use crate::state::{StateError, StateStore};
 /// 128 random bits.
 const ID_BYTES: usize = 16;
 
-/// The clocks of nodes differ by less than this: so much longer than a request lives it is remembered as used.
+/// The clocks of nodes differ by less than this. Used ids are remembered for this much longer than a request lives.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// Seals requests into their `request_uri`, and remembers the ids of those that were used.

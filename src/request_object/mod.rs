@@ -26,7 +26,7 @@ pub use self::seal::{SealError, SealKeys, SealKeysError};
 #[cfg(feature = "sealed-requests")]
 pub use self::sealer::{OpenError, OpenErrorKind, RequestSealer};
 #[cfg(feature = "request-object")]
-pub use self::signed::{SignedRequests, SignedRequestsBuilder, SignedRequestsError};
+pub use self::signed::{SignedRequests, SignedRequestsBuilder};
 pub(crate) use self::sources::{RequestSources, Unresolved};
 #[cfg(feature = "pushed-requests")]
-pub use self::store::{PushedRequests, PushedRequestsBuilder, PushedRequestsError};
+pub use self::store::{PushedRequests, PushedRequestsBuilder};

@@ -37,7 +37,7 @@ const INVALID_REQUEST: &str = "invalid_request";
 /// |---|---|
 /// | a `POST` with a form that is a valid authorization request | 201 with `request_uri` and `expires_in` |
 /// | any other method | 405 `invalid_request` |
-/// | no form, recognised parameters in the query, another client's `client_id`, `request_uri` | 400 `invalid_request` |
+/// | no form, recognized parameters in the query, another client's `client_id`, `request_uri` | 400 `invalid_request` |
 /// | a request that breaks a rule | 400 with the error code of the rule; always JSON, never a redirect |
 /// | a form over [`max_request_bytes`](crate::PushedRequestsBuilder::max_request_bytes) | 413 `invalid_request` |
 /// | more requests than the [bounds](crate::PushedRequestsBuilder::max_per_client) allow | 429 `temporarily_unavailable` |
@@ -128,7 +128,7 @@ impl PushedRequestService {
         self.set(|endpoint| endpoint.caller = Arc::new(move |parts| find(parts).boxed()))
     }
 
-    /// Accepts pushed requests that clients sign (RFC 9126 §3): give the ones of the authorization endpoint.
+    /// Accepts pushed requests that clients sign (RFC 9126 §3). Pass the same ones as to the authorization endpoint.
     ///
     /// ```
     /// use tower_oauth_client_validation::{
@@ -139,7 +139,7 @@ impl PushedRequestService {
     /// let signed = SignedRequests::builder("https://login.example").build()?;
     /// let service = PushedRequestService::new(pushed, Policy::default()).signed_requests(signed);
     /// # let _ = service;
-    /// # Ok::<(), tower_oauth_client_validation::SignedRequestsError>(())
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
     /// ```
     #[cfg(feature = "request-object")]
     #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]

@@ -1,4 +1,4 @@
-//! Text that only the holders of a key can write and read, with keys that can be replaced.
+//! Authenticated encryption of text, with key rotation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ const VERSION: &str = "v1";
 /// A key is 32 random bytes, such as `openssl rand -hex 32` prints. Every node that serves the same users needs the same
 /// keys. Seals are encrypted and authenticated with AES-256-GCM-SIV.
 ///
-/// To replace a key without ending the logins that are under way, in three steps on all nodes:
+/// Replace a key in three steps on all nodes, so that pending logins continue:
 ///
 /// | step | keys |
 /// |---|---|
@@ -26,7 +26,7 @@ const VERSION: &str = "v1";
 /// | the new key seals | `SealKeys::new(new).older(old)` |
 /// | once the last seals of the old key have expired | `SealKeys::new(new)` |
 ///
-/// Keys are also read from text: 64 hexadecimal digits each, separated by commas, the one that seals first.
+/// Keys can be parsed from text: 64 hexadecimal digits each, separated by commas. The first one seals.
 ///
 /// ```
 /// use tower_oauth_client_validation::SealKeys;
@@ -56,7 +56,7 @@ impl SealKeys {
         Self { keys: [Arc::new(Key::new(&primary))].into() }
     }
 
-    /// A random key that ends with the process: for one node, where a restart may end the logins that are under way.
+    /// A random key, for a single node where a restart may end pending logins.
     ///
     /// # Errors
     ///
@@ -120,8 +120,7 @@ impl SealKeys {
 }
 
 impl Key {
-    /// Derives the id and the key of the cipher (HKDF, RFC 5869), so that the id, which everybody sees, says nothing
-    /// about the key.
+    /// Derives the id and the key of the cipher (HKDF, RFC 5869), so that the public id reveals nothing about the key.
     fn new(key: &[u8; 32]) -> Self {
         let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"tower-oauth-client-validation").extract(key);
         let (mut id, mut cipher) = ([0; 6], [0; 32]);
@@ -174,7 +173,7 @@ impl fmt::Debug for SealKeys {
     }
 }
 
-/// What a seal is good for. It is authenticated and not part of the text, so a seal opens only for the same.
+/// The use of a seal. It is authenticated and not part of the text, so a seal opens only for the same use.
 pub(super) struct Binding<'a> {
     pub(super) purpose: &'a str,
     pub(super) issuer: Option<&'a str>,
@@ -204,7 +203,7 @@ impl Binding<'_> {
 /// Why a seal is not opened: for the log alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SealFault {
-    /// It is no seal of this version.
+    /// It is not a seal of this version.
     Malformed,
     /// It was made with a key that is not in the ring.
     Key,

@@ -29,8 +29,8 @@ reasons! {
         "the registration of the client has changed, please start again", "RFC 6749 §10.2";
 }
 
-/// Seals validated requests into text that the browser carries through login and consent pages, so that any node goes
-/// on with them and no server memory is needed. Cheap to clone.
+/// Seals validated requests into text that the browser carries through login and consent pages, so that any node can
+/// continue with them and no server memory is needed. Cheap to clone.
 ///
 /// The text fits a form field, a cookie or a URL, and takes less than 4 KiB for ordinary requests. It is encrypted and
 /// authenticated, and opens only
@@ -41,7 +41,7 @@ reasons! {
 /// | for the same issuer, where the policy has one | |
 /// | for the same [`purpose`](Self::purpose) | `consent` |
 /// | for the same [`tenant`](Self::tenant) | none |
-/// | for whom it was [`bound_to`](Self::bound_to), such as the session | nobody |
+/// | for the session or user that it is [`bound_to`](Self::bound_to) | none |
 /// | within its [`lifetime`](Self::lifetime) | 10 minutes |
 ///
 /// [`open`](Self::open) judges the request again, by the client and the policy as they are then. A seal opens any number
@@ -114,8 +114,8 @@ impl RequestSealer {
         self
     }
 
-    /// Sets for whom seals are (default: anybody): the id of the user's session, or of the user. Without it, one user can
-    /// be made to decide about the request of another.
+    /// Binds seals to the id of the user's session, or of the user (default: not bound). Without it, an attacker can
+    /// make a user decide about somebody else's request.
     pub fn bound_to(mut self, context: impl AsRef<str>) -> Self {
         self.context = Some(context.as_ref().into());
         self
@@ -127,7 +127,7 @@ impl RequestSealer {
         self
     }
 
-    /// Gives the pushed requests of this server, so that a pushed request that was sealed can be
+    /// Sets the pushed requests of this server, so that a pushed request that was sealed can be
     /// [used up](ValidatedRequest::use_up) (default: none, so it cannot).
     #[cfg(feature = "pushed-requests")]
     #[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
@@ -152,8 +152,8 @@ impl RequestSealer {
     ///
     /// # Errors
     ///
-    /// When the seal is not valid, the request is refused by now, or the registry fails. [`OpenError::into_http`] answers
-    /// it.
+    /// If the seal is not valid, the request is no longer accepted, or the registry fails. [`OpenError::into_http`]
+    /// answers it.
     pub async fn open<R: RegistrySource>(
         &self,
         seal: &str,
@@ -302,7 +302,7 @@ impl<'a> Content<'a> {
     }
 }
 
-/// A sealed request was not opened. It answers itself: [`into_http`](Self::into_http).
+/// A sealed request could not be opened. [`into_http`](Self::into_http) turns it into a response.
 #[derive(Clone)]
 pub struct OpenError {
     kind: OpenErrorKind,
@@ -310,16 +310,16 @@ pub struct OpenError {
     source: Option<RegistryError>,
 }
 
-/// Why a sealed request was not opened.
+/// Why a sealed request could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OpenErrorKind {
     /// The seal was changed, has expired, or is for another purpose, tenant or user, or of another server. The answer and
-    /// this value do not tell these apart; the log does.
+    /// this value do not distinguish these; the log does.
     Invalid,
-    /// The request is refused by now, or would be granted something else than the user saw.
+    /// The request is no longer accepted, or would be granted something other than the user saw.
     Refused,
-    /// The registry cannot tell who the client is, or the pushed request cannot be used up here.
+    /// The registry failed, or the pushed request cannot be used up here.
     Unavailable,
 }
 
@@ -345,8 +345,8 @@ impl OpenError {
         self.kind
     }
 
-    /// The answer: 400 `invalid_request` for a seal that is not valid, 503 or 500 where the registry fails, and what
-    /// the request gets by now where it is refused.
+    /// The answer: 400 `invalid_request` for a seal that is not valid, 503 or 500 where the registry fails, and the
+    /// error of the request if it is no longer accepted.
     #[must_use]
     pub fn rejection(&self) -> &Rejection {
         &self.rejection

@@ -15,6 +15,7 @@ use crate::authorization::arrival::Arrival;
 use crate::authorization::reason::reasons;
 use crate::authorization::{AuthorizationRequest, Reason, Validator};
 use crate::client::Client;
+use crate::registry::ConfigError;
 
 reasons! {
     /// `request` is not a signed JWT with a usable header: it is not three parts of base64url and JSON, or its header
@@ -141,8 +142,8 @@ impl SignedRequests {
         if jws.kind().is_some_and(|kind| !KINDS.contains(&&*kind)) {
             return Err(Reason::REQUEST_OBJECT_TYPE.into());
         }
-        let registered = client.metadata().and_then(|members| members.get("request_object_signing_alg"));
         let algorithm = jws.algorithm();
+        let registered = client.request_object_signing_alg();
         let is_registered = registered.is_none_or(|registered| registered == algorithm.as_str());
         if !self.settings.algorithms.contains(&algorithm) || !is_registered {
             return Err(Reason::REQUEST_OBJECT_ALGORITHM.into());
@@ -252,7 +253,7 @@ impl SignedRequestsBuilder {
     /// let signed = SignedRequests::builder("https://login.example").build()?;
     /// let algorithms: Vec<_> = signed.signing_algorithms().map(|algorithm| algorithm.as_str()).collect();
     /// assert_eq!(algorithms, ["ES256", "EdDSA", "PS256", "RS256"]);
-    /// # Ok::<(), tower_oauth_client_validation::SignedRequestsError>(())
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
     /// ```
     pub fn signing_algorithms(mut self, algorithms: impl IntoIterator<Item = SigningAlgorithm>) -> Self {
         self.algorithms = algorithms.into_iter().collect();
@@ -271,8 +272,8 @@ impl SignedRequestsBuilder {
     /// # Errors
     ///
     /// When the issuer is empty, or no algorithm is allowed.
-    pub fn build(self) -> Result<SignedRequests, SignedRequestsError> {
-        let failed = |setting, problem| Err(SignedRequestsError { setting, problem });
+    pub fn build(self) -> Result<SignedRequests, ConfigError> {
+        let failed = |setting, problem: &'static str| Err(ConfigError::new(setting, problem));
         if self.issuer.is_empty() {
             return failed("issuer", "must not be empty");
         }
@@ -292,26 +293,3 @@ impl fmt::Debug for SignedRequestsBuilder {
             .finish_non_exhaustive()
     }
 }
-
-/// [`SignedRequests`] could not be built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignedRequestsError {
-    setting: &'static str,
-    problem: &'static str,
-}
-
-impl SignedRequestsError {
-    /// The setting that is wrong.
-    #[must_use]
-    pub fn setting(&self) -> &'static str {
-        self.setting
-    }
-}
-
-impl fmt::Display for SignedRequestsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.problem)
-    }
-}
-
-impl std::error::Error for SignedRequestsError {}

@@ -64,7 +64,7 @@ impl RequestSources {
     }
 
     /// Reads the parameters of a request that [concerns](Self::concern) these sources. The client is the one that the
-    /// request names, and is active. All parameters besides are ignored, repeated or not (RFC 9101 §6.3).
+    /// request names, and is active. All other parameters are ignored, repeated or not (RFC 9101 §6.3).
     pub(crate) async fn resolve(
         &self,
         request: &AuthorizationRequest,

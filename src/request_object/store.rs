@@ -15,6 +15,7 @@ use super::seal::{SealError, SealKeys};
 use super::sources::{REQUEST_URI_PREFIX, Unresolved};
 use crate::authorization::arrival::{Arrival, OneTime};
 use crate::authorization::{AuthorizationRequest, Parameter, Reason, Validator};
+use crate::registry::ConfigError;
 use crate::state::{StateBounds, StateError, StateStore};
 
 /// 128 random bits (RFC 9126 §7.1, RFC 6749 §10.10).
@@ -39,7 +40,7 @@ const ID_BYTES: usize = 16;
 ///
 /// // Long enough to log in.
 /// let pushed = PushedRequests::builder(MemoryStateStore::new()).lifetime(Duration::from_secs(600)).build()?;
-/// # Ok::<(), tower_oauth_client_validation::PushedRequestsError>(())
+/// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct PushedRequests(Arc<Kept>);
@@ -302,7 +303,7 @@ impl PushedRequestsBuilder {
         self
     }
 
-    /// Builds them.
+    /// Builds the pushed requests.
     ///
     /// # Errors
     ///
@@ -315,40 +316,38 @@ impl PushedRequestsBuilder {
     /// let builder = PushedRequests::builder(MemoryStateStore::new()).lifetime(Duration::from_secs(601));
     /// assert_eq!(builder.build().unwrap_err().to_string(), "lifetime: must be whole seconds from 5 to 600");
     /// ```
-    pub fn build(self) -> Result<PushedRequests, PushedRequestsError> {
+    pub fn build(self) -> Result<PushedRequests, ConfigError> {
         let Settings { lifetime, max_per_client, max_in_all, max_request_bytes } = self.settings;
-        let wrong = if lifetime.subsec_nanos() != 0 || !(5..=600).contains(&lifetime.as_secs()) {
-            Some(PushedRequestsError { setting: "lifetime", problem: "must be whole seconds from 5 to 600" })
-        } else if max_per_client == 0 {
-            Some(PushedRequestsError { setting: "max_per_client", problem: "must be at least 1" })
-        } else if max_in_all == 0 {
-            Some(PushedRequestsError { setting: "max_in_all", problem: "must be at least 1" })
-        } else if !(1..=128 * 1024).contains(&max_request_bytes) {
-            Some(PushedRequestsError { setting: "max_request_bytes", problem: "must be from 1 to 131072" })
-        } else {
-            None
-        };
-        match wrong {
-            None => Ok(PushedRequests(Arc::new(Kept { settings: self.settings, place: self.placed()? }))),
-            Some(error) => Err(error),
+        let failed = |setting, problem: &'static str| Err(ConfigError::new(setting, problem));
+        if lifetime.subsec_nanos() != 0 || !(5..=600).contains(&lifetime.as_secs()) {
+            return failed("lifetime", "must be whole seconds from 5 to 600");
         }
+        if max_per_client == 0 {
+            return failed("max_per_client", "must be at least 1");
+        }
+        if max_in_all == 0 {
+            return failed("max_in_all", "must be at least 1");
+        }
+        if !(1..=128 * 1024).contains(&max_request_bytes) {
+            return failed("max_request_bytes", "must be from 1 to 131072");
+        }
+        Ok(PushedRequests(Arc::new(Kept { settings: self.settings, place: self.placed()? })))
     }
 }
 
 impl PushedRequestsBuilder {
     #[cfg(not(feature = "sealed-requests"))]
-    fn placed(self) -> Result<Place, PushedRequestsError> {
+    fn placed(self) -> Result<Place, ConfigError> {
         Ok(self.place)
     }
 
     #[cfg(feature = "sealed-requests")]
-    fn placed(self) -> Result<Place, PushedRequestsError> {
+    fn placed(self) -> Result<Place, ConfigError> {
         match (self.place, self.tenant) {
             (Place::RequestUri(carried), tenant) => Ok(Place::RequestUri(Carried { tenant, ..carried })),
-            (Place::Store(_), Some(_)) => Err(PushedRequestsError {
-                setting: "tenant",
-                problem: "is for sealed requests; prefix the store instead",
-            }),
+            (Place::Store(_), Some(_)) => {
+                Err(ConfigError::new("tenant", "is for sealed requests; prefix the store instead"))
+            }
             (place, None) => Ok(place),
         }
     }
@@ -359,18 +358,3 @@ impl fmt::Debug for PushedRequestsBuilder {
         f.debug_struct("PushedRequestsBuilder").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
-
-/// A setting of [`PushedRequests`] that is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PushedRequestsError {
-    setting: &'static str,
-    problem: &'static str,
-}
-
-impl fmt::Display for PushedRequestsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.problem)
-    }
-}
-
-impl std::error::Error for PushedRequestsError {}

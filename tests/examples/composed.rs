@@ -49,7 +49,7 @@ async fn logged_in_as(server: &Running, credentials: &[(&str, &str)]) -> String 
 }
 
 #[tokio::test]
-async fn a_login_comes_back_to_the_same_request() {
+async fn a_login_returns_to_the_same_request() {
     let server = start().await;
     // Spelt in a way that no serializer would: it comes back as it was.
     let target = format!("/authorize?{}&%6eonce=%7E+x&unknown=%2F&&=", form(&ASKS));
@@ -151,7 +151,7 @@ async fn a_question_of_one_node_is_answered_at_another() {
 }
 
 #[tokio::test]
-async fn a_decision_without_a_session_is_none() {
+async fn a_decision_without_a_session_is_ignored() {
     let server = start().await;
     let cookie = logged_in(&server).await;
     let url = server.url(&format!("/authorize?{}", form(&ASKS)));
@@ -179,7 +179,7 @@ async fn another_site_cannot_decide() {
 }
 
 #[tokio::test]
-async fn what_is_refused_meets_no_login() {
+async fn a_refused_request_never_leads_to_a_login() {
     let server = start().await;
     let unknown = get(&server.url("/authorize?client_id=nobody&response_type=code")).await;
     assert_eq!((unknown.status, unknown.header(SET_COOKIE)), (StatusCode::BAD_REQUEST, ""));
@@ -190,7 +190,7 @@ async fn what_is_refused_meets_no_login() {
 }
 
 #[tokio::test]
-async fn the_rate_limit_acts_before_anything_is_judged() {
+async fn the_rate_limit_applies_before_validation() {
     let server = start().await;
     let url = server.url("/authorize?client_id=nobody&response_type=code");
     let answers = join_all((0..200).map(|_| get(&url))).await;

@@ -1,4 +1,4 @@
-//! The examples, run as programs and driven from outside.
+//! The examples, run as programs.
 
 // A test fails by panicking, helpers included; clippy knows that of `#[test]` functions only.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]

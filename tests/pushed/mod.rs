@@ -362,7 +362,7 @@ impl StateStore for Recorder {
 }
 
 #[tokio::test]
-async fn secrets_and_unrecognised_parameters_are_not_kept() {
+async fn secrets_and_unrecognized_parameters_are_not_kept() {
     let store = Recorder::default();
     let server = Server::new(PushedRequests::new(store.clone()));
     let metadata = json!({

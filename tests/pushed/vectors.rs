@@ -232,7 +232,7 @@ async fn run(vector: &Vector, over_socket: bool) -> Result<(), String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_vector_gets_what_it_says() {
+async fn each_vector_gets_the_expected_outcome() {
     let mut failures = Vec::new();
     for Case { place, vector } in cases::<Vector>("pushed.json") {
         for over_socket in [false, true] {

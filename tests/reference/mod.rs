@@ -1,4 +1,4 @@
-//! The rules once more: what a request gets, written for reading, from the rules alone.
+//! A second implementation of the rules, written for readability.
 //!
 //! Nothing of the crate is used here, so that a mistake has to be made twice to go unnoticed. Neither speed nor
 //! allocations count. Answers have the shape in which the vectors observe them.
@@ -54,7 +54,7 @@ struct Target {
     uri: String,
     mode: &'static str,
     state: Option<String>,
-    /// Registered itself or came with a document, and nobody trusts it.
+    /// A dynamic client that is not trusted.
     stranger: bool,
 }
 
@@ -371,7 +371,7 @@ impl Parameters {
         Self(pairs.collect())
     }
 
-    /// Whether there is a recognised parameter, be it empty.
+    /// Whether there is a recognized parameter, be it empty.
     fn names_one(&self, declared: &BTreeSet<&str>) -> bool {
         SINGLE.into_iter().chain(["resource"]).chain(declared.iter().copied()).any(|name| !self.copies(name).is_empty())
     }
@@ -543,7 +543,7 @@ fn redirect(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &T
         _ => match wants_page(asked) {
             Some(true) => return confirm(policy, asked, error, to),
             Some(false) => return direct(policy, asked, 400, error),
-            // A page or JSON, who knows.
+            // A page or JSON.
             None => return json!({ "either": {} }),
         },
     }
@@ -586,7 +586,7 @@ fn confirm(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &Ta
     json!({ "confirm": told })
 }
 
-/// `{description}` stands for whatever text is sent.
+/// `{description}` stands for any text.
 fn error_parameters<'a>(policy: Settings<'a>, error: &'static str, to: &'a Target) -> Vec<(&'static str, &'a str)> {
     let mut answer = vec![("error", error), ("error_description", "{description}")];
     if let Some(uri) = policy.text("error_uri") {

@@ -1,4 +1,4 @@
-//! The inner service that tells what it got.
+//! The inner service that reports what it got.
 
 use std::convert::Infallible;
 

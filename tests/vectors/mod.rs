@@ -1,4 +1,4 @@
-//! Every rule as data. Each object of the JSON files beside this one is a case: a request, and what it gets.
+//! The rules as data. Each object in the JSON files of this folder is a case: a request and its outcome.
 //!
 //! A case runs three times: against the pure [`Validator`], over a socket against an axum server, and over a
 //! socket against a plain hyper server. `query` and `body` are bytes, one for each character (U+0000-00FF), and
@@ -87,7 +87,7 @@ pub(crate) struct Case<T> {
     pub(crate) vector: T,
 }
 
-/// The cases of `tests/vectors/<file>`: an array of objects. Each begins on a line of its own, and goes on in indented
+/// The cases of `tests/vectors/<file>`: an array of objects. Each begins on its own line and continues on indented
 /// lines where it is long.
 pub(crate) fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
     let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -137,7 +137,7 @@ fn all_cases() -> Vec<Case<Vector>> {
 }
 
 #[tokio::test]
-async fn each_vector_gets_what_it_says() {
+async fn each_vector_gets_the_expected_outcome() {
     let cases = all_cases();
     let failures: Vec<Vec<String>> = futures::stream::iter(&cases).map(failures_of).buffered(8).collect().await;
     report(&failures.concat());

@@ -1,4 +1,4 @@
-//! Requests that were legal once: the layer and the reference say the same of them.
+//! Mutated requests: the layer agrees with the reference about them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Clients and policies, from what a case says about them.
+//! Builds the clients and policies of a case.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

@@ -31,9 +31,9 @@ use tower::{Layer, ServiceBuilder};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy,
-    PushedRequestService, PushedRequests, RedirectErrors, RegistrationConfigError, RegistrationPolicy,
-    RegistrationService, RequestSealer, SealKeys, SignedRequests, Validator,
+    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, ConfigError, DEFAULT_MAX_BODY_BYTES, Policy,
+    PushedRequestService, PushedRequests, RedirectErrors, RegistrationPolicy, RegistrationService, RequestSealer,
+    SealKeys, SignedRequests, Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -144,7 +144,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
+fn router(server: Arc<Server>) -> Result<Router, ConfigError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
         .signed_requests(server.signed.clone())

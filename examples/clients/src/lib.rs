@@ -62,7 +62,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Colours go to terminals only, and not where `NO_COLOR` is set.
+/// Colors go to terminals only, and not where `NO_COLOR` is set.
 type Output = anstream::AutoStream<io::Stdout>;
 
 /// How results are written.
