@@ -35,7 +35,7 @@ pub use crate::server_metadata::{ServerMetadata, server_metadata};
 // What is asked of requests.
 pub use crate::authorization::{
     Pkce, Policy, PolicyBuilder, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher,
-    UnknownClients,
+    UnknownClients, UnlistedScopes,
 };
 
 // Requests, decisions and answers.

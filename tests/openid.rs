@@ -152,7 +152,7 @@ fn pushed_requests_carry_declared_parameters() {
         .client_from(|_| std::future::ready(Ok(Some(Arc::new(client())))));
     let push = |query: &str, body: String| {
         let request = Request::post(format!("/par{query}")).header("content-type", fixture::FORM);
-        let response = block_on(service.clone().oneshot(request.body(Full::from(body)).unwrap())).unwrap();
+        let response = block_on(service.clone().oneshot(request.body(Full::<Bytes>::from(body)).unwrap())).unwrap();
         let status = response.status().as_u16();
         let body: serde_json::Value = serde_json::from_str(&block_on(fixture::text(response))).unwrap();
         (status, body)
@@ -185,4 +185,38 @@ fn a_client_without_the_member_needs_no_dpop_key() {
     });
     let rejection = validator.validate(request, Some(Arc::new(bound.unwrap()))).unwrap_err();
     assert_eq!(rejection.reason(), Reason::DPOP_JKT_MISSING);
+}
+
+#[test]
+fn the_log_names_the_refused_scope_and_why() {
+    let unlisted = Client::builder("app").confidential().redirect_uri(fixture::CALLBACK).build().unwrap();
+    for (policy, client, scope, detail) in [
+        (Policy::oauth2(), client(), "read+admin", "admin is not among the scopes of the client"),
+        (Policy::oauth2(), client(), "read+*", "* cannot be requested"),
+        (
+            Policy::oauth2().supported_scopes("read"),
+            client(),
+            "read+write",
+            "write is not among the scopes of the server",
+        ),
+        (
+            Policy::oauth2(),
+            unlisted.clone(),
+            "read",
+            "read was requested by a client without a scope list, which gets none",
+        ),
+        (
+            Policy::oauth2().unlisted_scopes("read"),
+            unlisted,
+            "write",
+            "write is not among the scopes of clients without a scope list",
+        ),
+    ] {
+        let validator = validator(policy.insecure_detailed_errors(true));
+        let request = validator.parse(format!("client_id=app&response_type=code&scope={scope}").as_bytes(), b"");
+        let rejection = validator.validate(request, Some(Arc::new(client))).unwrap_err();
+        assert_eq!(rejection.detail().as_deref(), Some(detail));
+        // A description never has text of the request.
+        assert_eq!(rejection.description(), Reason::SCOPE_NOT_ALLOWED.description());
+    }
 }
