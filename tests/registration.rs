@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tower::{Service as _, ServiceExt};
 use tower_oauth_client_validation::{
     AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, EndpointFuture, GrantTypes, MemoryRegistry,
-    RegistrationPolicy, RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
+    RegistrationPolicy, RegistrationService, RegistryStore, Scope, SoftwareStatementError,
 };
 
 use crate::fixture;
@@ -142,9 +142,9 @@ async fn a_confidential_client_is_registered_with_all_credentials() {
     let client = store.get(id).unwrap();
     assert_eq!(client.kind(), ClientKind::Confidential);
     assert_eq!(store.origin(id), Some(ClientOrigin::Registered));
-    assert!(verify_client_secret(&client, answer.text("client_secret")));
-    assert!(!verify_client_secret(&client, "wrong"));
-    assert!(!verify_client_secret(&client, ""));
+    assert!(fixture::has_secret(&client, answer.text("client_secret")));
+    assert!(!fixture::has_secret(&client, "wrong"));
+    assert!(!fixture::has_secret(&client, ""));
 
     // Credentials are kept as digests only, and the digests stay inside.
     let kept = serde_json::to_string(&client.to_metadata()).unwrap();
@@ -189,7 +189,7 @@ async fn the_registration_can_be_read_changed_and_deleted() {
     assert_eq!(changed.text("client_secret"), secret);
     let new_token = changed.text("registration_access_token");
     assert_ne!(new_token, token);
-    assert!(verify_client_secret(&store.get(id).unwrap(), secret));
+    assert!(fixture::has_secret(&store.get(id).unwrap(), secret));
     assert!(fixture::may_use(&store, id, Some("https://app.example/new"), None));
     assert!(!fixture::may_use(&store, id, Some("https://app.example/cb"), None));
     send(&service, "GET", &uri, Some(token), None).await.assert_error(401, "invalid_token");
@@ -272,7 +272,7 @@ async fn an_update_must_name_the_client_and_no_member_that_the_server_sets() {
     // The secret was not presented, so the answer cannot contain it; it still works.
     assert!(changed.body.get("client_secret").is_none());
     assert_eq!(changed.body["client_secret_expires_at"], 0);
-    assert!(verify_client_secret(&store.get(id).unwrap(), answer.text("client_secret")));
+    assert!(fixture::has_secret(&store.get(id).unwrap(), answer.text("client_secret")));
 }
 
 #[tokio::test]
@@ -284,12 +284,40 @@ async fn changing_between_public_and_confidential_removes_or_issues_the_secret()
     let token = answer.text("registration_access_token");
     let confidential = send(&service, "PUT", &uri, Some(token), Some(body.clone())).await;
     let secret = confidential.text("client_secret");
-    assert!(verify_client_secret(&store.get(id).unwrap(), secret));
+    assert!(fixture::has_secret(&store.get(id).unwrap(), secret));
     let body = with(body, json!({ "token_endpoint_auth_method": "none" }));
     let token = confidential.text("registration_access_token");
     let public = send(&service, "PUT", &uri, Some(token), Some(body)).await;
     assert!(public.body.get("client_secret").is_none());
-    assert!(!verify_client_secret(&store.get(id).unwrap(), secret));
+    assert!(!fixture::has_secret(&store.get(id).unwrap(), secret));
+}
+
+/// Two secrets are valid until the operator drops the old one.
+#[tokio::test]
+async fn a_change_may_present_the_former_secret_and_is_not_answered_with_it() {
+    let (store, service) = open();
+    let answer = register(&service, json!({ "redirect_uris": ["https://app.example/cb"] })).await;
+    let (id, former) = (answer.text("client_id"), answer.text("client_secret"));
+    let client = store.get(id).unwrap();
+    let former_digest = client.metadata().unwrap()["client_secret_sha256"].clone();
+    // SHA-256 of `secret`.
+    let digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    let rotated = client.to_builder().metadata("client_secret_sha256", digest);
+    store.replace(rotated.metadata("previous_client_secret_sha256", former_digest.clone()).build().unwrap()).unwrap();
+    let mut token = answer.text("registration_access_token").to_owned();
+    for (presented, answered) in [(former, Value::Null), ("secret", json!("secret"))] {
+        let body = json!({ "client_id": id, "redirect_uris": ["https://app.example/cb"], "client_secret": presented });
+        let changed = send(&service, "PUT", &path(&answer), Some(&token), Some(body)).await;
+        assert_eq!(changed.status, 200, "{}", changed.body);
+        assert_eq!(changed.body["client_secret"], answered);
+        token = changed.text("registration_access_token").to_owned();
+        let client = store.get(id).unwrap();
+        assert!(fixture::has_secret(&client, "secret"));
+        assert_eq!(client.metadata().unwrap()["previous_client_secret_sha256"], former_digest);
+    }
+    let body = json!({ "client_id": id, "redirect_uris": ["https://app.example/cb"], "client_secret": "" });
+    let refused = send(&service, "PUT", &path(&answer), Some(&token), Some(body)).await;
+    refused.assert_error(400, "invalid_client_metadata");
 }
 
 #[tokio::test]
@@ -347,7 +375,7 @@ async fn privileges_cannot_be_registered() {
     let client = store.get(id).unwrap();
     assert!(!client.is_trusted() && client.status() == ClientStatus::Active && client.expires_at().is_none());
     assert!(client.allowed_scopes().is_none() && client.default_scopes().is_none());
-    assert!(!verify_client_secret(&client, "secret") && !verify_client_secret(&client, "chosen"));
+    assert!(!fixture::has_secret(&client, "secret") && !fixture::has_secret(&client, "chosen"));
     let kept = client.metadata().unwrap();
     let names: Vec<_> = kept.keys().map(String::as_str).collect();
     assert_eq!(names, ["client_uri#de", "registration_access_token_sha256", "registration_granted"]);
@@ -426,6 +454,7 @@ async fn refused_metadata() {
         (json!({ "redirect_uris": [web], "scope": "*" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "scope": "two  spaces" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "software_statement": "a.b.c" }), "unapproved_software_statement"),
+        (json!({ "redirect_uris": [web], "response_types": ["code", "token"] }), "invalid_client_metadata"),
     ] {
         let answer = register(&service, body.clone()).await;
         assert_eq!(answer.body["error"], error, "{body} got {}", answer.body);
@@ -578,7 +607,10 @@ async fn a_software_statement_needs_a_verifier() {
     let store = MemoryRegistry::new();
     let policy = RegistrationPolicy::new().software_statement_hook(|statement| async move {
         match statement.as_str() {
-            "good" => Ok(json!({ "client_name": "Signed", "trusted": true }).as_object().unwrap().clone()),
+            "good" => {
+                let claims = json!({ "client_name": "Signed", "trusted": true, "software_statement": "another" });
+                Ok(claims.as_object().unwrap().clone())
+            }
             "stranger" => Err(SoftwareStatementError::Unapproved),
             _ => Err(SoftwareStatementError::Invalid),
         }
@@ -610,6 +642,77 @@ async fn a_software_statement_needs_a_verifier() {
     let changed = send(&service, "PUT", &path, Some(&token), Some(change)).await;
     assert_eq!((changed.status.as_u16(), changed.text("client_name")), (200, "Plain"));
     assert!(changed.body.get("software_statement").is_none());
+}
+
+/// RFC 7591 §2.2: only what people read has translations.
+#[tokio::test]
+async fn members_that_are_not_for_people_have_no_language_tag() {
+    let (store, service) = open();
+    let tagged =
+        json!({ "client_name#de": "Anwendung", "contacts#de": ["a"], "jwks_uri#de": "https://app.example/keys" });
+    let answer = register(&service, with(public(), tagged)).await;
+    let stored = store.get(answer.text("client_id")).unwrap().to_metadata();
+    assert_eq!(stored["client_name#de"], "Anwendung");
+    assert!(!stored.contains_key("contacts#de") && !stored.contains_key("jwks_uri#de"));
+}
+
+/// `*` is no scope that a client could be granted.
+#[tokio::test]
+async fn a_star_among_the_default_scopes_allows_no_others() {
+    let scope = |text| Scope::parse(text).unwrap();
+    let policy = RegistrationPolicy::new().allowed_scopes(scope("a b")).default_scopes(scope("*"));
+    let store = MemoryRegistry::new();
+    let answer = register(&service(&store, policy.grant_all_scopes(true)), public()).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let client = store.get(answer.text("client_id")).unwrap();
+    assert_eq!(client.allowed_scopes().unwrap().as_str(), "a b");
+}
+
+/// More than are removed at once.
+#[tokio::test]
+async fn a_clean_up_removes_all_idle_registrations() {
+    let store = MemoryRegistry::new();
+    let long_ago = SystemTime::now() - Duration::from_secs(91 * 86_400);
+    for n in 0..1_001 {
+        let client = Client::builder(n.to_string()).build().unwrap();
+        RegistryStore::insert(&store, client, ClientOrigin::Registered).await.unwrap();
+        store.touch(&n.to_string(), long_ago).await.unwrap();
+    }
+    let service = RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new()).unwrap();
+    assert_eq!(service.clean_up().await.unwrap(), 1_001);
+    assert!(store.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_is_found_below_the_endpoint_only() {
+    let (_store, service) = open();
+    let created = register(&service, public()).await;
+    let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
+    for right in [format!("/register/{id}"), format!("/{id}")] {
+        assert_eq!(send(&service, "GET", &right, Some(token), None).await.status, 200, "{right}");
+    }
+    for wrong in [format!("/register{id}"), format!("/registered/{id}"), format!("/register/{id}/x")] {
+        let answer = send(&service, "GET", &wrong, Some(token), None).await;
+        assert!(matches!(answer.status.as_u16(), 401 | 404), "{wrong}: {}", answer.status);
+    }
+}
+
+#[tokio::test]
+async fn room_for_a_large_client_is_made_in_few_steps() {
+    let store = Recording { inner: MemoryRegistry::new().max_bytes(100_000), ..Recording::default() };
+    let small = |n: usize| Client::builder(n.to_string()).build().unwrap();
+    for n in 0.. {
+        if store.insert(small(n), ClientOrigin::Registered).await.is_err() {
+            break;
+        }
+    }
+    let before = store.inner.len();
+    let service = RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new()).unwrap();
+    let large = with(public(), json!({ "client_name": "a".repeat(7_000) }));
+    assert_eq!(register(&service, large).await.status, 201);
+    let removed = before + 1 - store.inner.len();
+    let steps = store.removals.lock().unwrap().len();
+    assert!(removed > 10 && steps < 8, "{removed} clients in {steps} steps");
 }
 
 #[tokio::test]
@@ -906,6 +1009,8 @@ async fn an_existing_id_cannot_be_registered_over() {
         for origin in [ClientOrigin::Configured, ClientOrigin::Upstream, ClientOrigin::Registered] {
             for status in [ClientStatus::Active, ClientStatus::Disabled, ClientStatus::Revoked] {
                 let taken = Client::builder(id).name("Ours").redirect_uri("https://ours.example/").status(status);
+                // Clients of other origins are not shared, whatever their metadata says.
+                let taken = taken.metadata("registration_shared", origin != ClientOrigin::Registered);
                 let taken = taken.metadata("registration_access_token_sha256", digest.clone()).build().unwrap();
                 let store = MemoryRegistry::new();
                 let taken = RegistryStore::insert(&store, taken, origin).await.unwrap();
@@ -1036,8 +1141,10 @@ fn a_wrong_setting_is_named() {
         ("auth_methods", policy().auth_methods(["none", "client_secret_jwt"])),
         ("keep_members", policy().keep_members(["note", "trusted"])),
         ("keep_members", policy().keep_members(["client_id"])),
+        ("keep_members", policy().keep_members(["registration_access_token"])),
         ("keep_members", policy().keep_members(["client_secret_sha256"])),
         ("max_registrations", policy().max_registrations(0)),
+        ("max_registrations_per_source", policy().max_registrations_per_source(0)),
     ] {
         let error = new(ENDPOINT, wrong).unwrap_err();
         assert_eq!(error.setting(), setting);
@@ -1051,6 +1158,7 @@ pub(crate) struct Recording {
     pub(crate) inner: MemoryRegistry,
     removals: Arc<Mutex<Vec<(SystemTime, u64)>>>,
     pub(crate) fails: Arc<Mutex<bool>>,
+    pub(crate) failures: Arc<AtomicUsize>,
     pub(crate) cannot_remove: Arc<AtomicBool>,
     /// How much older its clients are than they look.
     older_by: Duration,
@@ -1110,7 +1218,10 @@ mod recording {
     impl Recording {
         fn failure<T: Send + 'static>(&self) -> Option<BoxFuture<'static, Result<T, RegistryError>>> {
             let fails = *self.fails.lock().unwrap();
-            fails.then(|| ready(Err(RegistryError::transient("no connection"))).boxed())
+            fails.then(|| {
+                self.failures.fetch_add(1, Ordering::SeqCst);
+                ready(Err(RegistryError::transient("no connection"))).boxed()
+            })
         }
     }
 
@@ -1190,16 +1301,6 @@ mod recording {
                 return ready(Err(RegistryError::transient("no time"))).boxed();
             }
             self.inner.remove_unused(origin, before + self.older_by, most)
-        }
-
-        fn remove_idle<'a>(
-            &'a self,
-            origin: ClientOrigin,
-            source: Option<&'a str>,
-            before: SystemTime,
-            max: u64,
-        ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
-            self.inner.remove_idle(origin, source, before, max)
         }
     }
 }

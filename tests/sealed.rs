@@ -497,6 +497,12 @@ async fn a_pushed_request_may_be_signed() {
         let object = sign("es256", header.as_object().unwrap(), &other);
         let (status, body) = one.push(&format!("client_id=app&request={object}")).await.unwrap_err();
         assert_eq!((status, &body["error"]), (400, &"invalid_request_object".into()));
+        // A faulty parameter is refused, not left out.
+        let mut faulty = claims.as_object().unwrap().clone();
+        faulty.insert("state".to_owned(), "a\u{0}b".into());
+        let object = sign("es256", header.as_object().unwrap(), &faulty);
+        let (status, body) = one.push(&format!("client_id=app&request={object}")).await.unwrap_err();
+        assert_eq!((status, &body["error"]), (400, &"invalid_request".into()));
         let (status, body) = one.push(&format!("client_id=app&request={object}&request_uri=urn:x")).await.unwrap_err();
         assert_eq!((status, &body["error"]), (400, &"invalid_request".into()));
     }

@@ -268,7 +268,7 @@ async fn served(vector: &Vector, reason: &Value) -> Value {
     }
     let mut observed = refused(&response, &body, None);
     for name in ["direct", "redirect"] {
-        if let Some(last) = observed[name].as_array_mut().and_then(|values| values.last_mut()) {
+        if let Some(last) = observed.get_mut(name).and_then(Value::as_array_mut).and_then(|values| values.last_mut()) {
             *last = reason[name].as_array().and_then(|values| values.last()).cloned().unwrap_or_default();
         }
     }

@@ -125,7 +125,7 @@ impl From<String> for UnlistedScopes {
 pub enum Pkce {
     /// None. A challenge that is sent must still be valid.
     Optional,
-    /// Public clients (the default; RFC 9700 §2.1.1).
+    /// Public clients, and those that offer `none` among other authentication methods (the default; RFC 9700 §2.1.1).
     #[default]
     RequiredForPublicClients,
     /// Every client.

@@ -56,6 +56,7 @@ pub(crate) fn with_operator_changes(old: &Client, new: &Client) -> Result<Replac
     members.insert(GRANTED.into(), now_granted.into());
     members.insert("dynamic".into(), true.into());
     let has_secret = members.contains_key(CLIENT_SECRET);
+    // The operator may have given the client more secrets.
     let kept = SECRETS.into_iter().filter(|_| has_secret).chain([SOURCE_MEMBER]);
     members.extend(kept.filter_map(|name| Some((name.to_owned(), old.metadata()?.get(name)?.clone()))));
     let client = Client::from_metadata(members)?.with_operator_decisions(old);
@@ -160,7 +161,7 @@ fn allowed(name: &str, asked: Option<&Value>, current: Option<&Value>) -> Option
         (Value::Array(asked), Value::Array(current)) => {
             Some(asked.iter().filter(|part| current.contains(part)).cloned().collect())
         }
-        (Value::String(asked), Value::String(current)) if name == "scope" && asked != "*" => {
+        (Value::String(asked), Value::String(current)) if name == "scope" => {
             let both: Vec<_> = tokens(current).filter(|token| tokens(asked).any(|asked| asked == *token)).collect();
             // A client without scopes could ask for none at all.
             Some(both.join(" ").into()).filter(|both| both != "")

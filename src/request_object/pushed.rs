@@ -192,15 +192,12 @@ impl Handler for Endpoint {
         }
         let client = self.caller(parts).await?;
         let form = request.read(FORM, self.pushed.max_request_bytes(), INVALID_REQUEST).await?;
-        let asked = self.validator.parse_arrived(&form, arrival(false));
+        let asked = self.validator.parse_arrived(&form, Arrival { is_pushed: true, ..Arrival::default() });
         check_parameters(&asked, &client)?;
         let asked = match self.sources.concern(&asked) {
             false => asked,
             true => match self.sources.resolve(&asked, &client, &self.validator).await {
-                Ok(signed) => {
-                    let form = signed.parameters_to_query();
-                    self.validator.parse_arrived(form.as_bytes(), arrival(signed.is_signed()))
-                }
+                Ok(signed) => signed,
                 Err(Unresolved { reason, cause }) => {
                     if let Some(cause) = cause {
                         tracing::error!(
@@ -278,10 +275,6 @@ impl Endpoint {
             }),
         }
     }
-}
-
-fn arrival(is_signed: bool) -> Arrival {
-    Arrival { is_pushed: true, is_signed, ..Arrival::default() }
 }
 
 /// RFC 9126 §2.1. That `client_id` is there is row 1 of the validator, or part of what the client signed.

@@ -11,9 +11,8 @@ use super::sources::Unresolved;
 use crate::authentication::jws::{self, JwsError, LEEWAY, TimeError, UnverifiedJws};
 use crate::authentication::keys::{RegisteredKeys, SignatureError, verify_signature};
 use crate::authentication::{KeySource, SigningAlgorithm};
-use crate::authorization::arrival::Arrival;
+use crate::authorization::Reason;
 use crate::authorization::reason::reasons;
-use crate::authorization::{AuthorizationRequest, Reason, Validator};
 use crate::client::Client;
 use crate::registry::ConfigError;
 
@@ -127,14 +126,8 @@ impl SignedRequests {
         self.settings.algorithms.iter().copied()
     }
 
-    /// The request in `object`, which must come from this client.
-    pub(super) async fn read(
-        &self,
-        object: &str,
-        client: &Client,
-        validator: &Validator,
-        now: SystemTime,
-    ) -> Result<AuthorizationRequest, Unresolved> {
+    /// The parameters in `object`, which must come from this client, as a form.
+    pub(super) async fn read(&self, object: &str, client: &Client, now: SystemTime) -> Result<String, Unresolved> {
         let jws = UnverifiedJws::parse(object).map_err(|error| match error {
             JwsError::Malformed if object.split('.').count() == 5 => Reason::REQUEST_OBJECT_ENCRYPTED,
             error => reason(error),
@@ -144,7 +137,7 @@ impl SignedRequests {
         }
         let algorithm = jws.algorithm();
         let registered = client.request_object_signing_alg();
-        let is_registered = registered.is_none_or(|registered| registered == algorithm.as_str());
+        let is_registered = registered.is_none_or(|name| SigningAlgorithm::parse(name) == Some(algorithm));
         if !self.settings.algorithms.contains(&algorithm) || !is_registered {
             return Err(Reason::REQUEST_OBJECT_ALGORITHM.into());
         }
@@ -156,8 +149,7 @@ impl SignedRequests {
             }
         })?;
         self.check_claims(&claims, client.id(), now)?;
-        let arrival = Arrival { is_signed: true, ..Arrival::default() };
-        Ok(validator.parse_arrived(to_form(&claims).as_bytes(), arrival))
+        Ok(to_form(&claims))
     }
 
     fn check_claims(&self, claims: &Map<String, Value>, client_id: &str, now: SystemTime) -> Result<(), Reason> {

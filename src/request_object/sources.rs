@@ -8,6 +8,7 @@ use tower::BoxError;
 use super::signed::SignedRequests;
 #[cfg(feature = "pushed-requests")]
 use super::store::PushedRequests;
+use crate::authorization::arrival::Arrival;
 use crate::authorization::{AuthorizationRequest, Parameter, Reason, Validator};
 use crate::client::Client;
 
@@ -78,7 +79,11 @@ impl RequestSources {
         }
         match (request.get(Parameter::Request), request.get(Parameter::RequestUri)) {
             (Some(_), Some(_)) => Err(Reason::REQUEST_AND_REQUEST_URI.into()),
-            (Some(object), None) => self.read_signed(object, client, validator).await,
+            (Some(object), None) => {
+                let form = self.read_signed(object, client).await?;
+                let arrival = Arrival { is_pushed: request.is_pushed(), is_signed: true, ..Arrival::default() };
+                Ok(validator.parse_arrived(form.as_bytes(), arrival))
+            }
             (None, Some(request_uri)) => self.find_pushed(request_uri, client, validator).await,
             (None, None) => Err(Reason::REQUEST_URI_UNKNOWN.into()),
         }
@@ -98,17 +103,13 @@ impl RequestSources {
         Err(Reason::REQUEST_URI_UNKNOWN.into())
     }
 
-    async fn read_signed(
-        &self,
-        object: &str,
-        client: &Client,
-        validator: &Validator,
-    ) -> Result<AuthorizationRequest, Unresolved> {
+    /// The parameters in a request object, as a form.
+    async fn read_signed(&self, object: &str, client: &Client) -> Result<String, Unresolved> {
         #[cfg(feature = "request-object")]
         if let Some(signed) = &self.signed {
-            return signed.read(object, client, validator, std::time::SystemTime::now()).await;
+            return signed.read(object, client, std::time::SystemTime::now()).await;
         }
-        let _ = (object, client, validator);
+        let _ = (object, client);
         Err(Reason::REQUEST_OBJECT.into())
     }
 }
