@@ -1,4 +1,4 @@
-//! What client authentication costs above the bare service, and what a flood of wrong secrets takes from others.
+//! The cost of client authentication above the bare service, and how a flood of wrong secrets slows down other clients.
 //!
 //! `cargo bench -p integration-tests --bench authentication --features client-authentication`
 

@@ -1,4 +1,4 @@
-//! What a request costs: this layer beside two floors, and beside axum and hyper without any validation.
+//! The cost of a request: this layer, two floors, and axum and hyper without validation.
 //!
 //! `cargo bench --features axum --bench authorize` measures all subjects of a table in turn in one run, so that the
 //! ratios hold although the machine drifts. `-- 10000` measures with that number of clients only. `benches/compare` is

@@ -101,6 +101,7 @@ fn clients() {
         let registry: MemoryRegistry = (0..count)
             .map(|number| {
                 Client::builder(format!("client-{number:08}"))
+                    .confidential()
                     .redirect_uri(format!("https://app{number:08}.example.com/callback"))
                     .redirect_uri(format!("https://app{number:08}.example.com/silent"))
                     .redirect_uri("http://127.0.0.1/callback")
@@ -143,7 +144,8 @@ fn redirect_uris() {
     let mut panel = Panel::new("redirect URIs of the client");
     for count in powers(1, largest(1_000, 100)) {
         let address = |number: usize| format!("https://app.example.com/{number:04}/callback");
-        let builder = (0..count).fold(Client::builder("app"), |builder, number| builder.redirect_uri(address(number)));
+        let builder = (0..count)
+            .fold(Client::builder("app").confidential(), |builder, number| builder.redirect_uri(address(number)));
         let service = service(&layer(builder));
         let encoded = |number: usize| format!("https%3A%2F%2Fapp.example.com%2F{number:04}%2Fcallback");
         let (first, last, none) =
@@ -163,7 +165,7 @@ fn redirect_uris() {
 const REDIRECT_URI: &str = "https%3A%2F%2Fapp.example.com%2Fcallback";
 
 fn app() -> ClientBuilder {
-    Client::builder("app").redirect_uri("https://app.example.com/callback")
+    Client::builder("app").confidential().redirect_uri("https://app.example.com/callback")
 }
 
 fn query_length() {
@@ -181,7 +183,7 @@ fn query_length() {
             vec![
                 ("a long state", Box::new(|| accept(&service, get(&plain)))),
                 ("a long state, all escaped", Box::new(|| accept(&service, get(&escaped)))),
-                ("a long unrecognised parameter", Box::new(|| accept(&service, get(&ignored)))),
+                ("a long unrecognized parameter", Box::new(|| accept(&service, get(&ignored)))),
             ],
         );
     }
@@ -207,8 +209,8 @@ fn parameters() {
         panel.add(
             count,
             vec![
-                ("unrecognised", Box::new(|| accept(&service, post(&unknown)))),
-                ("unrecognised, all the same", Box::new(|| accept(&service, post(&same)))),
+                ("unrecognized", Box::new(|| accept(&service, post(&unknown)))),
+                ("unrecognized, all the same", Box::new(|| accept(&service, post(&same)))),
                 ("state, again and again", Box::new(|| refuse(&service, post(&states)))),
                 ("resource", Box::new(|| accept(&service, post(&resources)))),
                 ("resource, all the same", Box::new(|| accept(&service, post(&equal_resources)))),

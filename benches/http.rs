@@ -145,7 +145,7 @@ struct Sample {
     microseconds: f64,
 }
 
-/// A server in a process of its own, which ends with this value.
+/// A server in a separate process, which ends when this value is dropped.
 struct Server {
     process: Child,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! How many instructions a request takes, which no other program on the machine changes.
+//! Counts the instructions of a request, which do not depend on the load of the machine.
 //!
 //! `cargo bench --features axum --bench instructions` counts with valgrind and prints what changed against
 //! `benches/instructions.json`; `-- --record` writes that file.

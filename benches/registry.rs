@@ -1,4 +1,4 @@
-//! What a lookup costs, what a client weighs, and whether a swap of all clients stalls readers.
+//! The time of a lookup, the memory of a client, and whether replacing all clients delays readers.
 //!
 //! `cargo bench --bench registry --features full`
 
@@ -31,6 +31,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// 3 redirect URIs and 4 scopes.
 fn client(number: usize) -> Client {
     Client::builder(format!("client-{number:07}"))
+        .confidential()
         .redirect_uri(format!("https://app{number:07}.example/callback"))
         .redirect_uri(format!("https://app{number:07}.example/silent"))
         .redirect_uri("http://127.0.0.1/callback")

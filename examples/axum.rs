@@ -10,7 +10,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower_http::timeout::TimeoutLayer;
-use tower_oauth_client_validation::{Client, ClientError, ClientValidationLayer, MemoryRegistry, ValidatedRequest};
+use tower_oauth_client_validation::{
+    Client, ClientError, ClientValidationLayer, MemoryRegistry, UseUpError, ValidatedRequest,
+};
 
 /// The time that a client has to send the head of a request, and then its body.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +47,9 @@ fn app() -> Result<Router, ClientError> {
 }
 
 /// Runs for valid requests only. A real server logs the user in and asks for consent here.
-async fn authorize(method: Method, validated: ValidatedRequest) -> Response {
+async fn authorize(method: Method, validated: ValidatedRequest) -> Result<Response, UseUpError> {
+    // A pushed request gets one code. Every other request passes.
+    validated.use_up().await?;
     let code = format!("a-code-for-{}", validated.client_id());
-    validated.success([("code", code.as_str())]).into_http(&method)
+    Ok(validated.success([("code", code.as_str())]).into_http(&method))
 }

@@ -49,9 +49,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Runs for valid requests only. A real server logs the user in and asks for consent here.
 async fn authorize(request: Request<RequestBody<Incoming>>) -> Result<Response<Full<Bytes>>, BoxError> {
     // The layer passes `OPTIONS` on without validation.
-    let Some(validated) = request.extensions().get::<ValidatedRequest>() else {
+    let (request, _body) = request.into_parts();
+    let Some(validated) = request.extensions.get::<ValidatedRequest>() else {
         return Ok(Response::default());
     };
+    // A pushed request gets one code. Every other request passes.
+    if let Err(error) = validated.use_up().await {
+        return Ok(error.into_rejection().into_http(&request.method, &request.headers));
+    }
     let code = format!("a-code-for-{}", validated.client_id());
-    Ok(validated.success([("code", code.as_str())]).into_http(request.method()))
+    Ok(validated.success([("code", code.as_str())]).into_http(&request.method))
 }

@@ -14,6 +14,7 @@ mod layer;
 #[cfg(feature = "registration")]
 mod registration;
 mod registry;
+mod request_object;
 mod server_metadata;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
@@ -40,8 +41,8 @@ pub use crate::authorization::{
 // Requests, decisions and answers.
 pub use crate::authorization::{
     AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
-    ErrorCode, Explanation, Parameter, ParameterFault, Reason, Rejection, ResponseMode, SerializeParametersError,
-    ValidatedRequest, Validator,
+    ErrorCode, Parameter, ParameterFault, Prompt, Reason, Rejection, ResponseMode, SerializeParametersError,
+    UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
 };
 
 // Clients.
@@ -55,12 +56,28 @@ pub use crate::client::{
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
 pub use crate::fetch::AddressFilter;
+#[cfg(any(feature = "cache", feature = "metadata-document"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "cache", feature = "metadata-document"))))]
+pub use crate::fetch::single_flight::LookupFuture;
+#[cfg(any(
+    feature = "client-authentication",
+    feature = "http-registry",
+    feature = "metadata-document",
+    feature = "registration"
+))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(
+        feature = "client-authentication",
+        feature = "http-registry",
+        feature = "metadata-document",
+        feature = "registration"
+    )))
+)]
+pub use crate::registry::ConfigError;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use crate::registry::PostgresRegistry;
-#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
-pub use crate::registry::RegistryConfigError;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::registry::SqlRegistry;
@@ -75,7 +92,7 @@ pub use crate::registry::{
 };
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use crate::registry::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
+pub use crate::registry::{CacheConfig, CacheStats, CachedRegistry};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub use crate::registry::{FileError, FileRegistry, FileWatch, FileWatchConfig};
@@ -84,7 +101,7 @@ pub use crate::registry::{FileError, FileRegistry, FileWatch, FileWatchConfig};
 pub use crate::registry::{HttpRegistry, HttpRegistryBuilder};
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use crate::registry::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
+pub use crate::registry::{MetadataDocumentBuilder, MetadataDocumentRegistry};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub use crate::sql::SqlConfig;
@@ -114,24 +131,35 @@ pub use crate::authentication::MissingAuthentication;
 #[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
 pub use crate::authentication::{
     AuthenticatedClient, AuthenticationError, AuthenticationFailure, AuthenticationFuture, AuthenticationMethod,
-    AuthenticationPolicy, AuthenticationPolicyBuilder, AuthenticationPolicyError, Claim, ClientAuthentication,
-    ClientAuthenticationLayer, ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource,
-    SigningAlgorithm,
+    AuthenticationPolicy, AuthenticationPolicyBuilder, Claim, ClientAuthentication, ClientAuthenticationLayer,
+    ClientAuthenticator, CustomMethod, FormParameters, KeyError, KeySource, SigningAlgorithm,
 };
 
 #[cfg(all(feature = "client-authentication", feature = "metadata-document"))]
 #[cfg_attr(docsrs, doc(cfg(all(feature = "client-authentication", feature = "metadata-document"))))]
 pub use crate::authentication::{FetchedKeys, FetchedKeysBuilder};
 
+// Endpoints of this crate.
+#[cfg(any(feature = "pushed-requests", feature = "registration"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "pushed-requests", feature = "registration"))))]
+pub use crate::http::endpoint::EndpointFuture;
+
+// Requests that come pushed, signed or sealed.
+#[cfg(feature = "sealed-requests")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sealed-requests")))]
+pub use crate::request_object::{OpenError, OpenErrorKind, RequestSealer, SealError, SealKeys, SealKeysError};
+#[cfg(feature = "pushed-requests")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
+pub use crate::request_object::{PushedRequestService, PushedRequests, PushedRequestsBuilder};
+#[cfg(feature = "request-object")]
+#[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+pub use crate::request_object::{SignedRequests, SignedRequestsBuilder};
+
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
-pub use crate::http::endpoint::EndpointFuture;
-#[cfg(feature = "registration")]
-#[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
 pub use crate::registration::{
-    RegistrationConfigError, RegistrationError, RegistrationPolicy, RegistrationService, SoftwareStatementError,
-    verify_client_secret,
+    RegistrationError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
 };
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]
@@ -154,6 +182,8 @@ pub mod guide {
     pub mod your_server {}
     #[doc = include_str!("../docs/guide/client_authentication.md")]
     pub mod client_authentication {}
+    #[doc = include_str!("../docs/guide/pushed_and_signed_requests.md")]
+    pub mod pushed_and_signed_requests {}
     #[doc = include_str!("../docs/guide/troubleshooting.md")]
     pub mod troubleshooting {}
     #[doc = include_str!("../docs/guide/defaults.md")]

@@ -4,8 +4,10 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "client-authentication")]
 use crate::authentication::AuthenticationPolicy;
-use crate::authorization::{Policy, ResponseMode};
+use crate::authorization::{Policy, Prompt, ResponseMode};
 use crate::client::{ResponseType, Scope};
+#[cfg(feature = "request-object")]
+use crate::request_object::SignedRequests;
 
 /// Begins authorization server metadata (RFC 8414) with the members that follow from `policy`:
 ///
@@ -17,6 +19,9 @@ use crate::client::{ResponseType, Scope};
 /// | `response_modes_supported` | `fragment`, `form_post`, and `query` unless every response type carries a token |
 /// | `scopes_supported` | the scopes that the policy lists, cut to [those that clients can get](ServerMetadata::grantable_scopes) |
 /// | `code_challenge_methods_supported` | `S256`, and `plain` where the policy allows it |
+/// | `require_pushed_authorization_requests`, `require_signed_request_object` | `true` where the policy requires them (RFC 9126 §5, RFC 9101 §10.5) |
+/// | `prompt_values_supported` | the values of [`Prompt`], where the policy has OpenID Connect |
+/// | `authorization_details_types_supported` | the types of the policy, where it declares `authorization_details` (RFC 9396 §10) |
 /// | `request_parameter_supported`, `request_uri_parameter_supported` | `false` where the policy refuses them: OpenID Connect takes a missing `request_uri_parameter_supported` for `true` |
 ///
 /// Add the endpoints, and how clients authenticate at them.
@@ -58,6 +63,20 @@ pub fn server_metadata(policy: &Policy) -> ServerMetadata {
     if let Some(issuer) = announced.issuer {
         metadata = metadata.member("issuer", issuer);
     }
+    if announced.requires_pushed_requests {
+        metadata = metadata.member("require_pushed_authorization_requests", true);
+    }
+    if announced.requires_signed_requests {
+        metadata = metadata.member("require_signed_request_object", true);
+    }
+    if announced.openid {
+        let prompts = Prompt::ALL.iter().map(|prompt| prompt.as_str());
+        metadata = metadata.member("prompt_values_supported", prompts.collect::<Value>());
+    }
+    if let Some(types) = announced.authorization_details_types {
+        let types = types.iter().map(|name| &**name);
+        metadata = metadata.member("authorization_details_types_supported", types.collect::<Value>());
+    }
     if announced.refuses_request_objects {
         metadata =
             metadata.member("request_parameter_supported", false).member("request_uri_parameter_supported", false);
@@ -90,6 +109,12 @@ impl ServerMetadata {
         self.member("registration_endpoint", url.into())
     }
 
+    /// Sets `pushed_authorization_request_endpoint` (RFC 9126), and `require_pushed_authorization_requests` to `false`
+    /// unless the policy requires them. Its authentication methods are those of the token endpoint.
+    pub fn pushed_authorization_request_endpoint(self, url: impl Into<String>) -> Self {
+        self.member("pushed_authorization_request_endpoint", url.into())
+    }
+
     /// Sets `revocation_endpoint` (RFC 7009). Its authentication methods are those of the token endpoint.
     pub fn revocation_endpoint(self, url: impl Into<String>) -> Self {
         self.member("revocation_endpoint", url.into())
@@ -110,7 +135,7 @@ impl ServerMetadata {
     /// let document = server_metadata(&Policy::default()).client_authentication(&authentication).build();
     /// let methods = serde_json::json!(["none", "client_secret_basic", "client_secret_post"]);
     /// assert_eq!(document["token_endpoint_auth_methods_supported"], methods);
-    /// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
     /// ```
     #[cfg(feature = "client-authentication")]
     #[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
@@ -121,6 +146,29 @@ impl ServerMetadata {
             return metadata;
         }
         metadata.member("token_endpoint_auth_signing_alg_values_supported", algorithms)
+    }
+
+    /// Announces that clients may sign their requests (`request_parameter_supported`), the algorithms
+    /// (`request_object_signing_alg_values_supported`), and that a `request_uri` of the client's own is not fetched.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{Policy, SignedRequests, server_metadata};
+    ///
+    /// let signed = SignedRequests::builder("https://login.example").build()?;
+    /// let document = server_metadata(&Policy::default()).signed_requests(&signed).build();
+    /// assert_eq!(document["request_parameter_supported"], true);
+    /// assert_eq!(document["request_uri_parameter_supported"], false);
+    /// let algorithms = serde_json::json!(["ES256", "EdDSA", "PS256", "RS256"]);
+    /// assert_eq!(document["request_object_signing_alg_values_supported"], algorithms);
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
+    /// ```
+    #[cfg(feature = "request-object")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    pub fn signed_requests(self, signed: &SignedRequests) -> Self {
+        let algorithms: Vec<_> = signed.signing_algorithms().map(|algorithm| algorithm.as_str()).collect();
+        self.member("request_parameter_supported", true)
+            .member("request_uri_parameter_supported", false)
+            .member("request_object_signing_alg_values_supported", algorithms)
     }
 
     /// Announces only scopes that clients of one source can get, such as those that register themselves, because some
@@ -155,6 +203,9 @@ impl ServerMetadata {
     pub fn build(mut self) -> Map<String, Value> {
         if let Some(scopes) = &self.scopes {
             self.members.entry("scopes_supported").or_insert_with(|| scopes.iter().collect());
+        }
+        if self.members.contains_key("pushed_authorization_request_endpoint") {
+            self.members.entry("require_pushed_authorization_requests").or_insert(false.into());
         }
         for endpoint in ["revocation_endpoint", "introspection_endpoint"] {
             if self.members.contains_key(endpoint) {

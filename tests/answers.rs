@@ -1,4 +1,4 @@
-//! Answers: the headers that each carries, the hooks for one's own, and those that an inner service makes.
+//! Responses: their headers, the answer hooks, and responses of the inner service.
 
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -195,7 +195,7 @@ fn a_page_shows_nothing_that_the_request_said() {
 }
 
 #[test]
-fn a_check_of_the_users_is_told_in_its_own_words() {
+fn a_custom_check_keeps_its_error_description() {
     let refused = AuthorizationError::new(ErrorCode::LoginRequired, "not at night");
     assert_eq!((refused.code(), refused.description()), (ErrorCode::LoginRequired, "not at night"));
     let answer = |redirect_errors| {
@@ -217,7 +217,7 @@ fn a_check_of_the_users_is_told_in_its_own_words() {
 }
 
 #[test]
-fn an_inner_service_answers_as_the_layer_does() {
+fn responses_of_the_handler_have_the_headers_of_the_layer() {
     let own = AuthorizationError::new(ErrorCode::InvalidScope, "the client may not ask for this scope");
     let inner = service_fn(move |request: Request<Body>| {
         let validated = request.extensions().get::<ValidatedRequest>().unwrap();
@@ -248,7 +248,7 @@ fn an_inner_service_answers_as_the_layer_does() {
 }
 
 #[test]
-fn the_answer_to_head_is_that_to_get_without_its_body() {
+fn head_is_answered_like_get_without_a_body() {
     let with = |method: Method, query: &str, accept: &str| {
         let mut request = fixture::get::<Body>(query);
         *request.method_mut() = method;
@@ -269,7 +269,7 @@ fn the_answer_to_head_is_that_to_get_without_its_body() {
 }
 
 #[test]
-fn a_page_says_whose_fault_it_is() {
+fn a_page_says_what_failed() {
     let failing = |error: fn(&'static str) -> RegistryError| {
         let layer = ClientValidationLayer::new(registry_fn(move |_| std::future::ready(Err(error("x")))));
         body(ask(layer, page(ACCEPTED)))
@@ -312,7 +312,7 @@ fn json_or_a_page() {
 }
 
 #[test]
-fn only_a_405_says_what_is_allowed() {
+fn only_a_405_has_an_allow_header() {
     let put = ask(layer(), Request::put("/").body(Body::default()).unwrap());
     assert_eq!(
         (put.status().as_u16(), put.headers()[header::ALLOW].to_str().unwrap()),
@@ -325,7 +325,7 @@ fn only_a_405_says_what_is_allowed() {
 }
 
 #[test]
-fn the_issuer_goes_along_with_every_redirect() {
+fn every_redirect_carries_the_issuer() {
     let layer = || layer().policy(Policy::oauth2().issuer("https://login.example").build().unwrap());
     let iss = "&iss=https%3A%2F%2Flogin.example";
     assert_eq!(
@@ -336,7 +336,7 @@ fn the_issuer_goes_along_with_every_redirect() {
 }
 
 #[test]
-fn a_layer_with_hooks_shares_nothing_with_the_one_it_was_made_of() {
+fn setting_a_hook_does_not_change_the_original_layer() {
     let plain: ClientValidationLayer<MemoryRegistry> = layer();
     let hooked = with_hook(plain.clone(), "application/json", |_, response| *response.body_mut() = "hooked".into());
     assert_eq!(body(ask(hooked, fixture::get(UNKNOWN))), "hooked");

@@ -1,4 +1,4 @@
-//! Bodies, kept and wrapped: what the inner service and the user agent get of them.
+//! Bodies, kept and wrapped, as the inner service and the user agent get them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ fn data(got: &Got) -> Vec<&[u8]> {
 }
 
 #[tokio::test]
-async fn a_body_that_was_read_comes_again_with_its_trailers() {
+async fn a_body_that_was_read_is_replayed_with_its_trailers() {
     let (one, two) = ACCEPTED.split_at(9);
     let mut frames = Frames::data(&[one, "", two]);
     frames.left.push_back(Frame::trailers(trailers()));
@@ -108,7 +108,7 @@ async fn an_empty_body_stays_empty() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_looked_at_is_not_touched() {
+async fn a_body_that_is_not_needed_is_not_read() {
     for builder in [Request::get("/"), Request::options("/"), Request::put("/"), Request::post("/")] {
         let mut frames = Frames::data(&["one", "", "two"]);
         frames.hint.set_lower(1);
@@ -122,7 +122,7 @@ async fn a_body_that_is_not_looked_at_is_not_touched() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_read_no_further_and_comes_whole_where_only_reports_are_made() {
+async fn a_body_over_the_limit_is_not_read_further_and_is_complete_in_report_only_mode() {
     let chunk = || Frame::data(Bytes::from(vec![b'a'; 1000]));
     let mut frames = Frames::new((0..100).map(|_| chunk()));
     frames.hint.set_upper(500_000);
@@ -134,7 +134,7 @@ async fn a_body_over_the_limit_is_read_no_further_and_comes_whole_where_only_rep
 }
 
 #[tokio::test]
-async fn no_more_than_needed_is_asked_of_a_body() {
+async fn a_body_is_not_polled_more_than_needed() {
     assert_eq!(DEFAULT_MAX_BODY_BYTES, 65_536);
     let endless = || {
         let frames = Frames::new((0..1_000).map(|_| Frame::data(Bytes::from(vec![b'a'; 1000]))));
@@ -169,7 +169,7 @@ async fn no_more_than_needed_is_asked_of_a_body() {
 }
 
 #[tokio::test]
-async fn a_content_length_that_lies_does_not_lift_the_limit() {
+async fn a_wrong_content_length_does_not_lift_the_limit() {
     let large = vec![b'a'; 70_000];
     for announced in ["1", "0", "-1", "99999999999999999999999", "x"] {
         let frames = Frames::new(large.chunks(10_000).map(|chunk| Frame::data(Bytes::copy_from_slice(chunk))));
@@ -198,7 +198,7 @@ async fn the_limit_can_be_set() {
 }
 
 #[tokio::test]
-async fn a_body_is_read_as_it_comes() {
+async fn a_body_is_read_in_chunks() {
     let (frames, body) = held_body();
     let inner = service_fn(|request: Request<RequestBody<HeldBody>>| async move {
         Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(request.into_body().collect().await?.to_bytes())))
@@ -248,7 +248,7 @@ fn an_empty_response_body_is_the_default_one() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_refused() {
+async fn an_interrupted_body_is_refused() {
     for broken_at in 0..3 {
         let (frames, body) = held_body();
         for chunk in ["client_id=app", "&response_type=code"].iter().take(broken_at) {

@@ -1,4 +1,4 @@
-//! The layer in the company that it will have: axum, hyper, `tower-http`, over real sockets where bodies matter.
+//! The layer with axum, hyper and `tower-http`, over real sockets where bodies matter.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -235,7 +235,7 @@ async fn the_limit_of_the_layer_holds_for_sized_and_chunked_bodies() {
 }
 
 #[tokio::test]
-async fn the_default_body_limit_of_axum_stays_with_its_extractors() {
+async fn the_default_body_limit_of_axum_applies_to_its_extractors_only() {
     async fn read_form(validated: ValidatedRequest, Form(form): Form<HashMap<String, String>>) -> String {
         format!("{} {}", validated.client_id(), form["scope"])
     }
@@ -243,7 +243,7 @@ async fn the_default_body_limit_of_axum_stays_with_its_extractors() {
         Router::new().route("/authorize", post(read_form)).layer(layer()).layer(DefaultBodyLimit::max(ACCEPTED.len()));
     let accepted = ask(&router, posted(ACCEPTED)).await;
     assert_eq!((accepted.status(), &*text(accepted).await), (StatusCode::OK, "app read"));
-    // The layer has a limit of its own; the extractor then refuses what the layer let pass.
+    // The layer has its own limit; the extractor then refuses what the layer let pass.
     let refused = ask(&router, posted(format!("{ACCEPTED}&one=more"))).await;
     assert_eq!(refused.status(), 413);
     assert!(refused.extensions().get::<Rejection>().is_none());
@@ -265,7 +265,7 @@ async fn a_form_extractor_under_the_layer_sees_the_same_body() {
     let in_chunks = send(address, form(chunked([one.into(), two.into()]))).await;
     assert_eq!(text(in_chunks).await, format!("app None {body}"));
 
-    // A parameter in both query and body is one too many, whatever the extractor would have read.
+    // A parameter in both query and body is refused, no matter which the extractor would have read.
     let mut both = fixture::post::<Full<Bytes>>(body);
     *both.uri_mut() = "/authorize?client_id=app".parse().unwrap();
     assert_eq!(send(address, both).await.status(), 400);
@@ -439,7 +439,7 @@ async fn the_optional_extractor() {
 }
 
 #[tokio::test]
-async fn the_filter_judges_what_it_says_yes_to() {
+async fn the_filter_selects_the_requests_to_judge() {
     let bypassing = layer().insecure_bypass(|parts| parts.uri.path() != "/authorize");
     let router = Router::new()
         .route("/authorize", any(hello))
@@ -465,7 +465,7 @@ async fn a_path_filter_inside_of_a_nest_sees_the_path_without_its_prefix() {
 
 type Seen = Option<(Option<ReportedOutcome>, Option<String>, Option<String>, Vec<u8>)>;
 
-/// Reports only, and tells what the inner service got.
+/// Report-only mode; returns what the inner service got.
 async fn report<R>(layer: ClientValidationLayer<R>, request: Request<Body>) -> (StatusCode, Seen)
 where
     R: RegistrySource<Future: Send> + Send + Sync,
@@ -532,7 +532,7 @@ async fn report_only_lets_requests_pass_when_the_registry_fails() {
 }
 
 #[tokio::test]
-async fn report_only_tells_of_clients_that_would_be_forwarded() {
+async fn report_only_reports_clients_that_would_be_forwarded() {
     let forwarding = layer().policy(Policy::oauth2().unknown_clients(UnknownClients::Forward).build().unwrap());
     let (_, seen) = report(forwarding, request(UNKNOWN)).await;
     let (outcome, validated, unknown, _) = seen.unwrap();
@@ -578,7 +578,7 @@ async fn report_only_without_wrapping_passes_bodies_of_unknown_length_on_unread(
 }
 
 #[tokio::test]
-async fn unknown_clients_are_forwarded_on_demand() {
+async fn unknown_clients_are_forwarded_if_the_policy_says_so() {
     async fn handle(
         validated: Option<ValidatedRequest>,
         unregistered: Option<Extension<UnregisteredClient>>,

@@ -1,4 +1,4 @@
-//! What every store promises: each function takes an empty store. And what every source does, at the end.
+//! The contract of stores, where each function takes an empty store, and of sources, at the end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ macro_rules! contract {
                 an_id_is_taken_once
                 replacing_keeps_where_it_came_from
                 a_revoked_client_stays_revoked
-                a_removed_client_is_gone
+                a_removed_client_is_unknown
                 ids_are_compared_by_their_bytes
                 every_legal_character_is_kept
                 large_metadata_is_kept
@@ -177,7 +177,7 @@ pub(crate) async fn a_revoked_client_stays_revoked(store: &impl Store) {
     assert_eq!(ids(store).await, ["app"]);
 }
 
-pub(crate) async fn a_removed_client_is_gone(store: &impl Store) {
+pub(crate) async fn a_removed_client_is_unknown(store: &impl Store) {
     assert!(matches!(store.remove("app").await, Err(StoreError::Missing)));
     store.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     store.insert(client("stays"), ClientOrigin::Registered).await.unwrap();
@@ -474,7 +474,7 @@ pub(crate) async fn only_what_is_still_as_it_was_read_is_replaced(store: &impl S
     assert!(matches!(late, Err(StoreError::Changed)), "{late:?}");
     assert_eq!(*store.find_client("app").await.unwrap().unwrap(), renamed("first"));
 
-    // No other client can be put there, be it one that exists.
+    // No other client can take its place, even one that exists.
     store.insert(client("other"), ClientOrigin::Configured).await.unwrap();
     for id in ["other", "new"] {
         let other = store.replace_unchanged(&after.client, disabled(id)).await;
@@ -698,7 +698,7 @@ macro_rules! read_contract {
                 what_is_there_is_found_as_it_is
                 what_is_not_there_is_unknown
                 every_legal_character_is_found
-                ids_are_told_apart_by_their_bytes
+                ids_are_compared_byte_for_byte
                 status_and_expiry_are_left_to_the_caller
                 lookups_at_once_agree
             );
@@ -796,7 +796,7 @@ pub(crate) async fn every_legal_character_is_found(source: &impl Source) {
     assert_named(source, &"x".repeat(512)).await;
 }
 
-pub(crate) async fn ids_are_told_apart_by_their_bytes(source: &impl Source) {
+pub(crate) async fn ids_are_compared_byte_for_byte(source: &impl Source) {
     for id in SIMILAR {
         assert_named(source, id).await;
     }
@@ -872,7 +872,7 @@ async fn read_boxed(held: Vec<Value>) -> (impl Source, ()) {
     (memory_of(held).boxed(), ())
 }
 
-/// Asks a server of its own, which answers 404 for who is unknown.
+/// Asks its own server, which answers 404 for unknown clients.
 async fn read_http(held: Vec<Value>) -> (impl Source, ()) {
     use axum::extract::Path;
     use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! Metadata of clients that nobody configured.
+//! Metadata of dynamic clients.
 
 use futures::executor::block_on;
 use serde::Deserialize;

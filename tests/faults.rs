@@ -1,4 +1,4 @@
-//! What goes wrong around the layer, and input that is meant to hurt.
+//! Faults around the layer, and hostile input.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ mod inner_service {
     }
 
     #[test]
-    fn one_that_never_answers_holds_up_nobody_else() {
+    fn a_service_that_never_answers_delays_no_other_request() {
         let stuck = service_fn(|request: Request<Body>| async move {
             if request.uri().query().unwrap().contains("stuck") {
                 std::future::pending::<()>().await;
@@ -112,7 +112,7 @@ mod source {
     }
 
     #[test]
-    fn one_that_hangs_for_a_client_holds_up_no_other() {
+    fn a_lookup_that_hangs_delays_no_other_client() {
         let (registry, mut lookups) = held_registry();
         let mut service = mock::Spawn::new(ClientValidationLayer::new(registry).layer(service_fn(fine)));
         let mut ask = |query: &str| {
@@ -134,7 +134,7 @@ mod source {
     }
 
     #[test]
-    fn an_answer_after_the_request_is_gone_changes_nothing() {
+    fn an_answer_to_a_dropped_request_changes_nothing() {
         let (registry, mut lookups) = held_registry();
         let (mut service, mut handle): (_, mock::Handle<Request<Body>, Response<Body>>) =
             mock::spawn_layer(ClientValidationLayer::new(registry));
@@ -199,7 +199,7 @@ mod body {
     }
 
     #[test]
-    fn one_that_never_ends_waits_in_bounded_memory() {
+    fn an_endless_body_takes_bounded_memory() {
         let (frames, body) = held_body();
         let mut response = task::spawn(wrapped(body));
         assert_pending!(response.poll());
@@ -221,7 +221,7 @@ mod body {
     }
 
     #[tokio::test]
-    async fn one_that_breaks_off_is_refused_whatever_was_there_of_it() {
+    async fn an_interrupted_body_is_refused_wherever_it_ends() {
         for sent in ["", ACCEPTED, "client_id=nobody", "%"] {
             let frames = [Ok(Frame::data(Bytes::from(sent))), Err(std::io::Error::other("reset"))];
             let broken = axum::body::Body::new(StreamBody::new(futures::stream::iter(frames)));
@@ -234,7 +234,7 @@ mod body {
     }
 
     #[test]
-    fn the_limit_of_an_outer_layer_is_recognised_however_deep() {
+    fn the_limit_of_an_outer_layer_is_recognized_however_deep() {
         #[derive(Debug)]
         struct Outer(BoxError);
         impl std::fmt::Display for Outer {
@@ -374,7 +374,7 @@ mod input {
     }
 
     #[tokio::test]
-    async fn bytes_that_are_no_text_in_any_parameter() {
+    async fn undecodable_bytes_in_any_parameter_are_refused() {
         let raw: [&[u8]; 8] = [b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\r\n", b"\0", b"%", b"%z", b"a%0"];
         let escaped: [&[u8]; 6] = [b"%ff", b"a%c3", b"%ed%a0%80", b"%0d%0aSet-Cookie:%20a=b", b"%00", b"a%00b"];
         for parameter in Parameter::ALL.iter().copied() {
@@ -409,7 +409,7 @@ mod input {
     }
 
     #[tokio::test]
-    async fn bytes_that_are_no_text_elsewhere_are_ignored() {
+    async fn undecodable_bytes_elsewhere_are_ignored() {
         for nasty in [&b"\xff"[..], b"\r\n\0", b"%", b"%zz", b"%00", b"%0d%0a"] {
             for body in [
                 [b"x=", nasty].concat(),
@@ -433,7 +433,7 @@ mod input {
     }
 
     #[test]
-    fn control_characters_are_told_from_undecodable_bytes() {
+    fn control_characters_are_distinct_from_undecodable_bytes() {
         let fault =
             |value: &str| AuthorizationRequest::parse(format!("state={value}").as_bytes(), b"").fault(Parameter::State);
         for byte in 0..=0xff_u8 {
@@ -469,9 +469,9 @@ mod clock {
 
     use crate::fixture::{ACCEPTED, client, registry};
 
-    /// Nothing remembers an earlier verdict: each request is judged by the clock as it stands.
+    /// No decision is cached: each request is judged by the current time.
     #[test]
-    fn that_jumps_back_and_forth_decides_each_time_anew() {
+    fn a_clock_that_jumps_decides_each_request_by_the_current_time() {
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let expiring = Arc::new(client().to_builder().expires_at(end).build().unwrap());
         let validator = Validator::default();
@@ -497,7 +497,7 @@ mod clock {
     }
 
     #[tokio::test]
-    async fn that_jumps_back_takes_no_use_of_a_client_back() {
+    async fn a_clock_that_jumps_back_keeps_the_last_use_of_a_client() {
         let (store, day) = (registry(), Duration::from_secs(86_400));
         let now = SystemTime::UNIX_EPOCH + 20_000 * day;
         for at in [now, now - day, SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH - day] {

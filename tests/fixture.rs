@@ -1,4 +1,4 @@
-//! What many tests share: a client, requests of it, sources and bodies that wait for the test.
+//! Shared by many tests: a client, its requests, and sources and bodies that wait for the test.
 
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ pub(crate) type Frames = futures::channel::mpsc::UnboundedSender<Result<Frame<By
 
 pub(crate) type HeldBody = StreamBody<futures::channel::mpsc::UnboundedReceiver<Result<Frame<Bytes>, BoxError>>>;
 
-/// A body whose frames the test sends; the sender tells whether the body was dropped.
+/// A body whose frames the test sends; the sender shows whether the body was dropped.
 pub(crate) fn held_body() -> (Frames, HeldBody) {
     let (sender, receiver) = futures::channel::mpsc::unbounded();
     (sender, StreamBody::new(receiver))

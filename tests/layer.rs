@@ -1,4 +1,4 @@
-//! What a layer can be given besides a policy: tenants, checks that wait, a hook for answers, and other frameworks.
+//! Settings of the layer other than the policy: tenants, asynchronous checks, answer hooks, and other frameworks.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ fn an_unknown_tenant_is_not_found() {
     assert_eq!(response.status(), 404);
 }
 
-/// Refuses who has no ticket, after it waited.
+/// Waits, and refuses requests without a ticket.
 #[derive(Clone)]
 struct Tickets(Arc<std::sync::Mutex<Option<oneshot::Receiver<()>>>>);
 
@@ -269,7 +269,7 @@ mod extractor {
     }
 
     #[tokio::test]
-    async fn it_says_why_a_request_was_not_validated() {
+    async fn the_extractor_says_why_a_request_was_not_validated() {
         let options = Request::options(format!("/authorize?{ACCEPTED}")).body(axum::body::Body::empty()).unwrap();
         let forward = Policy::oauth2().unknown_clients(UnknownClients::Forward).build().unwrap();
         for ((status, body), expected_status, expected) in [

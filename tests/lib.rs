@@ -25,6 +25,8 @@ mod mock;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;
+#[cfg(all(feature = "axum", feature = "pushed-requests"))]
+mod pushed;
 #[cfg(feature = "full")]
 mod redis_server;
 mod reference;
@@ -40,7 +42,11 @@ mod registry_file;
 mod registry_http;
 #[cfg(feature = "full")]
 mod registry_sql;
+#[cfg(feature = "full")]
+mod sealed;
 mod server_metadata;
+#[cfg(feature = "full")]
+mod signed;
 #[cfg(feature = "client-authentication")]
 mod signing;
 #[cfg(feature = "axum")]

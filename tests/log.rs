@@ -1,4 +1,4 @@
-//! What is logged: one event a decision, in fields.
+//! Logs: one event per decision, in fields.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -62,15 +62,20 @@ type Body = Full<Bytes>;
 /// The events of one request, and the answer.
 fn ask<R: RegistrySource>(layer: ClientValidationLayer<R>, request: Request<Body>) -> (Vec<Event>, Response<Body>) {
     let inner = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    captured(|| block_on(layer.layer(inner).oneshot(request)).unwrap())
+}
+
+/// The events of whatever runs.
+fn captured<T>(run: impl FnOnce() -> T) -> (Vec<Event>, T) {
     let capture = Capture::default();
     let subscriber = tracing_subscriber::registry().with(capture.clone());
-    let response = tracing::subscriber::with_default(subscriber, || {
-        // Another test may have met the call sites while nobody listened.
+    let done = tracing::subscriber::with_default(subscriber, || {
+        // Another test may have reached the call sites without a subscriber.
         tracing::callsite::rebuild_interest_cache();
-        block_on(layer.layer(inner).oneshot(request)).unwrap()
+        run()
     });
     let events = std::mem::take(&mut *capture.0.lock().unwrap());
-    (events, response)
+    (events, done)
 }
 
 /// The only event of one request.
@@ -188,7 +193,7 @@ fn a_registry_that_answers_for_another_client_is_an_error() {
 }
 
 #[test]
-fn report_only_says_so() {
+fn events_in_report_only_mode_say_so() {
     for (request, outcome, reason) in [
         (fixture::get(ACCEPTED), "accepted", None),
         (fixture::get(UNKNOWN), "rejected", Some("client_unknown")),
@@ -211,7 +216,7 @@ fn a_forwarded_request_is_one_event() {
 }
 
 #[test]
-fn what_is_not_judged_is_not_logged() {
+fn a_request_that_is_not_judged_is_not_logged() {
     let options = Request::options(format!("/authorize?{UNKNOWN}")).body(Body::default()).unwrap();
     assert!(ask(fixture::layer(), options).0.is_empty());
     assert!(ask(fixture::layer().insecure_bypass(|_| true), fixture::get(UNKNOWN)).0.is_empty());
@@ -232,7 +237,7 @@ fn a_client_id_is_escaped_and_cut() {
 }
 
 #[test]
-fn what_strangers_chose_is_cut_and_escaped_in_causes_too() {
+fn untrusted_text_in_causes_is_cut_and_escaped() {
     let cause = |text: String| {
         let error = RegistryError::client_hosted(std::io::Error::other(text));
         event(failing(error), fixture::get(ACCEPTED)).get("cause").unwrap().to_owned()
@@ -270,7 +275,7 @@ fn secrets_are_never_logged() {
 }
 
 #[test]
-fn a_redirect_uri_mismatch_tells_the_nearest_difference_to_the_log_only() {
+fn only_the_log_says_how_the_closest_redirect_uri_differs() {
     let client = Client::builder("app")
         .redirect_uri("https://app.example/cb?a=1")
         .redirect_uri("http://localhost:8080/native")
@@ -320,7 +325,64 @@ fn encoded(value: &str) -> String {
 }
 
 #[test]
-fn a_parameter_that_is_at_fault_is_named() {
+fn the_log_names_the_faulty_parameter() {
     let event = event(fixture::layer(), fixture::get(&format!("{ACCEPTED}&state=again")));
     assert_eq!((event.get("reason"), event.get("detail")), (Some("parameter_repeated"), Some("state")));
+}
+
+#[cfg(feature = "pushed-requests")]
+mod pushed {
+    use http::request::Parts;
+    use tower_oauth_client_validation::{
+        AuthorizationRequest, MemoryStateStore, PushedRequestService, PushedRequests, Validator, Verdict,
+    };
+
+    use super::*;
+
+    fn push(pushed: &PushedRequests, form: &str) -> (Vec<Event>, String) {
+        let service = PushedRequestService::new(pushed.clone(), Policy::default());
+        let service = service.client_from(|_: &Parts| std::future::ready(Ok(Some(Arc::new(client())))));
+        captured(|| {
+            block_on(async { text(service.oneshot(fixture::form(Body::from(form.to_owned()))).await.unwrap()).await })
+        })
+    }
+
+    #[test]
+    fn pushes_are_logged_like_requests() {
+        let pushed = PushedRequests::new(MemoryStateStore::new());
+        let (events, _) = push(&pushed, ACCEPTED);
+        assert_eq!((events.len(), events[0].level), (1, Level::DEBUG));
+        assert_eq!(events[0].of(FIELDS), [Some("accepted"), None, None, Some("app")]);
+        let (events, _) = push(&pushed, WRONG_SCOPE);
+        assert_eq!((events.len(), events[0].level), (1, Level::INFO));
+        let fields = [Some("rejected"), Some("invalid_scope"), Some("scope_not_allowed"), Some("app")];
+        assert_eq!(events[0].of(FIELDS), fields);
+    }
+
+    #[test]
+    fn what_a_handler_forgets_and_what_comes_twice_is_logged_without_parameters() {
+        let pushed = PushedRequests::new(MemoryStateStore::new());
+        let (_, answer) = push(&pushed, ACCEPTED);
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let query = format!("client_id=app&request_uri={}", answer["request_uri"].as_str().unwrap());
+        let layer = fixture::layer().pushed_requests(pushed);
+        let request = fixture::get::<Body>(&query).into_parts().0;
+        let validated = match block_on(layer.judge(&request, Bytes::new())) {
+            Verdict::Accepted(validated) => validated,
+            other => panic!("{other:?}"),
+        };
+        let (events, _) = captured(|| validated.success([("code", "c")]));
+        assert_eq!((events.len(), events[0].level), (1, Level::ERROR));
+        assert!(events[0].get("message").unwrap().contains("ValidatedRequest::use_up"));
+        block_on(validated.use_up()).unwrap();
+        let (events, _) = captured(|| block_on(validated.use_up()).unwrap_err());
+        assert_eq!((events.len(), events[0].level), (1, Level::INFO));
+        let fields = [Some("rejected"), Some("invalid_request_uri"), Some("request_uri_used"), Some("app")];
+        assert_eq!(events[0].of(FIELDS), fields);
+        assert!(!format!("{events:?}").contains("xyz"));
+        // A request from the user agent is silent.
+        let plain = AuthorizationRequest::parse(ACCEPTED.as_bytes(), b"");
+        let plain = Validator::default().validate(plain, Some(Arc::new(client()))).unwrap();
+        assert!(captured(|| block_on(plain.use_up()).unwrap()).0.is_empty());
+    }
 }

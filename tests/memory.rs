@@ -1,22 +1,31 @@
-//! What the memory registry occupies and allocates. A program of its own, because the allocator counts for all threads.
+//! How much memory the crate allocates. A separate program, because the allocator counts for all threads.
 
 #![allow(clippy::unwrap_used)]
 
+use std::convert::Infallible;
+
+use bytes::Bytes;
 use futures::FutureExt;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use std::alloc::System;
-use tower_oauth_client_validation::{Client, ClientOrigin, MemoryRegistry, RegistryStore, StoreError};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_oauth_client_validation::{
+    Client, ClientOrigin, ClientValidationLayer, MemoryRegistry, RegistryStore, StoreError,
+};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// One test, so that nothing else allocates meanwhile.
+/// One test, so that nothing else allocates at the same time.
 #[test]
 fn memory() {
     the_bytes_are_those_that_are_allocated();
     a_flood_of_large_clients_stays_within_the_bound();
     all_pages_together_allocate_what_one_does();
+    a_refusal_allocates_little();
 }
 
 fn live_bytes() -> usize {
@@ -123,4 +132,52 @@ fn all_pages_together_allocate_what_one_does() {
     let one = pages(20_000);
     let many = pages(100);
     assert!(many < one * 2, "200 pages allocated {many} bytes, one page {one}");
+}
+
+/// Floods consist of refused requests. One allocation keeps the request, three put the rejection into the extensions of
+/// the response, two are for its headers; a redirect needs one more for its `Location`, and two more if that has escapes.
+fn a_refusal_allocates_little() {
+    let client = Client::builder("app").redirect_uri("https://app.example/cb").redirect_uri("http://127.0.0.1/cb");
+    let client = client.scope("openid profile").build().unwrap();
+    let layer = ClientValidationLayer::new(MemoryRegistry::from_clients([client]));
+    let handler = |_: Request<Full<Bytes>>| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) };
+    let service = layer.layer(service_fn(handler));
+    let allocations = |query: &str| {
+        let request = Request::get(format!("/authorize?{query}")).body(Full::default()).unwrap();
+        let service = service.clone();
+        let before = INSTRUMENTED_SYSTEM.stats();
+        let response = service.oneshot(request).now_or_never().unwrap().unwrap();
+        let change = INSTRUMENTED_SYSTEM.stats() - before;
+        (response.status(), change.allocations + change.reallocations)
+    };
+    // Labels that are not literals take one.
+    let metrics = usize::from(cfg!(feature = "metrics"));
+    // What is set up once does not count.
+    allocations("client_id=app&redirect_uri=https://app.example/cb");
+    allocations("client_id=app");
+
+    for query in [
+        "",
+        "client_id=nobody&redirect_uri=https://app.example/cb",
+        "client_id=app",
+        "client_id=app&redirect_uri=https://app.example/other",
+        "client_id=app&redirect_uri=http://127.0.0.1:8080/other",
+        "client_id=app&redirect_uri=https://app.example/cb%23fragment",
+        "client_id=app&redirect_uri=javascript:alert(1)",
+    ] {
+        assert_eq!(allocations(query), (StatusCode::BAD_REQUEST, 6 + metrics), "{query}");
+    }
+    for parameters in [
+        "",
+        "&response_type=token",
+        "&response_type=code",
+        "&response_type=code&scope=openid+admin",
+        "&response_type=code&scope=%22&state=af0ifjsldkj",
+        "&response_type=code&code_challenge=short",
+    ] {
+        let query = format!("client_id=app&redirect_uri=https://app.example/cb{parameters}");
+        assert_eq!(allocations(&query), (StatusCode::FOUND, 7 + metrics), "{query}");
+    }
+    let escapes = "client_id=app&redirect_uri=https://app.example/cb&state=%2F%3D";
+    assert_eq!(allocations(escapes), (StatusCode::FOUND, 9 + metrics));
 }

@@ -1,4 +1,4 @@
-//! Clients whose id is the address of their metadata: which documents are fetched, accepted and kept.
+//! Clients whose id is the URL of their metadata: which documents are fetched, accepted and kept.
 
 use std::future::Future;
 use std::io;
@@ -180,7 +180,7 @@ async fn advance(duration: Duration) {
 }
 
 #[tokio::test]
-async fn a_document_is_a_client() {
+async fn a_document_becomes_a_client() {
     let (server, registry) = with_document(|_, _, document| ok("", &document)).await;
     let id = server.id("/client.json");
     let client = find(&registry, &id).await.unwrap().unwrap();
@@ -395,7 +395,7 @@ async fn another_address_at_the_second_lookup_is_judged_again() {
 }
 
 #[tokio::test]
-async fn the_loopback_switch_opens_loopback_only() {
+async fn the_loopback_switch_admits_loopback_only() {
     let registry = MetadataDocumentRegistry::builder()
         .insecure_allow_loopback(true)
         .resolver(|_| async { Ok(vec!["192.168.0.1".parse().unwrap()]) })
@@ -568,7 +568,7 @@ async fn a_fetch_of_an_endless_document_ends() {
 }
 
 #[tokio::test]
-async fn a_slow_document_is_given_up() {
+async fn a_slow_fetch_times_out() {
     for (head, seconds) in
         [("", 3), ("HTTP/1.1 200 OK\r\n", 3), ("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{", 10)]
     {
@@ -598,7 +598,7 @@ async fn a_slow_document_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_document_that_arrives_byte_by_byte_is_given_up() {
+async fn a_document_that_arrives_byte_by_byte_times_out() {
     let (drop_by_drop, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (next, sent) = (Arc::clone(&drop_by_drop), Arc::clone(&dropped));
     let server = Server::start(move |mut stream, _, _| {
@@ -884,7 +884,7 @@ async fn the_fetcher_can_be_replaced_and_the_limits_stay() {
 
 #[tokio::test]
 async fn a_default_port_that_is_written_out_is_a_part_of_the_id() {
-    // A port of our own choice cannot be the default one, so the resolver counts who got as far as that.
+    // The test server cannot listen on the default port, so the resolver counts the requests that get this far.
     let lookups = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&lookups);
     let registry = MetadataDocumentRegistry::builder()
@@ -1203,7 +1203,7 @@ async fn documents_at(host: &'static str, extra: impl Fn(&str) -> Value + Send +
 }
 
 #[tokio::test]
-async fn a_domain_cannot_push_out_the_documents_of_another() {
+async fn a_domain_cannot_evict_the_documents_of_another() {
     let honest = documents_at("localhost", |_| json!([])).await;
     let greedy = documents_at("127.0.0.1", |_| json!([])).await;
     let registry = development().max_cached_documents(3).build().unwrap();
@@ -1217,7 +1217,7 @@ async fn a_domain_cannot_push_out_the_documents_of_another() {
 }
 
 #[tokio::test]
-async fn documents_are_kept_by_the_memory_they_take() {
+async fn cached_documents_are_bounded_by_their_memory() {
     let contacts = |path: &str| if path.starts_with("/large") { json!(["x".repeat(4_000)]) } else { json!([]) };
     let server = documents_at("localhost", contacts).await;
     let registry = development().max_cached_bytes(12_000).build().unwrap();
@@ -1236,7 +1236,7 @@ async fn documents_are_kept_by_the_memory_they_take() {
 }
 
 #[tokio::test]
-async fn failures_are_not_kept_and_the_last_document_is_answered_meanwhile() {
+async fn failures_are_not_cached_and_the_last_document_is_answered_while_they_last() {
     let broken = Arc::new(AtomicBool::new(true));
     let invalid = Arc::new(AtomicBool::new(false));
     let (is_broken, is_invalid) = (Arc::clone(&broken), Arc::clone(&invalid));
@@ -1284,7 +1284,7 @@ async fn failures_are_not_kept_and_the_last_document_is_answered_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_document_in_use_is_fetched_in_the_background_before_its_time_ends() {
+async fn a_document_in_use_is_refreshed_in_the_background() {
     let (server, registry) = with_document(|_, hit, mut document| {
         document["client_name"] = json!(format!("Version {hit}"));
         ok("cache-control: max-age=100\r\n", &document)
@@ -1419,7 +1419,7 @@ mod store {
 
     /// The document comes again with all that the operator took away.
     #[tokio::test]
-    async fn what_an_operator_narrowed_stays_narrowed() {
+    async fn restrictions_by_the_operator_survive_an_update() {
         let store = MemoryRegistry::new();
         let state = Arc::new(Mutex::new(("200 OK", json!({}))));
         let answers = Arc::clone(&state);
@@ -1564,7 +1564,7 @@ mod store {
     }
 
     #[tokio::test]
-    async fn the_oldest_document_that_was_never_used_makes_room() {
+    async fn the_oldest_unused_document_is_evicted() {
         let store = MemoryRegistry::new();
         let host = server(&answers("200 OK", "App", "max-age=3600")).await;
         let registry = registry(&store);
@@ -1586,7 +1586,7 @@ mod store {
     }
 
     #[tokio::test]
-    async fn a_kept_document_in_use_is_fetched_in_the_background() {
+    async fn a_stored_document_in_use_is_refreshed_in_the_background() {
         let (store, answers) = (MemoryRegistry::new(), answers("200 OK", "First", "max-age=4000"));
         let host = server(&answers).await;
         let (id, registry) = (host.id("/client"), registry(&store));
@@ -1726,7 +1726,7 @@ mod published {
 
 /// A refused fetch must not count as an outage of the host.
 #[tokio::test]
-async fn a_flood_of_fetches_does_not_bring_a_withdrawn_document_back() {
+async fn a_flood_of_fetches_does_not_revive_a_withdrawn_document() {
     let server = Server::start(|mut stream, path, hit| async move {
         let port = stream.local_addr().unwrap().port();
         let document = document(&format!("http://localhost:{port}{path}"));
@@ -1750,7 +1750,7 @@ async fn a_flood_of_fetches_does_not_bring_a_withdrawn_document_back() {
 }
 
 #[tokio::test]
-async fn a_registered_client_of_the_same_id_wins() {
+async fn a_registered_client_takes_precedence_over_a_document() {
     let (server, documents) = with_document(|_, _, document| ok("", &document)).await;
     let id = server.id("/client");
     let registered = MemoryRegistry::from_clients([Client::builder(&*id).name("Registered").build().unwrap()]);
@@ -1851,7 +1851,7 @@ async fn tls_server(address: Ipv4Addr, hosts: &[&str]) -> (String, u16) {
 }
 
 #[tokio::test]
-async fn documents_come_over_tls_from_hosts_whose_certificates_are_trusted() {
+async fn documents_are_fetched_over_tls_with_trusted_certificates() {
     let (pem, port) = tls_server(Ipv4Addr::LOCALHOST, &["docs.test", "localhost"]).await;
     let id = format!("https://docs.test:{port}/client");
     let trusting = development().root_certificates(&pem).build().unwrap();
@@ -1864,7 +1864,7 @@ async fn documents_come_over_tls_from_hosts_whose_certificates_are_trusted() {
 }
 
 #[test]
-fn a_setting_that_makes_no_sense_is_refused_by_its_name() {
+fn an_invalid_setting_is_named() {
     let builder = MetadataDocumentRegistry::builder;
     let hour = Duration::from_secs(3600);
     for (setting, wrong) in [
@@ -2000,7 +2000,7 @@ mod tarpit {
 
     /// A host that is slow once is a stranger again.
     #[tokio::test]
-    async fn the_free_permits_are_not_for_hosts_that_became_slow() {
+    async fn a_host_that_became_slow_loses_the_reserved_permits() {
         let (server, gate) = (documents_at("localhost", |_| json!([])).await, tarpit().await);
         let registry = development().max_fetches_per_domain(4).build().unwrap();
         let tarpit = |number: usize| format!("http://localhost:{}/{number}", gate.0);
@@ -2020,7 +2020,7 @@ mod tarpit {
     }
 }
 
-/// Environment variables are read in a process of its own: certificates come from `SSL_CERT_FILE`, and proxies
+/// Environment variables are read in a separate process: certificates come from `SSL_CERT_FILE`, and proxies
 /// do not matter.
 #[tokio::test]
 async fn the_environment_names_certificates_and_no_proxy() {

@@ -1,4 +1,4 @@
-//! What is counted, as a Prometheus server would read it.
+//! Metrics, as a Prometheus server would read them.
 
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -60,7 +60,7 @@ fn decisions_are_counted_by_outcome_error_and_reason() {
 }
 
 #[test]
-fn reports_and_forwarded_requests_are_told_apart() {
+fn reported_and_forwarded_requests_are_counted_separately() {
     let layer = fixture::layer().report_only(true);
     let metrics = scrape(layer, [fixture::get(WRONG_SCOPE)]);
     assert!(has(&metrics, DECISIONS, &[("outcome", "rejected"), ("report_only", "true")], 1), "{metrics}");
@@ -71,7 +71,7 @@ fn reports_and_forwarded_requests_are_told_apart() {
 }
 
 #[test]
-fn a_registry_that_fails_shows_in_decisions_and_lookups() {
+fn a_failing_registry_is_counted_in_decisions_and_lookups() {
     for (error, result, reason) in [
         (RegistryError::transient("away"), "unavailable", "registry_unavailable"),
         (RegistryError::permanent("broken"), "fault", "registry_fault"),
@@ -85,7 +85,7 @@ fn a_registry_that_fails_shows_in_decisions_and_lookups() {
 
 /// A label that strangers fill would take memory without bound.
 #[test]
-fn no_label_takes_a_value_of_a_request() {
+fn no_label_contains_a_value_of_a_request() {
     let strange = "client_id=zzz-nobody&redirect_uri=https://zzz.example/&scope=zzz&state=zzz&response_type=zzz";
     let metrics =
         scrape(fixture::layer(), [fixture::get(strange), fixture::get(&strange.replace("zzz-nobody", "app"))]);
@@ -94,7 +94,7 @@ fn no_label_takes_a_value_of_a_request() {
 }
 
 #[test]
-fn what_a_cache_does_is_counted() {
+fn cache_events_are_counted() {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         let source = registry_fn(|id: String| async move { Ok((id == "app").then(|| client().into())) });
@@ -109,9 +109,9 @@ fn what_a_cache_does_is_counted() {
     }
 }
 
-/// Every metric that the dashboard asks for is one that is told.
+/// Every metric that the dashboard uses is reported.
 #[test]
-fn the_dashboard_asks_for_metrics_that_there_are() {
+fn the_dashboard_uses_existing_metrics() {
     let dashboard: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string("../examples/grafana-dashboard.json").unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! The service as `tower` sees it: readiness, permits, errors, cancellation.
+//! The `tower` contract of the service: readiness, permits, errors, cancellation.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -267,7 +267,7 @@ fn a_future_that_is_dropped_while_the_inner_service_works_drops_its_future() {
 }
 
 #[test]
-fn options_is_not_looked_at() {
+fn options_is_not_judged() {
     let (registry, mut lookups) = held_registry();
     let (mut service, mut handle): (_, Handle) = mock::spawn_layer(ClientValidationLayer::new(registry));
     assert_ready_ok!(service.poll_ready::<Request<Body>>());
@@ -444,7 +444,7 @@ fn the_inner_service_can_be_reached() {
 }
 
 #[test]
-fn nothing_that_is_printed_for_debugging_asks_for_a_debug_registry() {
+fn debug_output_does_not_require_a_debug_registry() {
     let (registry, _lookups) = held_registry();
     let layer = ClientValidationLayer::new(registry);
     assert!(format!("{layer:?}").contains("max_body_bytes: 65536"));

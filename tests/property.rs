@@ -1,4 +1,4 @@
-//! What holds whatever the bytes of the request are.
+//! Properties that hold for any bytes of a request.
 
 use std::sync::Arc;
 
@@ -415,7 +415,7 @@ fn check_case(case: &Case) -> Result<bool, TestCaseError> {
 }
 
 #[test]
-fn whatever_the_bytes_a_location_extends_a_redirect_uri_of_the_client() {
+fn every_location_extends_a_redirect_uri_of_the_client() {
     use std::cell::Cell;
     let (cases, sent, posted) = (Cell::new(0_u32), Cell::new(0_u32), Cell::new(0_u32));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
@@ -499,6 +499,22 @@ proptest! {
             if request.fault(parameter).is_some() {
                 prop_assert_eq!(request.get(parameter), None);
             }
+        }
+    }
+
+    #[test]
+    fn a_request_can_be_kept_as_a_query_and_read_again(form in vec(form_bytes(), 0..8).prop_map(|parts| parts.concat())) {
+        let request = AuthorizationRequest::parse(&form, b"");
+        let again = AuthorizationRequest::parse(request.to_query().as_bytes(), b"");
+        prop_assert_eq!(again.first_fault(), None);
+        for parameter in Parameter::ALL.iter().copied() {
+            if request.fault(parameter).is_none() {
+                prop_assert_eq!(again.get(parameter), request.get(parameter), "{}", parameter);
+            }
+        }
+        prop_assert!(again.resources().eq(request.resources()));
+        if request.first_fault().is_none() {
+            prop_assert!(again == request);
         }
     }
 

@@ -231,7 +231,7 @@ async fn a_wrong_token_and_a_missing_client_look_the_same() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_switched_off_cannot_be_managed() {
+async fn a_disabled_client_cannot_be_managed() {
     let (store, service) = open();
     let answer = register(&service, public()).await;
     let (id, token) = (answer.text("client_id"), answer.text("registration_access_token"));
@@ -244,7 +244,7 @@ async fn a_client_that_was_switched_off_cannot_be_managed() {
 }
 
 #[tokio::test]
-async fn a_change_must_name_the_client_and_nothing_that_the_server_decides() {
+async fn an_update_must_name_the_client_and_no_member_that_the_server_sets() {
     let (store, service) = open();
     let answer = register(&service, json!({ "redirect_uris": ["https://app.example/cb"] })).await;
     let (id, token) = (answer.text("client_id"), answer.text("registration_access_token"));
@@ -269,14 +269,14 @@ async fn a_change_must_name_the_client_and_nothing_that_the_server_decides() {
     assert!(fixture::may_use(&store, id, Some("https://app.example/cb"), None));
     let changed = send(&service, "PUT", &path(&answer), Some(token), Some(body)).await;
     assert_eq!(changed.status, 200);
-    // The secret was not presented, so it cannot be told; it still works.
+    // The secret was not presented, so the answer cannot contain it; it still works.
     assert!(changed.body.get("client_secret").is_none());
     assert_eq!(changed.body["client_secret_expires_at"], 0);
     assert!(verify_client_secret(&store.get(id).unwrap(), answer.text("client_secret")));
 }
 
 #[tokio::test]
-async fn a_change_between_public_and_confidential_takes_and_gives_the_secret() {
+async fn changing_between_public_and_confidential_removes_or_issues_the_secret() {
     let (store, service) = open();
     let answer = register(&service, public()).await;
     let (id, uri) = (answer.text("client_id"), path(&answer));
@@ -293,7 +293,7 @@ async fn a_change_between_public_and_confidential_takes_and_gives_the_secret() {
 }
 
 #[tokio::test]
-async fn what_the_operator_decided_survives_a_change() {
+async fn decisions_of_the_operator_survive_an_update() {
     let (store, service) = open();
     let answer = register(&service, public()).await;
     let (id, uri) = (answer.text("client_id"), path(&answer));
@@ -479,7 +479,7 @@ async fn scopes_are_bounded_by_the_policy() {
     assert_eq!(register(&narrow, with(public(), json!({ "scope": "root read" }))).await.text("scope"), "read");
     register(&narrow, with(public(), json!({ "scope": "root" }))).await.assert_error(400, "invalid_client_metadata");
 
-    // Default scopes may be named too; a default of `*` lets nobody name it.
+    // Default scopes may be named too; a default of `*` does not allow naming `*`.
     let defaults = RegistrationPolicy::new().default_scopes(Scope::parse("read write").unwrap());
     assert_eq!(defaults.registrable_scopes(), Some(Scope::parse("read write").unwrap()));
     let defaults = service(&store, defaults);
@@ -553,7 +553,7 @@ async fn redirect_hosts_and_schemes_are_bounded_by_the_policy() {
 }
 
 #[tokio::test]
-async fn an_initial_access_token_can_be_asked_for() {
+async fn an_initial_access_token_can_be_required() {
     let store = MemoryRegistry::new();
     let tokens = RegistrationPolicy::new().initial_access_token("one").initial_access_token("two");
     let hook =
@@ -575,7 +575,7 @@ async fn an_initial_access_token_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn a_software_statement_needs_somebody_who_verifies_it() {
+async fn a_software_statement_needs_a_verifier() {
     let store = MemoryRegistry::new();
     let policy = RegistrationPolicy::new().software_statement_hook(|statement| async move {
         match statement.as_str() {
@@ -707,7 +707,7 @@ async fn a_software_statement_is_refused_where_nobody_verifies_it() {
 }
 
 #[tokio::test]
-async fn requests_that_are_no_registrations() {
+async fn requests_that_are_not_registrations_are_refused() {
     let (store, service) = open();
     let created = register(&service, public()).await;
     for (method, path, allow) in [
@@ -803,7 +803,7 @@ async fn it_works_below_a_prefix_that_a_router_strips_and_in_one_that_does_not()
 }
 
 #[tokio::test]
-async fn past_the_cap_the_oldest_unused_client_goes() {
+async fn above_the_maximum_the_oldest_unused_client_is_evicted() {
     let store = MemoryRegistry::new();
     let service = service(&store, RegistrationPolicy::new().max_registrations(3));
     store.insert(Client::builder("configured").build().unwrap()).unwrap();
@@ -825,7 +825,7 @@ async fn past_the_cap_the_oldest_unused_client_goes() {
 }
 
 #[tokio::test]
-async fn a_cap_that_was_lowered_is_reached_in_steps() {
+async fn a_lowered_maximum_is_reached_in_steps() {
     let store = Recording::with_unused(2_500).await;
     let policy = RegistrationPolicy::new().max_registrations(10);
     let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
@@ -837,7 +837,7 @@ async fn a_cap_that_was_lowered_is_reached_in_steps() {
 }
 
 #[tokio::test]
-async fn unused_registrations_end() {
+async fn unused_registrations_expire() {
     let store = MemoryRegistry::new();
     // A lifetime that reaches before the epoch removes nothing.
     let for_ever = service(&store, RegistrationPolicy::new().unused_lifetime(Duration::from_secs(u64::MAX)));
@@ -869,7 +869,7 @@ async fn unused_registrations_end() {
 }
 
 #[tokio::test]
-async fn many_unused_registrations_end_in_steps() {
+async fn many_unused_registrations_expire_in_steps() {
     let policy = || RegistrationPolicy::new().unused_lifetime(Duration::from_secs(3600));
     let store = Recording::with_unused(2_500).await;
     let service = RegistrationService::new(store.clone(), ENDPOINT, policy()).unwrap();
@@ -887,7 +887,7 @@ async fn many_unused_registrations_end_in_steps() {
 }
 
 #[tokio::test]
-async fn a_clean_up_that_fails_refuses_nobody_below_the_cap() {
+async fn a_failed_cleanup_refuses_no_registration_below_the_maximum() {
     let store = Recording::default();
     store.cannot_remove.store(true, Ordering::SeqCst);
     let policy = RegistrationPolicy::new().unused_lifetime(Duration::from_secs(3600)).max_registrations(2);
@@ -925,7 +925,7 @@ pub(crate) fn configure(store: &MemoryRegistry, id: &str) {
 }
 
 #[tokio::test]
-async fn sharing_revives_no_client_that_is_taken_away_at_the_same_time() {
+async fn sharing_does_not_revive_a_client_that_is_removed_concurrently() {
     for decide in [disable, revoke, remove, configure] as [Decision; 4] {
         let store = Recording::default();
         let policy = RegistrationPolicy::new().reuse_identical(true);
@@ -939,7 +939,7 @@ async fn sharing_revives_no_client_that_is_taken_away_at_the_same_time() {
         assert_eq!(second.status, 201, "{}", second.body);
         let token = second.text("registration_access_token");
         assert_eq!(send(&service, "GET", &path(&second), Some(token), None).await.status, 200);
-        // An id that nobody has may be given again.
+        // An unused id may be assigned again.
         let is_free = expected.get(id).is_none();
         assert_eq!(second.text("client_id") == id, is_free);
         assert!(is_free || store.inner.get(id) == expected.get(id));
@@ -947,7 +947,7 @@ async fn sharing_revives_no_client_that_is_taken_away_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn a_shared_client_that_is_switched_off_is_not_evicted_and_registered_again() {
+async fn a_disabled_shared_client_is_not_evicted_and_registered_again() {
     let store = MemoryRegistry::new();
     let service = service(&store, RegistrationPolicy::new().reuse_identical(true).max_registrations(3));
     let first = register(&service, public()).await;
@@ -961,15 +961,15 @@ async fn a_shared_client_that_is_switched_off_is_not_evicted_and_registered_agai
     assert_eq!(store.len(), 3);
 }
 
-/// Ids from outside, in every place where one can stand; taken ids in every state.
+/// Foreign ids in every place that can hold one, and existing ids in every state.
 #[tokio::test]
-async fn no_route_leads_over_an_id_that_is_taken() {
+async fn an_existing_id_cannot_be_registered_over() {
     let shared_id = {
         let scratch = MemoryRegistry::new();
         let service = service(&scratch, RegistrationPolicy::new().reuse_identical(true));
         register(&service, public()).await.text("client_id").to_owned()
     };
-    // Somebody has an access token whose digest stands in the client, wherever that came from.
+    // The caller has an access token whose digest is in the client, however it got there.
     let (token, digest) = {
         let scratch = MemoryRegistry::new();
         let answer = register(&service(&scratch, RegistrationPolicy::new()), public()).await;
@@ -1043,7 +1043,7 @@ async fn identical_public_clients_can_share_an_id() {
     let (a, b) = (register(&service, confidential.clone()).await, register(&service, confidential).await);
     assert_ne!(a.text("client_id"), b.text("client_id"));
 
-    // A stranger who registers the same cannot turn the client into something else, nor take it away.
+    // A stranger who registers the same metadata can neither change nor remove the client.
     let token = second.text("registration_access_token");
     let evil =
         json!({ "client_id": id, "redirect_uris": ["https://evil.example/"], "token_endpoint_auth_method": "none" });
@@ -1060,7 +1060,7 @@ async fn identical_public_clients_can_share_an_id() {
 }
 
 #[tokio::test]
-async fn sharing_never_takes_over_a_client_that_is_not_its_own() {
+async fn sharing_never_takes_over_a_client_that_was_not_registered() {
     let policy = || RegistrationPolicy::new().reuse_identical(true);
     let scratch = MemoryRegistry::new();
     let id = register(&service(&scratch, policy()), public()).await.text("client_id").to_owned();
@@ -1079,7 +1079,7 @@ async fn sharing_never_takes_over_a_client_that_is_not_its_own() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_no_refusal_of_the_client() {
+async fn a_failing_store_is_not_reported_as_invalid_metadata() {
     let recording = Recording::default();
     *recording.fails.lock().unwrap() = true;
     let service = RegistrationService::new(recording, ENDPOINT, RegistrationPolicy::new()).unwrap();
@@ -1134,7 +1134,7 @@ pub(crate) struct Recording {
     pub(crate) cannot_remove: Arc<AtomicBool>,
     /// How much older its clients are than they look.
     older_by: Duration,
-    /// What somebody else does once, between a reading and the writing that follows.
+    /// A concurrent change, made once between a read and the write that follows.
     other: Arc<Mutex<Option<Box<dyn FnOnce(&MemoryRegistry) + Send>>>>,
     /// Where so many writers wait for each other.
     pub(crate) meeting: Arc<Mutex<Option<(Arc<tokio::sync::Barrier>, usize)>>>,

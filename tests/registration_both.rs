@@ -1,4 +1,4 @@
-//! What holds for both registration services: bounds, concurrent changes, and decisions of an operator.
+//! Both registration services: bounds, concurrent changes, and decisions of an operator.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// A service of this kind. Its upstream registers whatever is asked for.
+    /// A service of this kind. Its upstream accepts every registration.
     async fn service<S: RegistryStore + 'static>(self, store: S, policy: RegistrationPolicy) -> Arc<dyn Endpoint> {
         match self {
             Own => Arc::new(RegistrationService::new(store, ENDPOINT, policy).unwrap()),
@@ -261,7 +261,7 @@ async fn the_size_of_a_registration_is_bounded() {
         let change = json!({ "client_id": id, "redirect_uris": uris(1), "contacts": vec!["a"; 33] });
         let refused = send(&*service, "PUT", &path, Some(&token), Some(change)).await;
         refused.assert_error(400, "invalid_client_metadata");
-        // What nobody here understands is not kept, whatever it is.
+        // Unknown members are not kept.
         let ignored = with(public(), json!({ "unknown": vec!["\u{202E}"; 1_000] }));
         created(&*service, ignored).await;
         let larger = json!({ "redirect_uris": uris(1), "unknown": "a".repeat(64 * 1024) });
@@ -270,7 +270,7 @@ async fn the_size_of_a_registration_is_bounded() {
 }
 
 #[tokio::test]
-async fn text_that_is_no_unicode_is_refused() {
+async fn unpaired_surrogates_are_refused() {
     for kind in [Own, AtUpstream] {
         let service = kind.service(MemoryRegistry::new(), RegistrationPolicy::new()).await;
         for name in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\ud800a""#] {
@@ -428,7 +428,7 @@ async fn registrations_end_after_their_last_use() {
 
 /// A code that was redeemed once for each client must not close the endpoint.
 #[tokio::test]
-async fn a_store_full_of_used_clients_takes_new_ones_after_a_day() {
+async fn a_store_full_of_used_clients_accepts_new_ones_after_a_day() {
     for kind in [Own, AtUpstream] {
         let store = MemoryRegistry::new();
         let service = kind.service(store.clone(), RegistrationPolicy::new().max_registrations(3)).await;
@@ -686,7 +686,7 @@ async fn idle_rows_and_rows_of_one_source_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_access_token_is_good_for_one_change_in_a_database() {
+async fn an_access_token_is_rotated_by_an_update_in_a_database() {
     for kind in [Own, AtUpstream] {
         let (_folder, stores) = databases().await;
         for store in stores {
@@ -714,7 +714,7 @@ async fn an_access_token_is_good_for_one_change_in_a_database() {
 }
 
 #[tokio::test]
-async fn an_access_token_is_good_for_one_change() {
+async fn an_access_token_is_rotated_by_an_update() {
     for (kind, shared) in [(Own, false), (Own, true), (AtUpstream, false)] {
         for other in ["PUT", "DELETE"] {
             let store = Recording::default();
@@ -745,7 +745,7 @@ async fn an_access_token_is_good_for_one_change() {
 }
 
 #[tokio::test]
-async fn an_operator_who_decides_at_the_same_time_is_obeyed() {
+async fn a_concurrent_decision_of_the_operator_prevails() {
     for kind in [Own, AtUpstream] {
         for decide in [disable, revoke, remove, configure] as [Decision; 4] {
             // The upstream has deleted the client before the operator's decision is seen.
@@ -770,7 +770,7 @@ async fn an_operator_who_decides_at_the_same_time_is_obeyed() {
 }
 
 #[tokio::test]
-async fn what_the_operator_grants_at_the_same_time_is_kept() {
+async fn a_concurrent_grant_of_the_operator_is_kept() {
     const END: Duration = Duration::from_secs(4_000_000_000);
     fn trust(store: &MemoryRegistry, id: &str) {
         let end = SystemTime::UNIX_EPOCH + END;
@@ -801,7 +801,7 @@ async fn what_the_operator_grants_at_the_same_time_is_kept() {
 
 /// The client's own request must not undo what an operator took away, however often it is sent.
 #[tokio::test]
-async fn what_an_operator_narrowed_stays_narrowed() {
+async fn restrictions_by_the_operator_survive_an_update() {
     let wide = || {
         json!({
             "redirect_uris": ["https://app.example/a", "https://app.example/b"],
@@ -950,12 +950,12 @@ async fn a_client_that_becomes_public_loses_all_of_its_secrets() {
 }
 
 #[tokio::test]
-async fn a_client_may_change_what_the_operator_did_not() {
+async fn a_client_can_update_what_the_operator_did_not_change() {
     for kind in [Own, AtUpstream] {
         let store = MemoryRegistry::new();
         let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
         let (id, path, token) = created(&*service, with(public(), json!({ "client_name": "Old" }))).await;
-        // An operator who adds something takes nothing away.
+        // An operator who adds a value removes nothing.
         let more = store.get(&id).unwrap().to_builder().redirect_uri("https://operator.example/").build().unwrap();
         store.replace(more).unwrap();
         let mut token = token;

@@ -1,4 +1,4 @@
-//! The cache in front of a source: what it answers itself, and what it never does.
+//! The cache in front of a source.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -176,7 +176,7 @@ async fn cancelling_one_waiter_does_not_cancel_the_lookup_for_the_rest() {
 }
 
 #[tokio::test]
-async fn a_lookup_that_nobody_waits_for_gives_its_permit_back() {
+async fn an_abandoned_lookup_releases_its_permit() {
     let source = Source::closed(&["app", "other"]);
     let registry = CachedRegistry::with_config(source.clone(), CacheConfig::new().max_concurrent_lookups(1));
     let mut left = registry.find_client("app");
@@ -315,7 +315,7 @@ async fn too_many_lookups_at_once_are_refused() {
 
 /// A flood of unknown ids uses up all permits. A refused lookup must not count as an outage of the source.
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_lookups_does_not_bring_a_removed_client_back() {
+async fn a_flood_of_lookups_does_not_revive_a_removed_client() {
     for invalidated in [false, true] {
         let source = Source::new(&["removed", "kept"]);
         let registry = CachedRegistry::with_config(source.clone(), CacheConfig::new().max_concurrent_lookups(2));
@@ -344,7 +344,7 @@ async fn a_flood_of_lookups_does_not_bring_a_removed_client_back() {
 }
 
 #[tokio::test]
-async fn clients_are_kept_by_their_size() {
+async fn the_cache_is_bounded_by_the_size_of_clients() {
     let large = |id: String| {
         let contacts: Vec<&str> = vec![""; 1_000];
         Client::builder(id).metadata("contacts", contacts).build().unwrap()
@@ -407,7 +407,7 @@ async fn a_cache_for_no_clients_keeps_none() {
 }
 
 #[tokio::test]
-async fn unknown_ids_push_no_client_out() {
+async fn unknown_ids_evict_no_client() {
     let ids: Vec<_> = (0..10).map(|n| format!("client-{n}")).collect();
     let source = Source::new(&ids.iter().map(String::as_str).collect::<Vec<_>>());
     let config = CacheConfig::new().max_clients(10).max_unknown_ids(100);
@@ -476,7 +476,7 @@ async fn changes_are_followed() {
 }
 
 #[tokio::test]
-async fn evicted_registrations_do_not_push_other_clients_out() {
+async fn evicted_registrations_do_not_evict_other_clients() {
     let memory = MemoryRegistry::new();
     let registry = CachedRegistry::new(memory.clone());
     registry.insert(client("app"), ClientOrigin::Configured).await.unwrap();

@@ -1,4 +1,4 @@
-//! Clients from a JSON or TOML file, and its new versions.
+//! Clients from a JSON or TOML file, and reloading it.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -138,7 +138,7 @@ fn next(watch: &mut FileWatch) -> Result<usize, String> {
     outcome.unwrap().map_err(|error| error.to_string())
 }
 
-/// Never polls, so that only events of the file system tell of a change.
+/// Never polls, so that only events of the file system report a change.
 fn events_only() -> FileWatchConfig {
     FileWatchConfig::new().poll_interval(Duration::from_secs(3600))
 }

@@ -1,4 +1,4 @@
-//! Clients that another server keeps: the requests sent to it, and how its answers are read.
+//! Clients of another server: the requests sent to it, and how its answers are read.
 
 use std::error::Error;
 use std::future::pending;
@@ -113,7 +113,7 @@ async fn a_client_of_hydra_is_read() {
 }
 
 #[tokio::test]
-async fn metadata_that_a_client_may_have_written_gives_no_privileges() {
+async fn metadata_chosen_by_the_client_grants_no_privileges() {
     let digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
     let mut written = hydra();
     for (name, value) in [
@@ -154,7 +154,7 @@ async fn metadata_that_a_client_may_have_written_gives_no_privileges() {
 }
 
 #[tokio::test]
-async fn an_id_stays_one_segment_of_the_path() {
+async fn an_id_is_escaped_into_one_path_segment() {
     let server = Server::new(|| StatusCode::NOT_FOUND).await;
     for (id, path) in [
         ("a/../b", "/admin/clients/a%2F..%2Fb"),
@@ -178,7 +178,7 @@ async fn an_id_stays_one_segment_of_the_path() {
 }
 
 #[tokio::test]
-async fn statuses_are_told_apart() {
+async fn each_status_maps_to_an_outcome() {
     for (status, transient) in [
         (500, true),
         (502, true),
@@ -273,7 +273,7 @@ async fn a_missing_answer_is_a_transient_failure() {
 }
 
 #[tokio::test]
-async fn the_authorization_header_comes_from_a_hook() {
+async fn a_hook_sets_the_authorization_header() {
     let server = Server::json(hydra()).await;
     let tokens = Arc::new(Mutex::new(vec!["Bearer 2", "Bearer 1"]));
     let registry = server.builder().authorization(move || {

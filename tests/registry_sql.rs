@@ -27,7 +27,7 @@ fn status_and_end(client: &Client) -> (ClientStatus, Option<u64>) {
 }
 
 /// Operators edit the columns, and the document.
-async fn the_stricter_of_column_and_document_counts(registry: &impl RegistryStore, execute: impl AsyncFn(String)) {
+async fn the_stricter_of_column_and_document_applies(registry: &impl RegistryStore, execute: impl AsyncFn(String)) {
     let metadata = json!({"client_id": "strict", "disabled": true, "expires_at": 1000});
     registry.insert(Client::from_metadata(metadata).unwrap(), ClientOrigin::Configured).await.unwrap();
     registry.insert(client("app"), ClientOrigin::Registered).await.unwrap();
@@ -217,9 +217,9 @@ mod sqlite {
     }
 
     #[tokio::test]
-    async fn the_stricter_of_column_and_document_counts() {
+    async fn the_stricter_of_column_and_document_applies() {
         let (registry, _folder) = open().await.unwrap();
-        super::the_stricter_of_column_and_document_counts(&registry, async |sql| execute(&registry, sql).await).await;
+        super::the_stricter_of_column_and_document_applies(&registry, async |sql| execute(&registry, sql).await).await;
     }
 
     #[tokio::test]
@@ -247,7 +247,7 @@ mod sqlite {
     }
 
     #[tokio::test]
-    async fn columns_of_old_rows_catch_up_with_their_documents() {
+    async fn columns_of_old_rows_are_filled_from_their_documents() {
         let folder = tempfile::tempdir().unwrap();
         let registry = SqliteRegistry::connect(&url(folder.path())).await.unwrap();
         old_migrator("BINARY", &[]).run(registry.pool()).await.unwrap();
@@ -300,7 +300,7 @@ mod sqlite {
     }
 
     #[tokio::test]
-    async fn a_node_starts_after_a_later_version_has_migrated() {
+    async fn a_node_starts_after_a_newer_version_has_migrated() {
         let (registry, folder) = open().await.unwrap();
         execute(&registry, LATER_MIGRATION.to_owned()).await;
         let older = SqliteRegistry::connect(&url(folder.path())).await.unwrap();
@@ -379,7 +379,7 @@ mod sqlite {
     }
 
     #[tokio::test]
-    async fn an_application_can_bring_its_pool() {
+    async fn an_application_can_pass_its_own_pool() {
         let (registry, _folder) = open().await.unwrap();
         let same = SqliteRegistry::from_pool(registry.pool().clone(), SqlConfig::default()).unwrap();
         same.insert(client("app"), ClientOrigin::Configured).await.unwrap();
@@ -421,7 +421,7 @@ mod sqlite {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn many_may_migrate_at_once() {
+    async fn concurrent_migrations_succeed() {
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
             let url = url(folder.path());
@@ -450,7 +450,7 @@ mod sqlite {
     }
 
     #[tokio::test]
-    async fn a_writer_that_is_locked_out_may_try_again() {
+    async fn a_locked_out_writer_gets_a_transient_error() {
         let (_, folder) = open().await.unwrap();
         let config = SqlConfig::default().statement_timeout(Duration::from_millis(30));
         let registry = SqliteRegistry::connect_with(&url(folder.path()), config).await.unwrap();
@@ -464,7 +464,7 @@ mod sqlite {
     }
 
     #[tokio::test]
-    async fn an_exhausted_pool_is_transient_and_heals() {
+    async fn an_exhausted_pool_is_transient_and_recovers() {
         let (_, folder) = open().await.unwrap();
         let config = SqlConfig::default().max_connections(1).acquire_timeout(Duration::from_millis(30));
         let registry = SqliteRegistry::connect_with(&url(folder.path()), config).await.unwrap();
@@ -604,9 +604,9 @@ mod postgres {
     const LISTENS: &str = "(query LIKE 'LISTEN%' OR query = 'SELECT 1')";
 
     #[tokio::test]
-    async fn the_stricter_of_column_and_document_counts() {
+    async fn the_stricter_of_column_and_document_applies() {
         let Some((registry, ())) = open().await else { return };
-        super::the_stricter_of_column_and_document_counts(&registry, async |sql| execute(&registry, sql).await).await;
+        super::the_stricter_of_column_and_document_applies(&registry, async |sql| execute(&registry, sql).await).await;
     }
 
     #[tokio::test]
@@ -629,7 +629,7 @@ mod postgres {
     }
 
     #[tokio::test]
-    async fn columns_of_old_rows_catch_up_with_their_documents() {
+    async fn columns_of_old_rows_are_filled_from_their_documents() {
         let Some(cluster) = Cluster::shared() else { return };
         let registry = PostgresRegistry::connect_with(&cluster.database().await, patient()).await.unwrap();
         let notify = (2, "notify", include_str!("../src/registry/sql/migrations/2_notify.sql"));
@@ -644,7 +644,7 @@ mod postgres {
     }
 
     #[tokio::test]
-    async fn a_node_starts_after_a_later_version_has_migrated() {
+    async fn a_node_starts_after_a_newer_version_has_migrated() {
         let Some((registry, ())) = open().await else { return };
         execute(&registry, LATER_MIGRATION.to_owned()).await;
         registry.migrate().await.unwrap();
@@ -762,7 +762,7 @@ mod postgres {
     }
 
     #[tokio::test]
-    async fn many_may_migrate_at_once_beside_other_tables() {
+    async fn concurrent_migrations_beside_other_tables_succeed() {
         let Some(cluster) = Cluster::shared() else { return };
         let url = cluster.database().await;
         let mut other = PgConnection::connect(&url).await.unwrap();
@@ -782,7 +782,7 @@ mod postgres {
     }
 
     #[tokio::test]
-    async fn a_statement_that_takes_too_long_is_transient_and_heals() {
+    async fn a_statement_timeout_is_transient_and_recovers() {
         let Some(cluster) = Cluster::shared() else { return };
         let config =
             SqlConfig::default().acquire_timeout(Duration::from_secs(20)).statement_timeout(Duration::from_millis(50));
@@ -796,7 +796,7 @@ mod postgres {
     }
 
     #[tokio::test]
-    async fn a_server_that_stands_still_is_transient() {
+    async fn a_stopped_server_is_transient() {
         let Some(cluster) = Cluster::shared() else { return };
         let config = SqlConfig::default()
             .max_connections(1)
@@ -817,7 +817,7 @@ mod postgres {
     }
 
     #[tokio::test]
-    async fn a_fault_that_a_person_must_fix_is_permanent() {
+    async fn a_fault_that_needs_an_operator_is_permanent() {
         let Some(cluster) = Cluster::shared() else { return };
         let config = || SqlConfig::default().acquire_timeout(Duration::from_secs(20));
         cluster.connect().await;
@@ -946,7 +946,7 @@ mod postgres {
         while in_time(changes.next()).await != Some(Change::Reset) {}
         until(&other, |found| found.is_none()).await;
 
-        // The removal may be told after it, where the connection was there again in time.
+        // The removal may be announced after it, if the connection was restored in time.
         sqlx::query("TRUNCATE oauth_clients").execute(database.pool()).await.unwrap();
         while in_time(changes.next()).await != Some(Change::Reset) {}
         following.abort();

@@ -1,4 +1,4 @@
-//! What is announced is what is enforced.
+//! The server metadata matches what is enforced.
 
 use bytes::Bytes;
 use http::{Request, Response};

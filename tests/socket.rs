@@ -26,7 +26,7 @@ pub(crate) async fn serve(router: axum::Router) -> SocketAddr {
     address
 }
 
-/// Sends one request over a connection of its own.
+/// Sends one request over its own connection.
 pub(crate) async fn send<B>(address: SocketAddr, mut request: Request<B>) -> Response<Full<Bytes>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,

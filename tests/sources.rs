@@ -1,4 +1,4 @@
-//! Where clients come from: each source, and what the layer makes of its answers.
+//! Sources of clients, and how the layer treats their answers.
 
 use std::error::Error;
 use std::io;
@@ -53,7 +53,7 @@ mod memory {
     }
 
     #[test]
-    fn of_two_with_the_same_id_the_later_one_stays() {
+    fn the_later_of_two_clients_with_the_same_id_is_kept() {
         let registry = MemoryRegistry::from_clients([named("a", "first"), named("a", "second")]);
         assert_eq!((registry.len(), registry.get("a").unwrap().name()), (1, Some("second")));
     }
@@ -67,7 +67,7 @@ mod memory {
     }
 
     #[tokio::test]
-    async fn replacing_really_replaces() {
+    async fn replacing_replaces_the_whole_client() {
         let registry = MemoryRegistry::from_clients([client("app")]);
         assert_eq!(answer(registry.clone()).await.status(), 200);
         assert!(matches!(registry.replace(client("other")), Err(StoreError::Missing)));
@@ -80,7 +80,7 @@ mod memory {
     }
 
     #[tokio::test]
-    async fn revoking_is_for_good() {
+    async fn revoking_is_permanent() {
         let registry = MemoryRegistry::from_clients([client("app")]);
         assert_eq!(registry.revoke("nobody"), None);
         assert_eq!(registry.revoke("app").unwrap().status(), ClientStatus::Active);
@@ -166,7 +166,7 @@ mod environment {
     }
 
     #[tokio::test]
-    async fn clients_register_themselves_only_where_that_is_on() {
+    async fn dynamic_registration_must_be_enabled() {
         let closed = registry("old", false);
         assert_eq!(closed.register(client("new")), Err(RegisterError::RegistrationDisabled));
         assert_eq!(closed.register(client("old")), Err(RegisterError::RegistrationDisabled));
@@ -269,7 +269,7 @@ mod environment {
     }
 
     #[test]
-    fn an_id_alone_gets_the_defaults() {
+    fn an_id_without_uris_gets_the_defaults() {
         let client = only("my-client");
         assert_eq!((client.id(), client.name()), ("my-client", Some("My Client")));
         assert_eq!(uris(&client), ["http://localhost:*", "http://127.0.0.1:*"]);
@@ -284,7 +284,7 @@ mod environment {
     }
 
     #[test]
-    fn blanks_around_everything_are_trimmed_and_empty_entries_skipped() {
+    fn white_space_is_trimmed_and_empty_entries_are_skipped() {
         let environment = parse(" , a ,, b | https://b.example/cb |\thttps://c.example/cb ,\n,");
         assert!(environment.warnings().is_empty(), "{:?}", environment.warnings());
         let ids: Vec<_> = environment.clients().iter().map(Client::id).collect();
@@ -317,7 +317,7 @@ mod environment {
     }
 
     #[test]
-    fn the_first_of_two_entries_stays() {
+    fn the_first_of_two_entries_is_kept() {
         let environment = parse("a|https://first.example/,a|https://second.example/");
         assert_eq!(environment.clients().len(), 1);
         assert_eq!(uris(&environment.clients()[0]), ["https://first.example/"]);
@@ -325,7 +325,7 @@ mod environment {
     }
 
     #[test]
-    fn unset_or_empty_is_an_empty_registry_and_a_warning() {
+    fn an_unset_or_empty_variable_gives_an_empty_registry_and_a_warning() {
         for value in [None, Some(""), Some(" , ,")] {
             let environment = Environment::parse(value, None);
             let [warning] = environment.warnings() else { panic!("{:?}", environment.warnings()) };
@@ -333,7 +333,7 @@ mod environment {
             assert!(warning.to_string().contains("no client"));
             assert!(environment.into_registry().is_empty());
         }
-        // Where nothing good is left, both are told.
+        // If nothing valid is left, both are reported.
         assert_eq!(parse("|x").warnings().len(), 2);
     }
 
@@ -374,7 +374,7 @@ mod environment {
     }
 
     #[test]
-    fn well_known_clients_come_by_name_only() {
+    fn well_known_clients_must_be_asked_for() {
         let ids = |environment: &Environment| -> Vec<_> {
             environment.clients().iter().map(|client| client.id().to_owned()).collect()
         };
@@ -401,7 +401,7 @@ mod chain {
     }
 
     #[tokio::test]
-    async fn the_first_that_knows_the_client_wins() {
+    async fn the_first_source_that_knows_the_client_answers() {
         let first = MemoryRegistry::from_clients([named("a", "first")]);
         let second = MemoryRegistry::from_clients([named("a", "second"), named("b", "second")]);
         let third = MemoryRegistry::from_clients([named("b", "third"), named("c", "third")]);
@@ -427,7 +427,7 @@ mod chain {
     }
 
     #[tokio::test]
-    async fn a_failure_of_the_second_matters_only_where_it_is_asked() {
+    async fn a_failure_of_the_second_matters_only_if_it_is_asked() {
         let chain = MemoryRegistry::from_clients([client("app")]).or(failing(RegistryError::transient("down")));
         assert!(chain.find_client("app").await.unwrap().is_some());
         assert!(chain.find_client("other").await.is_err());
@@ -489,7 +489,7 @@ mod file {
     }
 
     #[test]
-    fn an_entry_that_is_no_client_is_one_line_with_its_place() {
+    fn an_invalid_entry_is_reported_in_one_line_with_its_position() {
         let entry = |entry: &str| error(&format!("[\n  {{ \"client_id\": \"ok\" }},\n  {entry}\n]"));
         assert_eq!(
             entry(r#"{ "client_id": "app", "redirect_uris": ["https://a.example/", "https://a.example/#x"] }"#),
@@ -530,7 +530,7 @@ mod file {
     }
 
     #[test]
-    fn broken_json_is_one_line_with_its_place() {
+    fn broken_json_is_reported_in_one_line_with_its_position() {
         for (text, place) in [
             ("", "clients.json:1:1: "),
             ("[\n{\"client_id\":\"a\"},\n]", "clients.json:3:1: "),
@@ -561,7 +561,7 @@ mod file {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read() {
+    fn a_file_that_cannot_be_read_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("none.json");
         let error = FileRegistry::load(&missing).unwrap_err();
@@ -589,7 +589,7 @@ mod service {
     }
 
     #[tokio::test]
-    async fn errors_of_registries_stay_what_they_are() {
+    async fn registry_errors_pass_through_a_service_unchanged() {
         for transient in [true, false] {
             let service = service_fn(move |_: String| async move {
                 let error = io::Error::other("the cause");

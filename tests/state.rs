@@ -1,4 +1,4 @@
-//! What every store of short-lived facts promises, and what happens when one fails.
+//! The contract of state stores, and their failures.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// So short that a test waits for the end.
 const MOMENT: Duration = Duration::from_millis(20);
 
-type Store = Arc<dyn StateStore>;
+pub(crate) type Store = Arc<dyn StateStore>;
 
 /// A test of each promise; `$open` gives two nodes of an empty store and what must live as long, or `None` where it
 /// cannot be had.
@@ -27,8 +27,8 @@ macro_rules! contract {
         mod $module {
             crate::state::contract!(@tests $open;
                 a_key_is_put_once
-                a_taken_value_is_gone
-                an_expired_value_is_gone
+                a_taken_value_is_absent
+                an_expired_value_is_absent
                 a_key_can_be_put_again_after_its_value_expired
                 a_value_is_taken_on_another_node
                 keys_and_values_hold_any_content
@@ -58,7 +58,7 @@ macro_rules! contract {
 }
 use contract;
 
-async fn memory() -> Option<([Store; 2], ())> {
+pub(crate) async fn memory() -> Option<([Store; 2], ())> {
     let store = MemoryStateStore::new();
     Some(([Arc::new(store.clone()), Arc::new(store)], ()))
 }
@@ -74,7 +74,7 @@ async fn open_sqlite(folder: &tempfile::TempDir) -> SqliteStateStore {
     store
 }
 
-async fn sqlite() -> Option<([Store; 2], tempfile::TempDir)> {
+pub(crate) async fn sqlite() -> Option<([Store; 2], tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
     Some(([Arc::new(open_sqlite(&folder).await), Arc::new(open_sqlite(&folder).await)], folder))
 }
@@ -85,13 +85,13 @@ async fn open_postgres(url: &str) -> PostgresStateStore {
     store
 }
 
-async fn postgres() -> Option<([Store; 2], ())> {
+pub(crate) async fn postgres() -> Option<([Store; 2], ())> {
     let url = Cluster::shared()?.database().await;
     Some(([Arc::new(open_postgres(&url).await), Arc::new(open_postgres(&url).await)], ()))
 }
 
 /// The tests share a server, so each has a prefix.
-async fn redis() -> Option<([Store; 2], ())> {
+pub(crate) async fn redis() -> Option<([Store; 2], ())> {
     static TESTS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let server = RedisServer::shared()?;
     let prefix = TESTS.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string();
@@ -131,7 +131,7 @@ async fn a_key_is_put_once([store, other]: [Store; 2]) {
     assert!(store.put_new("another key", b"", HOUR).await.unwrap());
 }
 
-async fn a_taken_value_is_gone([store, _]: [Store; 2]) {
+async fn a_taken_value_is_absent([store, _]: [Store; 2]) {
     assert_eq!(store.take("key").await.unwrap(), None);
     store.put_new("key", b"value", HOUR).await.unwrap();
     assert_eq!(store.take("key").await.unwrap().as_deref(), Some(&b"value"[..]));
@@ -140,7 +140,7 @@ async fn a_taken_value_is_gone([store, _]: [Store; 2]) {
     assert!(store.put_new("key", b"again", HOUR).await.unwrap());
 }
 
-async fn an_expired_value_is_gone([store, _]: [Store; 2]) {
+async fn an_expired_value_is_absent([store, _]: [Store; 2]) {
     assert!(store.put_new("short", b"", MOMENT).await.unwrap());
     assert!(store.put_new("none", b"", Duration::ZERO).await.unwrap());
     assert!(store.put_new("long", b"", Duration::MAX).await.unwrap());
@@ -446,7 +446,7 @@ mod failures {
     }
 
     #[tokio::test]
-    async fn facts_in_a_file_survive_a_restart() {
+    async fn values_in_a_file_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let store = open_sqlite(&folder).await;
         assert!(store.put_new("used", b"", HOUR).await.unwrap());
@@ -456,7 +456,7 @@ mod failures {
     }
 
     #[tokio::test]
-    async fn expired_rows_are_removed_while_new_ones_come() {
+    async fn expired_rows_are_removed_while_new_ones_arrive() {
         let folder = tempfile::tempdir().unwrap();
         let mut stores = vec![Rows::Sqlite(open_sqlite(&folder).await)];
         if let Some(cluster) = Cluster::shared() {

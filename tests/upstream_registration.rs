@@ -1,4 +1,4 @@
-//! Registration that an upstream identity provider decides about.
+//! Registration at an upstream identity provider.
 
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -28,7 +28,7 @@ use crate::wait::{eventually, in_time};
 struct Provider {
     asked: Arc<Mutex<Vec<(String, Option<String>, Value)>>>,
     answers: Arc<Mutex<Vec<(u16, Value)>>>,
-    /// No answer leaves while somebody writes.
+    /// No answer is sent while a writer holds it.
     gate: Arc<tokio::sync::RwLock<()>>,
 }
 
@@ -119,7 +119,7 @@ fn registered(base: &str, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_the_upstream_answers_is_stored_and_told() {
+async fn the_answer_of_the_upstream_is_stored_and_returned() {
     let (provider, base, store, service) = set_up(|upstream| upstream.initial_access_token("ours")).await;
     provider.will_answer(201, registered(&base, "up/1"));
     let answer = send(&service, "POST", "/register", None, asked()).await;
@@ -147,7 +147,7 @@ async fn what_the_upstream_answers_is_stored_and_told() {
 }
 
 #[tokio::test]
-async fn neither_what_is_forwarded_nor_what_is_stored_goes_past_the_policy() {
+async fn forwarded_and_stored_metadata_stay_within_the_policy() {
     let policy = RegistrationPolicy::new()
         .allowed_scopes(Scope::parse("openid profile").unwrap())
         .grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN))
@@ -235,7 +235,7 @@ async fn every_client_can_be_granted_all_scopes() {
 }
 
 #[tokio::test]
-async fn a_scope_that_would_be_any_is_not_asked_for() {
+async fn a_wildcard_scope_is_not_forwarded() {
     let (provider, _, _, service) = set_up(|upstream| upstream).await;
     for scope in [json!("*"), json!("openid *"), json!("a  b"), json!(1)] {
         let metadata = json!({ "redirect_uris": ["http://127.0.0.1:5000/cb"], "scope": scope });
@@ -245,7 +245,7 @@ async fn a_scope_that_would_be_any_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn the_oldest_unused_client_makes_room_here_and_at_the_upstream() {
+async fn the_oldest_unused_client_is_evicted_here_and_at_the_upstream() {
     let policy = RegistrationPolicy::new().max_registrations(2);
     let (provider, base, store, service) = set_up_with(policy, |upstream| upstream).await;
     // Others are neither counted nor taken away.
@@ -343,7 +343,7 @@ async fn a_client_that_was_removed_and_registered_again_is_not_withdrawn() {
 }
 
 #[tokio::test]
-async fn unused_clients_end_at_both() {
+async fn unused_clients_expire_here_and_at_the_upstream() {
     let policy = RegistrationPolicy::new().unused_lifetime(Duration::ZERO);
     let (provider, base, store, service) = set_up_with(policy, |upstream| upstream).await;
     for id in ["used", "refused", "silent", "unmanaged"] {
@@ -371,7 +371,7 @@ async fn unused_clients_end_at_both() {
 }
 
 #[tokio::test]
-async fn what_was_begun_at_the_upstream_is_written_down_when_the_client_is_gone() {
+async fn a_registration_is_stored_even_if_the_client_hangs_up() {
     let (provider, base, store, service) = set_up(|upstream| upstream).await;
     let abandon = async |method: &'static str, path: &'static str, request: &str, body: Value| {
         let closed = Arc::clone(&provider.gate).write_owned().await;
@@ -400,7 +400,7 @@ async fn what_was_begun_at_the_upstream_is_written_down_when_the_client_is_gone(
 }
 
 #[tokio::test]
-async fn access_tokens_go_to_the_upstream_only() {
+async fn access_tokens_are_sent_to_the_upstream_only() {
     let (other, other_base) = Provider::start().await;
     let (provider, base, store, service) = set_up(|upstream| upstream).await;
     let mut elsewhere = registered(&base, "x");
@@ -436,7 +436,7 @@ async fn access_tokens_go_to_the_upstream_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn configured_clients_are_looked_for_anew_after_a_while() {
+async fn configured_clients_are_looked_up_again_after_a_while() {
     let store = MemoryRegistry::new();
     // Nobody is there.
     let upstream = Upstream::endpoint("http://127.0.0.1:9/").insecure_http(true).reuse_configured_clients(true);
@@ -463,7 +463,7 @@ async fn configured_clients_are_looked_for_anew_after_a_while() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_answers_little_is_enough() {
+async fn a_minimal_answer_of_the_upstream_is_enough() {
     let (provider, _, store, service) = set_up(|upstream| upstream).await;
     provider.will_answer(200, json!({ "client_id": "bare" }));
     let answer = send(&service, "POST", "/register", None, asked()).await;
@@ -573,7 +573,7 @@ async fn an_authentication_method_that_the_policy_excludes_is_not_stored() {
 }
 
 #[tokio::test]
-async fn a_client_that_cannot_be_kept_is_withdrawn() {
+async fn a_client_that_cannot_be_stored_is_withdrawn() {
     let (provider, base, store, service) = set_up(|upstream| upstream).await;
     let mut wrong = registered(&base, "x");
     wrong["redirect_uris"] = json!(["http://app.example/"]);
@@ -612,7 +612,7 @@ async fn no_client_that_exists_is_touched() {
 }
 
 #[tokio::test]
-async fn a_registration_is_managed_at_both() {
+async fn a_registration_is_managed_here_and_at_the_upstream() {
     let (provider, base, store, service) = set_up(|upstream| upstream).await;
     provider.will_answer(201, registered(&base, "x"));
     send(&service, "POST", "/register", None, asked()).await;
@@ -730,7 +730,7 @@ async fn the_endpoint_is_discovered_once() {
 }
 
 #[tokio::test]
-async fn a_configured_client_can_answer_for_ephemeral_ports() {
+async fn a_configured_client_can_cover_ephemeral_ports() {
     let keeping = RegistrationPolicy::new().keep_members(["note"]);
     let (provider, base, store, service) =
         set_up_with(keeping, |upstream| upstream.reuse_configured_clients(true)).await;
@@ -783,7 +783,7 @@ async fn a_configured_client_can_answer_for_ephemeral_ports() {
 }
 
 #[tokio::test]
-async fn the_policy_holds_here_too() {
+async fn the_registration_policy_applies_before_forwarding() {
     let (provider, base) = Provider::start().await;
     let policy = RegistrationPolicy::new()
         .initial_access_token("let-me-in")
@@ -960,9 +960,9 @@ async fn a_metadata_document_over_https_names_no_endpoint_over_http() {
     send(&service.unwrap(), "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
 }
 
-/// The environment of this process cannot be changed while other tests run, so a process of its own asks.
+/// The environment of this process cannot be changed while other tests run, so a separate process sends the request.
 #[tokio::test]
-async fn the_upstream_is_asked_without_the_proxy_of_the_environment() {
+async fn proxy_variables_are_ignored() {
     let (proxy, through_proxy) = answering("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
     let (base, direct) = answering("HTTP/1.1 201 Created\r\ncontent-length: 17\r\n\r\n{\"client_id\":\"x\"}").await;
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
@@ -976,7 +976,7 @@ async fn the_upstream_is_asked_without_the_proxy_of_the_environment() {
 }
 
 #[tokio::test]
-#[ignore = "run by `the_upstream_is_asked_without_the_proxy_of_the_environment`"]
+#[ignore = "run by `proxy_variables_are_ignored`"]
 async fn asks_the_upstream() {
     let service = at(std::env::var("UPSTREAM").unwrap());
     assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);

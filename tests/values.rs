@@ -1,7 +1,8 @@
-//! What the values of the crate say of themselves: scopes, redirect URIs, clients, requests, explanations.
+//! Value types: scopes, redirect URIs, clients, requests, rejections.
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -47,7 +48,7 @@ fn a_redirect_uri_is_its_text() {
 }
 
 #[test]
-fn a_client_keeps_what_it_was_built_of() {
+fn a_client_keeps_what_it_was_built_from() {
     let plain = Client::builder("app").build().unwrap();
     assert_eq!((plain.name(), plain.metadata(), plain.application_type()), (None, None, None));
     let named = plain.to_builder().name("App").application_type(ApplicationType::Native).build().unwrap();
@@ -61,7 +62,7 @@ fn a_client_keeps_what_it_was_built_of() {
 }
 
 #[test]
-fn what_is_set_anew_replaces_what_a_client_came_with() {
+fn setters_replace_earlier_values() {
     let came = json!({
         "client_id": "app",
         "response_types": ["code", "own"],
@@ -78,7 +79,7 @@ fn what_is_set_anew_replaces_what_a_client_came_with() {
 }
 
 #[test]
-fn other_metadata_cannot_set_what_a_method_of_the_builder_sets() {
+fn metadata_cannot_set_members_that_have_a_setter() {
     for member in [
         "application_type",
         "client_id",
@@ -135,7 +136,7 @@ fn metadata_allows_plain_http_only_when_it_says_insecure() {
 }
 
 #[test]
-fn a_client_is_active_until_it_is_switched_off_or_expires() {
+fn a_client_is_active_until_it_is_disabled_or_expires() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
     let active = Client::builder("app").build().unwrap();
     assert!(active.is_active_at(now));
@@ -179,7 +180,7 @@ fn stored_metadata_loses_bad_redirect_uris_and_nothing_else() {
 }
 
 #[test]
-fn members_for_later_gates_are_typed_and_written_back() {
+fn members_for_other_endpoints_are_typed_and_written_back() {
     let plain = Client::builder("app").build().unwrap();
     assert_eq!(plain.token_endpoint_auth_method(), "none");
     assert_eq!((plain.jwks(), plain.jwks_uri(), plain.request_object_signing_alg()), (None, None, None));
@@ -226,7 +227,7 @@ fn members_for_later_gates_are_typed_and_written_back() {
 }
 
 #[test]
-fn a_requirement_of_the_wrong_type_is_an_error_instead_of_no_requirement() {
+fn a_requirement_of_the_wrong_type_is_an_error() {
     for member in ["require_pushed_authorization_requests", "require_signed_request_object", "dpop_bound_access_tokens"]
     {
         let error = Client::builder("app").metadata(member, "true").build().unwrap_err();
@@ -256,7 +257,7 @@ fn errors_of_clients_keep_their_source() {
 }
 
 #[test]
-fn sets_hold_what_was_put_in() {
+fn sets_contain_their_members() {
     let types = ResponseTypes::CODE.with(ResponseType::NONE).with(ResponseType::NONE);
     assert_eq!(types.iter().map(|one| one.to_string()).collect::<Vec<_>>(), ["code", "none"]);
     assert!(types.contains(ResponseType::CODE) && !types.contains(ResponseType::TOKEN));
@@ -321,7 +322,7 @@ fn a_refused_redirect_uri_names_rule_and_section() {
 }
 
 #[test]
-fn requests_are_equal_when_nothing_that_counts_differs() {
+fn requests_with_the_same_parameters_are_equal() {
     let asked = request("client_id=a&state=x&resource=urn:1");
     for same in [
         "client_id=a&state=x&resource=urn:1&utm=2",
@@ -355,7 +356,7 @@ fn debug_output_of_a_request_names_parameters_without_values() {
 }
 
 #[test]
-fn metadata_that_is_no_client_says_which_member() {
+fn invalid_metadata_names_the_member() {
     for (metadata, message) in [
         (json!([]), "client metadata must be a JSON object"),
         (json!({}), "client_id: missing"),
@@ -386,29 +387,28 @@ fn a_success_is_a_flat_set_of_parameters() {
 }
 
 #[test]
-fn an_explanation_tells_decision_rule_and_difference() {
+fn a_rejection_has_reason_rule_and_differences() {
     let client = Client::builder("app")
         .confidential()
         .redirect_uri(CALLBACK)
         .redirect_uri("https://b.example/b")
         .build()
         .unwrap();
-    let explain = |query: &str| Validator::default().explain(&request(query), Some(&client));
+    let client = Arc::new(client);
+    let refuse = |query: &str| Validator::default().validate(request(query), Some(Arc::clone(&client))).unwrap_err();
 
-    let accepted = explain(&format!("client_id=app&response_type=code&redirect_uri={CALLBACK}"));
-    assert!(accepted.is_accepted() && accepted.decision().is_ok());
-    assert_eq!((accepted.reason(), accepted.rule(), accepted.closest_redirect_uri()), (None, None, None));
-    assert_eq!(accepted.differences().count(), 0);
-
-    let refused = explain("client_id=app&response_type=code&redirect_uri=https://b.example:1/c");
-    assert!(!refused.is_accepted() && refused.decision().is_err());
-    assert_eq!(refused.reason().map(|reason| reason.as_str()), Some("redirect_uri_not_registered"));
-    assert_eq!(refused.rule(), refused.reason().map(|reason| reason.rule()));
+    let refused = refuse("client_id=app&response_type=code&redirect_uri=https://b.example:1/c");
+    assert_eq!(refused.reason().as_str(), "redirect_uri_not_registered");
+    assert_eq!(refused.rule(), refused.reason().rule());
     assert_eq!(refused.closest_redirect_uri().map(RedirectUri::as_str), Some("https://b.example/b"));
     assert_eq!(refused.differences().collect::<Vec<_>>(), [UriPart::Port, UriPart::Path]);
 
-    let unknown = Validator::default().explain(&request("client_id=app"), None);
-    assert_eq!((unknown.reason(), unknown.closest_redirect_uri()), (Some(Reason::CLIENT_UNKNOWN), None));
+    let without_type = refuse(&format!("client_id=app&redirect_uri={CALLBACK}"));
+    assert_eq!(without_type.reason(), Reason::RESPONSE_TYPE_MISSING);
+    assert_eq!((without_type.closest_redirect_uri(), without_type.differences().count()), (None, 0));
+
+    let unknown = Validator::default().validate(request("client_id=app"), None).unwrap_err();
+    assert_eq!((unknown.reason(), unknown.closest_redirect_uri()), (Reason::CLIENT_UNKNOWN, None));
 }
 
 #[test]

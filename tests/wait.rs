@@ -1,4 +1,4 @@
-//! Waiting with a bound: a defect fails a test instead of hanging it.
+//! Bounded waits: a defect fails a test instead of hanging it.
 
 use std::time::Duration;
 

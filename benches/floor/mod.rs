@@ -1,4 +1,4 @@
-//! The least that any validation has to do, written twice without regard for anything but speed.
+//! The minimum that any validation has to do, written twice for speed alone.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! hyper without a network: a connection in memory, moved on by hand.
+//! hyper without a network: a connection in memory, polled by hand.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What is measured: requests, and the services and floors that judge them.
+//! The measured requests, and the services and floors that judge them.
 
 mod connection;
 

@@ -1,4 +1,4 @@
-//! A body makes no difference by how it is cut, and reaches the inner service as it came.
+//! How a body is split into frames makes no difference, and it reaches the inner service unchanged.
 //!
 //! Parts: the lengths of the pieces as bytes, settings, query, body.
 #![no_main]

@@ -1,4 +1,4 @@
-//! A client that is read from metadata is written so that it is read back as the same client.
+//! Metadata round-trips: a client that is written as metadata reads back as the same client.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Whatever a server says its document is: what is accepted holds to the rules, as plain code checks them.
+//! For any document that a server sends: accepted documents follow the rules, as plain code checks them.
 //!
 //! Parts: settings (words), client_id, status, content type, cache-control, document. `{origin}` stands for the server, and `{id}` in
 //! the document for the client_id.

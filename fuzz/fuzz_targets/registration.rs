@@ -1,7 +1,7 @@
 //! Clients that register, read, change and remove themselves, in any order and with anything in the body.
 //!
 //! Parts: settings (words), then requests: a line `METHOD path token`, where the content type may follow, then the
-//! body. `{id0}`, `{token0}` and `{secret0}` stand for what the first registration got.
+//! body. `{id0}`, `{token0}` and `{secret0}` stand for the values of the first registration.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ fn policy(words: &str) -> RegistrationPolicy {
     })
 }
 
-/// What a client was told last.
+/// The last answer to a client.
 #[derive(Clone, Default)]
 struct Told {
     id: String,

@@ -1,4 +1,4 @@
-//! How much memory a server keeps of what strangers register.
+//! How much memory registrations of strangers can occupy.
 //!
 //! Parts: bodies of registrations. Each is sent more often than there is room for clients.
 #![no_main]

@@ -1,4 +1,4 @@
-//! Parsing a scope keeps each token once, in order, and what is written is read back.
+//! Parsing a scope keeps each token once, in order, and scopes round-trip.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Whatever comes in, under whatever policy and from whatever client: the service does what the reference says.
+//! For any request, policy and client, the service does what the reference says.
 //!
 //! Parts: settings, client metadata (or nothing: the clients of the vectors), method, headers, query, body.
 #![no_main]

@@ -1,4 +1,4 @@
-//! What the targets share: how an input is cut, and the reference that the tests use too.
+//! Shared by the targets: splitting an input, and the reference of the tests.
 //!
 //! An input is text and bytes in parts, with a byte 0xFF between them: libFuzzer mutates that well, a person can
 //! read it, and `seeds` can write it.

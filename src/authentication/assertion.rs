@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::failure::{AuthenticationError, AuthenticationFailure};
 use super::jws::{self, JwsError, LEEWAY, TimeError, UnverifiedJws};
+use super::keys::{SignatureError, verify_signature};
 use super::policy::Settings;
 use crate::client::Client;
 
@@ -58,7 +59,12 @@ impl<'a> Assertion<'a> {
         if !settings.algorithms.contains(&algorithm) || !is_registered {
             return refused(AuthenticationFailure::AssertionAlgorithm);
         }
-        let claims = verify_signature(self.jws, client, settings).await?;
+        let claims = verify_signature(self.jws, client, &*settings.keys).await.map_err(|error| match error {
+            SignatureError::Wrong(error) => AuthenticationError::new(failure(error)),
+            SignatureError::Unavailable(error) => {
+                AuthenticationError::caused_by(AuthenticationFailure::KeysUnavailable, error)
+            }
+        })?;
         let expires_at = check_claims(&claims, settings, now).map_err(AuthenticationError::new)?;
         let Some(id) = claims.get("jti").and_then(Value::as_str).filter(|id| is_usable_id(id)) else {
             return refused(AuthenticationFailure::AssertionId);
@@ -77,21 +83,6 @@ impl<'a> Assertion<'a> {
             Err(error) => Err(AuthenticationError::caused_by(AuthenticationFailure::StateFault, error)),
         }
     }
-}
-
-async fn verify_signature(
-    jws: UnverifiedJws<'_>,
-    client: &Client,
-    settings: &Settings,
-) -> Result<Map<String, Value>, AuthenticationError> {
-    let unavailable = |error| AuthenticationError::caused_by(AuthenticationFailure::KeysUnavailable, error);
-    let mut keys = settings.keys.keys(client, false).await.map_err(unavailable)?;
-    // A client that rotates its keys signs with one that is not known here yet.
-    if !keys.as_deref().is_some_and(|keys| jws.names_key_in(keys)) {
-        keys = settings.keys.keys(client, true).await.map_err(unavailable)?;
-    }
-    let keys = keys.ok_or_else(|| AuthenticationError::new(AuthenticationFailure::AssertionKey))?;
-    jws.verify(&keys).map_err(|error| AuthenticationError::new(failure(error)))
 }
 
 /// `aud`, and the times. Returns when the assertion expires.

@@ -2,29 +2,22 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
-use std::io;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Request, Response, StatusCode};
-use http_body::Body;
-use http_body_util::Full;
+use http::StatusCode;
 use serde_json::Value;
 use tokio::time::Instant;
-use tower::{BoxError, Service};
 use url::Url;
 
 use super::keys::{KeyError, KeySource};
-use super::policy::AuthenticationPolicyError;
 use crate::client::Client;
 use crate::client::member::{holds_private_key, is_key_set, is_web_uri};
 use crate::fetch::single_flight::{Interrupted, Lookup, SingleFlight};
-use crate::fetch::{AddressFilter, FetchError, Fetcher, FetcherConfig, Limits, TransportConfig};
+use crate::fetch::{FetchError, Fetcher, FetcherConfig, fetcher_settings};
+use crate::registry::ConfigError;
 
 /// How many key sets are kept.
 const MAX_KEY_SETS: usize = 1_000;
@@ -50,7 +43,7 @@ type Answer = Result<Arc<Value>, KeyError>;
 ///     .keys(FetchedKeys::builder().build()?)
 ///     .build()?;
 /// # let _ = policy;
-/// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+/// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct FetchedKeys {
@@ -76,13 +69,7 @@ impl FetchedKeys {
     /// Begins with the defaults that the builder's methods name.
     pub fn builder() -> FetchedKeysBuilder {
         FetchedKeysBuilder {
-            fetcher: FetcherConfig {
-                transport: TransportConfig::new(),
-                limits: Limits { all: 256, per_domain: 4, per_network: 16 },
-                headers_timeout: Duration::from_secs(3),
-                timeout: Duration::from_secs(10),
-                max_bytes: 64 * 1024,
-            },
+            fetcher: FetcherConfig::new(64 * 1024),
             lifetime: Duration::from_secs(300),
             refresh_interval: Duration::from_secs(60),
             max_stale: Duration::from_secs(3600),
@@ -213,58 +200,18 @@ impl FetchedKeysBuilder {
         self
     }
 
-    /// How long a fetch may take (default: 10 seconds).
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.fetcher.timeout = timeout;
-        self
-    }
-
-    /// Trusts the certificates in this PEM text in addition to the platform's.
-    pub fn root_certificates(mut self, pem: &[u8]) -> Self {
-        self.fetcher.transport.add_root_certificates(pem);
-        self
-    }
-
-    /// Looks up the addresses of a host (default: the system does). The result is filtered.
-    pub fn resolver<F, Fut>(mut self, resolver: F) -> Self
-    where
-        F: Fn(String) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
-    {
-        self.fetcher.transport.set_resolver(resolver);
-        self
-    }
-
-    /// Sends requests through this service in place of the guarded HTTP client, for an egress proxy or for tests. The
-    /// service must then guard against private addresses itself.
-    pub fn fetcher<S, B>(mut self, service: S) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.fetcher.transport.replace(service);
-        self
-    }
-
-    /// Lets loopback addresses through, also over `http`, for development (default: no).
-    pub fn insecure_allow_loopback(mut self, allow: bool) -> Self {
-        self.fetcher.transport.filter = AddressFilter::new().insecure_allow_loopback(allow);
-        self
-    }
+    fetcher_settings! {}
 
     /// Sets up the fetcher.
     ///
     /// # Errors
     ///
     /// When the certificates cannot be read, or TLS cannot be set up.
-    pub fn build(self) -> Result<FetchedKeys, AuthenticationPolicyError> {
-        let fetcher = Fetcher::new(self.fetcher);
+    pub fn build(self) -> Result<FetchedKeys, ConfigError> {
+        let fetcher = Fetcher::new(self.fetcher)
+            .map_err(|error| ConfigError::new("root_certificates", "TLS cannot be set up").with_source(error))?;
         let shared = Shared {
-            fetcher: fetcher
-                .map_err(|_| AuthenticationPolicyError::new("root_certificates", "TLS cannot be set up"))?,
+            fetcher,
             lifetime: self.lifetime,
             refresh_interval: self.refresh_interval,
             max_stale: self.max_stale,

@@ -74,7 +74,7 @@ pub(crate) enum JwsError {
     Signature,
 }
 
-/// A JWT in compact serialisation whose signature was **not** checked yet.
+/// A JWT in compact serialization whose signature was **not** checked yet.
 pub(crate) struct UnverifiedJws<'a> {
     message: &'a str,
     signature: &'a str,

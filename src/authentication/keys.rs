@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::jws::{JwsError, UnverifiedJws};
 use crate::client::Client;
 
 /// Finds the JSON Web Key Set of a client (RFC 7517 §5).
@@ -25,13 +26,34 @@ pub trait KeySource: Send + Sync {
 }
 
 /// The `jwks` that a client registered.
-pub(super) struct RegisteredKeys;
+pub(crate) struct RegisteredKeys;
 
 impl KeySource for RegisteredKeys {
     fn keys<'a>(&'a self, client: &'a Client, _refresh: bool) -> BoxFuture<'a, Result<Option<Arc<Value>>, KeyError>> {
         let keys = client.metadata().and_then(|members| members.get("jwks")).cloned().map(Arc::new);
         std::future::ready(Ok(keys)).boxed()
     }
+}
+
+/// The claims of a JWT, once one of the client's keys has verified its signature.
+pub(crate) async fn verify_signature(
+    jws: UnverifiedJws<'_>,
+    client: &Client,
+    source: &dyn KeySource,
+) -> Result<Map<String, Value>, SignatureError> {
+    let mut keys = source.keys(client, false).await.map_err(SignatureError::Unavailable)?;
+    // A client that rotates its keys signs with one that is not known here yet.
+    if !keys.as_deref().is_some_and(|keys| jws.names_key_in(keys)) {
+        keys = source.keys(client, true).await.map_err(SignatureError::Unavailable)?;
+    }
+    let keys = keys.ok_or(SignatureError::Wrong(JwsError::Key))?;
+    jws.verify(&keys).map_err(SignatureError::Wrong)
+}
+
+/// Why a signature was not verified.
+pub(crate) enum SignatureError {
+    Wrong(JwsError),
+    Unavailable(KeyError),
 }
 
 /// The keys of a client cannot be had at the moment.

@@ -8,6 +8,7 @@ use super::jws::SigningAlgorithm;
 use super::keys::{KeySource, RegisteredKeys};
 use super::method::{AuthenticationMethod, CustomMethod};
 use super::secret::SecretChecker;
+use crate::registry::ConfigError;
 use crate::state::StateStore;
 
 /// The largest body that is read unless [`AuthenticationPolicyBuilder::max_body_bytes`] says otherwise: 64 KiB.
@@ -34,7 +35,7 @@ const DEFAULT_METHODS: [AuthenticationMethod; 4] = [
 ///     policy.methods().map(|method| method.as_str()).collect::<Vec<_>>(),
 ///     ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
 /// );
-/// # Ok::<(), tower_oauth_client_validation::AuthenticationPolicyError>(())
+/// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct AuthenticationPolicy {
@@ -192,8 +193,8 @@ impl AuthenticationPolicyBuilder {
     ///
     /// When no method is accepted, a custom method has the name of another one, `private_key_jwt` lacks an issuer, a
     /// replay store or an algorithm, or no password hash may be computed.
-    pub fn build(self) -> Result<AuthenticationPolicy, AuthenticationPolicyError> {
-        let failed = |setting, problem| Err(AuthenticationPolicyError { setting, problem });
+    pub fn build(self) -> Result<AuthenticationPolicy, ConfigError> {
+        let failed = |setting, problem| Err(ConfigError::new(setting, problem));
         let can_assert = self.issuer.is_some() && self.replay_store.is_some();
         let mut methods = self.methods.clone().unwrap_or_else(|| {
             let is_default =
@@ -245,31 +246,3 @@ impl fmt::Debug for AuthenticationPolicyBuilder {
             .finish_non_exhaustive()
     }
 }
-
-/// An [`AuthenticationPolicy`] could not be built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AuthenticationPolicyError {
-    setting: &'static str,
-    problem: &'static str,
-}
-
-impl AuthenticationPolicyError {
-    #[cfg(feature = "metadata-document")]
-    pub(super) fn new(setting: &'static str, problem: &'static str) -> Self {
-        Self { setting, problem }
-    }
-
-    /// The setting that is wrong.
-    #[must_use]
-    pub fn setting(&self) -> &'static str {
-        self.setting
-    }
-}
-
-impl fmt::Display for AuthenticationPolicyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.problem)
-    }
-}
-
-impl std::error::Error for AuthenticationPolicyError {}

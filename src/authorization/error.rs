@@ -66,6 +66,8 @@ error_codes! {
     AccountSelectionRequired = "account_selection_required",
     /// OpenID Connect Core §3.1.2.6
     ConsentRequired = "consent_required",
+    /// RFC 9396 §5
+    InvalidAuthorizationDetails = "invalid_authorization_details",
     /// RFC 9470 §3
     UnmetAuthenticationRequirements = "unmet_authentication_requirements",
 }

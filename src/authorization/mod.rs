@@ -1,7 +1,11 @@
 //! Judging one request: pure, without I/O, and without knowledge of registries.
 
+pub(crate) mod arrival;
+mod authorization_details;
+mod dpop;
 pub(crate) mod error;
-mod explanation;
+mod extensions;
+mod openid;
 mod policy;
 mod proven;
 pub(crate) mod reason;
@@ -12,11 +16,13 @@ pub(crate) mod response;
 mod response_mode;
 mod rules;
 mod scope;
+mod use_up;
 mod validated;
 mod validator;
 
+pub use self::arrival::UseUpErrorKind;
 pub use self::error::{AuthorizationError, ErrorCode};
-pub use self::explanation::Explanation;
+pub use self::openid::Prompt;
 pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
 pub use self::rejection::{Delivery, Rejection};
@@ -24,5 +30,6 @@ pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};
 pub use self::response::redirect::{AuthorizationResponse, SerializeParametersError};
 pub use self::response_mode::ResponseMode;
 pub use self::rules::{Pkce, RedirectErrors, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients};
+pub use self::use_up::UseUpError;
 pub use self::validated::{CodeChallenge, CodeChallengeMethod, ValidatedRequest};
 pub use self::validator::Validator;

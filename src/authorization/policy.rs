@@ -7,7 +7,11 @@ use crate::client::{
     AllowedScopes, LoopbackPorts, RedirectUri, RedirectUriError, ResponseTypes, Scope, ScopeError, tokens,
 };
 
+use super::authorization_details::AUTHORIZATION_DETAILS;
+use super::dpop::DPOP_JKT;
 use super::error::AuthorizationError;
+use super::extensions::can_be_declared;
+use super::openid;
 use super::resource::is_resource;
 use super::rules::{Pkce, RedirectErrors, RequestObjects, Rules, ScopeExcess, ScopeMatcher, UnknownClients};
 use super::validated::ValidatedRequest;
@@ -45,7 +49,7 @@ impl Policy {
     /// Today's best practice (RFC 9700) and the default of the crate: [`Policy::oauth2`], with PKCE required of public
     /// clients.
     pub fn rfc9700() -> PolicyBuilder {
-        PolicyBuilder { rules: Rules::default(), checks: Vec::new(), wrong: None }
+        PolicyBuilder { rules: Rules::default(), declared: Vec::new(), checks: Vec::new(), wrong: None }
     }
 
     /// OAuth 2.1: PKCE required, `S256` only, response type `code` only.
@@ -63,6 +67,11 @@ impl Policy {
         self.rules.unknown_clients == UnknownClients::Forward
     }
 
+    #[cfg(feature = "sealed-requests")]
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.rules.issuer.as_deref()
+    }
+
     /// What the server's metadata tells clients about this policy.
     pub(crate) fn announced(&self) -> Announced<'_> {
         let rules = &*self.rules;
@@ -74,7 +83,11 @@ impl Policy {
                 Some(AllowedScopes::All) | None => None,
             },
             plain_pkce: rules.plain_pkce,
+            openid: rules.openid,
+            authorization_details_types: rules.authorization_details_types.as_deref(),
             refuses_request_objects: rules.request_objects == RequestObjects::Refuse,
+            requires_pushed_requests: rules.pushed_required,
+            requires_signed_requests: rules.signed_required,
         }
     }
 }
@@ -85,7 +98,11 @@ pub(crate) struct Announced<'a> {
     pub(crate) response_types: ResponseTypes,
     pub(crate) scopes: Option<&'a Scope>,
     pub(crate) plain_pkce: bool,
+    pub(crate) openid: bool,
+    pub(crate) authorization_details_types: Option<&'a [Box<str>]>,
     pub(crate) refuses_request_objects: bool,
+    pub(crate) requires_pushed_requests: bool,
+    pub(crate) requires_signed_requests: bool,
 }
 
 /// Builds a [`Policy`]. Nothing fails before [`PolicyBuilder::build`].
@@ -93,6 +110,8 @@ pub(crate) struct Announced<'a> {
 #[must_use = "a policy must be built"]
 pub struct PolicyBuilder {
     rules: Rules,
+    /// Without repeats.
+    declared: Vec<Box<str>>,
     checks: Vec<Arc<dyn RequestCheck>>,
     /// The first setting that is wrong.
     wrong: Option<PolicyError>,
@@ -112,9 +131,24 @@ impl PolicyBuilder {
         self
     }
 
-    /// What happens to `request` and `request_uri` (default: [`RequestObjects::Refuse`]).
+    /// What happens to `request` and `request_uri` that the server does not read itself (default:
+    /// [`RequestObjects::Refuse`]).
     pub fn request_objects(mut self, request_objects: RequestObjects) -> Self {
         self.rules.request_objects = request_objects;
+        self
+    }
+
+    /// Whether every client must push its requests (default: no; RFC 9126 §5). A client can also require it of itself, by
+    /// its metadata member `require_pushed_authorization_requests`.
+    pub fn require_pushed_requests(mut self, required: bool) -> Self {
+        self.rules.pushed_required = required;
+        self
+    }
+
+    /// Whether every client must sign its requests (default: no; RFC 9101 §10.5). A client can also require it of itself,
+    /// by its metadata member `require_signed_request_object`.
+    pub fn require_signed_requests(mut self, required: bool) -> Self {
+        self.rules.signed_required = required;
         self
     }
 
@@ -136,8 +170,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// What a client registered without a scope list may ask for, separated by spaces; `*` allows every scope
-    /// (default: nothing, so its requests must leave `scope` out).
+    /// The scopes that a client without a scope list may request, separated by spaces; `*` allows every scope
+    /// (default: none, so its requests must omit `scope`).
     pub fn unlisted_scopes(mut self, scopes: impl AsRef<str>) -> Self {
         self.rules.unlisted_scopes = self.scopes(scopes.as_ref(), PolicyError::UnlistedScopes);
         self
@@ -185,6 +219,61 @@ impl PolicyBuilder {
     pub fn resource_required(mut self, required: bool) -> Self {
         self.rules.resource_required = required;
         self
+    }
+
+    /// Declares extension parameters, beside those that are always read (default: none). Every call adds to them.
+    ///
+    /// The handler reads them with [`ValidatedRequest::extension`]. They are refused like any other parameter when they
+    /// are repeated or undecodable. Parameters that are not declared are ignored.
+    ///
+    /// `authorization_details` and `dpop_jkt` must also follow their rules, see
+    /// [`authorization_details_types`](Self::authorization_details_types) and
+    /// [`dpop_jkt_required`](Self::dpop_jkt_required).
+    pub fn parameters<T: AsRef<str>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        for (index, name) in names.into_iter().enumerate() {
+            let name = name.as_ref();
+            if !can_be_declared(name) {
+                self.wrong.get_or_insert(PolicyError::Parameter { index });
+            }
+            if self.declared.iter().all(|declared| **declared != *name) {
+                self.declared.push(name.into());
+            }
+        }
+        self
+    }
+
+    /// Makes the server an OpenID provider (default: no). A request is refused with `invalid_request` unless
+    ///
+    /// - `prompt` has only the values of [`Prompt`](crate::Prompt), and `none` is alone,
+    /// - `max_age` is a non-negative integer,
+    /// - `nonce` is there, and the scope `openid` is granted, where the response type has an ID token
+    ///   (OpenID Connect Core §3.2.2.1, §3.3.2.1).
+    ///
+    /// Declares these [`parameters`](Self::parameters): `prompt`, `max_age`, `claims`, `id_token_hint`, `login_hint`,
+    /// `acr_values`, `ui_locales` and `display`. See [`ValidatedRequest::prompts`] and [`ValidatedRequest::max_age`].
+    pub fn openid(mut self) -> Self {
+        self.rules.openid = true;
+        self.parameters(openid::PARAMETERS)
+    }
+
+    /// Declares `authorization_details` (RFC 9396), and the types that the server supports (default: not declared).
+    ///
+    /// The parameter must be a JSON array of objects. The `type` of each must be among these and among the
+    /// [`authorization_details_types`](crate::Client::authorization_details_types) of the client. Anything else is refused
+    /// with `invalid_authorization_details`. Where only [`parameters`](Self::parameters) declares it, the types of the
+    /// client decide alone.
+    pub fn authorization_details_types<T: AsRef<str>>(mut self, types: impl IntoIterator<Item = T>) -> Self {
+        self.rules.authorization_details_types = Some(types.into_iter().map(|name| name.as_ref().into()).collect());
+        self.parameters([AUTHORIZATION_DETAILS])
+    }
+
+    /// Declares `dpop_jkt` (RFC 9449 §10), and says whether a client with
+    /// [`dpop_bound_access_tokens`](crate::Client::dpop_bound_access_tokens) must send it (default: not declared).
+    ///
+    /// It must be 43 base64url characters.
+    pub fn dpop_jkt_required(mut self, required: bool) -> Self {
+        self.rules.dpop_jkt_required = required;
+        self.parameters([DPOP_JKT])
     }
 
     /// Adds a check of your own. Checks run in the order in which they were added, after all rules.
@@ -235,7 +324,7 @@ impl PolicyBuilder {
     }
 
     /// Whether answers say exactly what is wrong, such as how the closest registered redirect URI differs
-    /// (default: no). For development: it tells strangers how clients are registered.
+    /// (default: no). For development only: it shows strangers how clients are registered.
     pub fn insecure_detailed_errors(mut self, detailed: bool) -> Self {
         self.rules.detailed_errors = detailed;
         self
@@ -259,7 +348,8 @@ impl PolicyBuilder {
     /// let error = Policy::oauth2().issuer("http://login.example").build().unwrap_err();
     /// assert_eq!(error.to_string(), "issuer: must be an https URL without query and fragment");
     /// ```
-    pub fn build(self) -> Result<Policy, PolicyError> {
+    pub fn build(mut self) -> Result<Policy, PolicyError> {
+        self.rules.declared = (!self.declared.is_empty()).then(|| self.declared.into());
         match self.wrong {
             None => Ok(Policy { rules: Arc::new(self.rules), checks: self.checks.into() }),
             Some(error) => Err(error),
@@ -299,6 +389,11 @@ pub enum PolicyError {
     Issuer(Option<RedirectUriError>),
     /// [`PolicyBuilder::error_uri`]
     ErrorUri,
+    /// [`PolicyBuilder::parameters`]
+    Parameter {
+        /// The position of the name.
+        index: usize,
+    },
     /// [`PolicyBuilder::resources`]
     Resource {
         /// The position of the resource.
@@ -315,6 +410,9 @@ impl fmt::Display for PolicyError {
         match self {
             Self::Issuer(_) => f.write_str("issuer: must be an https URL without query and fragment"),
             Self::ErrorUri => f.write_str("error_uri: must be an absolute URI"),
+            Self::Parameter { index } => {
+                write!(f, "parameters[{index}]: must be the name of a parameter that is not always read")
+            }
             Self::Resource { index } => write!(f, "resources[{index}]: must be an absolute URI without fragment"),
             Self::SupportedScopes(_) => f.write_str("supported_scopes: must be scopes separated by spaces"),
             Self::UnlistedScopes(_) => f.write_str("unlisted_scopes: must be scopes separated by spaces"),
@@ -327,7 +425,7 @@ impl std::error::Error for PolicyError {
         match self {
             Self::Issuer(source) => source.as_ref().map(|source| source as _),
             Self::SupportedScopes(source) | Self::UnlistedScopes(source) => Some(source),
-            Self::ErrorUri | Self::Resource { .. } => None,
+            Self::ErrorUri | Self::Parameter { .. } | Self::Resource { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::client::{Client, RedirectUri, RedirectUriMismatch};
+use crate::client::{Client, RedirectUri, judge_requested};
 
 use super::reason::Reason;
 use super::request::{AuthorizationRequest, Parameter, Span};
@@ -60,7 +60,7 @@ impl ProvenRequest {
         &self.client
     }
 
-    pub(super) fn rules(&self) -> &Rules {
+    pub(super) fn rules(&self) -> &Arc<Rules> {
         &self.rules
     }
 
@@ -91,7 +91,8 @@ impl ProvenRequest {
     /// as it is known.
     pub(super) fn error_mode(&self) -> ResponseMode {
         let response_type = self.request.get(Parameter::ResponseType).unwrap_or_default();
-        let carries_token = response_type.split(' ').any(|word| matches!(word, "token" | "id_token"));
+        let mut words = response_type.as_bytes().split(|byte| *byte == b' ');
+        let carries_token = words.any(|word| matches!(word, b"token" | b"id_token"));
         let given = self.request.get(Parameter::ResponseMode).and_then(ResponseMode::parse);
         given.filter(|mode| mode.suits(carries_token)).unwrap_or(ResponseMode::default_for(carries_token))
     }
@@ -106,11 +107,15 @@ fn prove_redirect_uri(
         return Err(Reason::of_fault(fault));
     }
     match request.span(Parameter::RedirectUri) {
-        Some(span) => match client.check_redirect_uri(request.value(span), rules.loopback_ports) {
-            Ok(_) => Ok(ProvenRedirectUri::Requested(span)),
-            Err(RedirectUriMismatch::Malformed(_)) => Err(Reason::REDIRECT_URI_MALFORMED),
-            Err(RedirectUriMismatch::NotRegistered(_)) => Err(Reason::REDIRECT_URI_NOT_REGISTERED),
-        },
+        Some(span) => {
+            let requested = request.value(span);
+            match client.find_redirect_uri(requested, rules.loopback_ports) {
+                Some(_) => Ok(ProvenRedirectUri::Requested(span)),
+                // `Rejection::detail` finds the closest registered URI when it is needed.
+                None if judge_requested(requested).is_err() => Err(Reason::REDIRECT_URI_MALFORMED),
+                None => Err(Reason::REDIRECT_URI_NOT_REGISTERED),
+            }
+        }
         None if rules.redirect_uri_required => Err(Reason::REDIRECT_URI_MISSING),
         None => client.sole_redirect_uri().map(|_| ProvenRedirectUri::Sole).ok_or(Reason::REDIRECT_URI_MISSING),
     }

@@ -1,4 +1,4 @@
-//! Why requests are refused: one row each.
+//! Why requests are refused: a table with one row per reason.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::request::ParameterFault;
 
 /// Why a request was refused: finer than the error code, for logs and metrics.
 ///
-/// The answer never tells more than [`error`](Self::error) and [`description`](Self::description), unless
+/// The answer contains only [`error`](Self::error) and [`description`](Self::description), unless
 /// [`insecure_detailed_errors`](crate::PolicyBuilder::insecure_detailed_errors) is on.
 ///
 /// ```
@@ -24,13 +24,13 @@ pub struct Reason {
     pub(crate) row: &'static Row,
 }
 
-/// What is known of a reason beforehand.
+/// The properties of a reason.
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Row {
     pub(crate) code: ErrorCode,
     pub(crate) description: &'static str,
     pub(crate) rule: &'static str,
-    /// Where it is not the one of the code.
+    /// Where it differs from the one of the code.
     pub(crate) status: Option<u16>,
     /// The body of an answer in JSON.
     pub(crate) json: &'static str,
@@ -83,6 +83,8 @@ reasons! {
         "RFC 6749 appendix A.1";
     /// The validator was given a client with another id than the request names.
     CLIENT_ID_MISMATCH = "client_id_mismatch", ServerError, "clients cannot be looked up", "RFC 6749 §4.1.2.1";
+    /// The validator was given a request that was read without the parameters that its policy declares.
+    EXTENSIONS_NOT_READ = "extensions_not_read", ServerError, "the request could not be read", "RFC 6749 §4.1.2.1";
     // The next four look the same from outside: strangers must not learn which ids exist.
     /// The client is unknown.
     CLIENT_UNKNOWN = "client_unknown", InvalidClient, "the client is not registered here", "RFC 6749 §4.1.2.1";
@@ -114,6 +116,19 @@ reasons! {
     /// `request_uri` is not supported.
     REQUEST_URI = "request_uri", RequestUriNotSupported, "the request_uri parameter is not supported",
         "OpenID Connect Core §3.1.2.6";
+    /// The request was not pushed, although the policy or the client requires it.
+    PUSHED_REQUEST_REQUIRED = "pushed_request_required", InvalidRequest, "the request must be pushed", "RFC 9126 §5";
+    /// The request was not signed, although the policy or the client requires it.
+    SIGNED_REQUEST_REQUIRED = "signed_request_required", InvalidRequest, "the request must be signed",
+        "RFC 9101 §10.5";
+    /// The pushed request was used for a code before, or expired during the login.
+    REQUEST_URI_USED = "request_uri_used", InvalidRequestUri, "the request_uri is not valid", "RFC 9126 §4";
+    /// The store of pushed requests is unavailable at the moment.
+    REQUEST_STORE_UNAVAILABLE = "request_store_unavailable", TemporarilyUnavailable,
+        "pushed requests cannot be read at the moment, please try again", "RFC 6749 §4.1.2.1";
+    /// The store of pushed requests failed permanently.
+    REQUEST_STORE_FAULT = "request_store_fault", ServerError, "pushed requests cannot be read",
+        "RFC 6749 §4.1.2.1";
     /// `response_type` is missing.
     RESPONSE_TYPE_MISSING = "response_type_missing", InvalidRequest, "response_type is missing", "RFC 6749 §3.1.1";
     /// The server does not support the response type.
@@ -158,6 +173,35 @@ reasons! {
         "RFC 8707 §2";
     /// A `resource` is not one of the server's.
     RESOURCE_NOT_ALLOWED = "resource_not_allowed", InvalidTarget, "this resource is not served here", "RFC 8707 §2";
+    /// `prompt` contains an unknown word.
+    PROMPT_UNKNOWN = "prompt_unknown", InvalidRequest, "prompt must be none, login, consent or select_account",
+        "OpenID Connect Core §3.1.2.1";
+    /// `prompt` contains `none` and another word.
+    PROMPT_NONE_COMBINED = "prompt_none_combined", InvalidRequest, "prompt must not combine none with another value",
+        "OpenID Connect Core §3.1.2.1";
+    /// `max_age` is not a non-negative integer.
+    MAX_AGE_MALFORMED = "max_age_malformed", InvalidRequest, "max_age must be a number of seconds",
+        "OpenID Connect Core §3.1.2.1";
+    /// `nonce` is missing, and the response type has an ID token.
+    NONCE_MISSING = "nonce_missing", InvalidRequest, "nonce is required for this response_type",
+        "OpenID Connect Core §3.2.2.1";
+    /// The scope `openid` is missing, and the response type has an ID token.
+    SCOPE_OPENID_MISSING = "scope_openid_missing", InvalidRequest,
+        "the scope openid is required for this response_type", "OpenID Connect Core §3.2.2.1";
+    /// `authorization_details` is not a JSON array of objects with a `type`.
+    AUTHORIZATION_DETAILS_MALFORMED = "authorization_details_malformed", InvalidAuthorizationDetails,
+        "authorization_details must be a JSON array of objects with a type", "RFC 9396 §2";
+    /// The server does not support a type of `authorization_details`.
+    AUTHORIZATION_DETAILS_TYPE_UNKNOWN = "authorization_details_type_unknown", InvalidAuthorizationDetails,
+        "this type of authorization_details is not supported", "RFC 9396 §5";
+    /// The client did not register a type of `authorization_details`.
+    AUTHORIZATION_DETAILS_TYPE_NOT_REGISTERED = "authorization_details_type_not_registered",
+        InvalidAuthorizationDetails, "the client may not use this type of authorization_details", "RFC 9396 §10";
+    /// `dpop_jkt` is not a SHA-256 thumbprint.
+    DPOP_JKT_MALFORMED = "dpop_jkt_malformed", InvalidRequest, "dpop_jkt must be 43 base64url characters",
+        "RFC 9449 §10";
+    /// `dpop_jkt` is missing, and the client's access tokens are always bound to a DPoP key.
+    DPOP_JKT_MISSING = "dpop_jkt_missing", InvalidRequest, "dpop_jkt is required", "RFC 9449 §10";
     /// A [`RequestCheck`](crate::RequestCheck) refused the request.
     CHECK = "check", InvalidRequest, "the request was refused", "RFC 6749 §4.1.2.1";
 }
@@ -193,7 +237,7 @@ impl Reason {
         Self { name, ..Self::CHECK }
     }
 
-    pub(super) fn of_fault(fault: ParameterFault) -> Self {
+    pub(crate) fn of_fault(fault: ParameterFault) -> Self {
         match fault {
             ParameterFault::Repeated => Self::PARAMETER_REPEATED,
             ParameterFault::Undecodable => Self::PARAMETER_UNDECODABLE,

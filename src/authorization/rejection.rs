@@ -1,4 +1,4 @@
-//! Refused requests, and who gets the answer.
+//! Refused requests, and where their errors go.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,27 @@ use super::rules::{RedirectErrors, Rules};
 
 /// A refused authorization request.
 ///
-/// The layer also puts it into the extensions of the response, so that outer layers can count and trace it.
+/// The layer also puts it into the extensions of the response, so that outer layers can count and trace it. It contains
+/// details that strangers must not see, for logs, an operator's tool or a test:
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_oauth_client_validation::{AuthorizationRequest, Client, UriPart, Validator};
+///
+/// let client = Client::builder("app")
+///     .redirect_uri("https://app.example/callback")
+///     .redirect_uri("https://staging.app.example/callback")
+///     .build()?;
+/// let request = "client_id=app&response_type=code&redirect_uri=https://app.example/Callback";
+/// let request = AuthorizationRequest::parse(request.as_bytes(), b"");
+///
+/// let rejection = Validator::default().validate(request, Some(Arc::new(client))).unwrap_err();
+/// assert_eq!(rejection.reason().as_str(), "redirect_uri_not_registered");
+/// assert_eq!(rejection.rule(), "RFC 6749 §3.1.2.3, RFC 9700 §4.1.3");
+/// assert_eq!(rejection.closest_redirect_uri().unwrap().as_str(), "https://app.example/callback");
+/// assert_eq!(rejection.differences().collect::<Vec<_>>(), [UriPart::LetterCase]);
+/// # Ok::<(), tower_oauth_client_validation::ClientError>(())
+/// ```
 #[derive(Clone)]
 pub struct Rejection {
     reason: Reason,
@@ -114,13 +134,13 @@ impl Rejection {
         }
     }
 
-    /// The redirect URI that gets the error, at once or when the user goes on.
+    /// The redirect URI that gets the error, at once or when the user continues.
     #[must_use]
     pub fn redirect_uri(&self) -> Option<&str> {
         self.target().map(|target| target.uri)
     }
 
-    /// Why, for logs and metrics: it tells more than the answer does.
+    /// Why the request was refused, for logs and metrics. It is finer than the error code.
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.reason
@@ -131,15 +151,13 @@ impl Rejection {
     pub fn rule(&self) -> &'static str {
         match (self.mismatch(), self.faulty_parameter()) {
             (Some(RedirectUriMismatch::Malformed(error)), _) => error.rule().section(),
-            (_, Some(Parameter::Nonce)) if self.reason == Reason::PARAMETER_CONTROL_CHARACTER => {
-                "OpenID Connect Core §3.1.2.1"
-            }
+            (_, Some("nonce")) if self.reason == Reason::PARAMETER_CONTROL_CHARACTER => "OpenID Connect Core §3.1.2.1",
             _ => self.reason.rule(),
         }
     }
 
-    /// What exactly is wrong, such as the name of a repeated parameter. It tells how the client is registered: keep it
-    /// from strangers.
+    /// What exactly is wrong, such as the name of a repeated parameter. It may reveal how the client is registered, so do
+    /// not show it to strangers.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         match self.mismatch() {
@@ -150,7 +168,7 @@ impl Rejection {
             Some(RedirectUriMismatch::NotRegistered(closest)) => {
                 Some(format!("the closest registered URI differs in {closest}"))
             }
-            None => self.faulty_parameter().map(|parameter| parameter.as_str().to_owned()),
+            None => self.faulty_parameter().map(str::to_owned),
         }
     }
 
@@ -206,9 +224,11 @@ impl Rejection {
     }
 
     /// The parameter that has no usable value, if that is the reason.
-    fn faulty_parameter(&self) -> Option<Parameter> {
-        let (parameter, fault) = self.request()?.first_fault()?;
-        (Reason::of_fault(fault) == self.reason).then_some(parameter)
+    fn faulty_parameter(&self) -> Option<&str> {
+        let request = self.request()?;
+        let recognized = request.first_fault().map(|(parameter, fault)| (parameter.as_str(), fault));
+        let (name, fault) = recognized.or_else(|| request.first_extension_fault())?;
+        (Reason::of_fault(fault) == self.reason).then_some(name)
     }
 
     fn request(&self) -> Option<&AuthorizationRequest> {

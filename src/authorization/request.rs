@@ -3,6 +3,10 @@
 use std::fmt;
 
 use triomphe::{Arc, HeaderSlice};
+use url::form_urlencoded;
+
+use super::arrival::Arrival;
+use super::extensions::{Declared, Extensions};
 
 macro_rules! parameters {
     ($($variant:ident = $name:literal,)+) => {
@@ -84,13 +88,14 @@ pub enum ParameterFault {
 
 /// The parameters of an authorization request, decoded from query and body.
 ///
-/// Parsing never fails: faults are kept with their parameter, because who gets the error depends on the client and its
+/// Parsing never fails: faults are kept with their parameter, because where the error goes depends on the client and its
 /// redirect URI.
 ///
 /// - A parameter without a value counts as absent (RFC 6749 §3.1), but two copies are two.
-/// - Names are decoded before they are compared. Unrecognised parameters are ignored and may repeat.
+/// - Names are decoded before they are compared. Unrecognized parameters are ignored and may repeat. A policy can
+///   [declare](crate::PolicyBuilder::parameters) more: [`Validator::parse`](crate::Validator::parse) reads those too.
 /// - `resource` may repeat (RFC 8707 §2).
-/// - Recognised parameters are either in the query or in the body. A request with some in each is refused: a handler that
+/// - Recognized parameters are either in the query or in the body. A request with some in each is refused: a handler that
 ///   reads only one of them would see another request than the validator.
 ///
 /// ```
@@ -113,11 +118,15 @@ struct Index {
     spans: [Span; COUNT],
     faults: [Option<ParameterFault>; COUNT],
     resources: Vec<Span>,
+    /// `None` where no extension parameters were declared.
+    extensions: Option<Box<Extensions>>,
     /// The parameters that were there, a bit each.
     seen: u16,
     /// The parameters with a fault, a bit each.
     faulty: u16,
     is_split: bool,
+    /// `None` for parameters from the user agent.
+    arrival: Option<Box<Arrival>>,
 }
 
 /// Where in the text a value is.
@@ -125,6 +134,17 @@ struct Index {
 pub(super) struct Span {
     start: u32,
     end: u32,
+}
+
+impl Index {
+    /// Declared parameters are read in a pass of their own, so that policies without any pay nothing.
+    fn read_extensions(&mut self, query: &[u8], body: &[u8], declared: &Declared) {
+        let mut extensions = Extensions::new(declared);
+        let in_query = extensions.read(query) || names_parameter(query);
+        let in_body = extensions.read(body) || names_parameter(body);
+        self.is_split = in_query && in_body;
+        self.extensions = Some(Box::new(extensions));
+    }
 }
 
 impl Span {
@@ -139,6 +159,12 @@ impl AuthorizationRequest {
     /// Input of 4 GiB or more is read as empty.
     #[must_use]
     pub fn parse(query: &[u8], body: &[u8]) -> Self {
+        Self::read(query, body, None, None)
+    }
+
+    /// Also reads declared parameters, and notes how the parameters arrived if not from the user agent.
+    #[inline]
+    pub(super) fn read(query: &[u8], body: &[u8], declared: Option<&Declared>, arrival: Option<Box<Arrival>>) -> Self {
         let length = query.len().saturating_add(body.len());
         let (query, body) = if u32::try_from(length).is_ok() { (query, body) } else { (&[][..], &[][..]) };
         let (mut short, mut long) = ([0; SHORT], Vec::new());
@@ -150,10 +176,13 @@ impl AuthorizationRequest {
         });
         buffer[..query.len()].copy_from_slice(query);
         buffer[query.len()..].copy_from_slice(body);
-        let mut parser = Parser { buffer, kept: 0, index: Index { is_split, ..Index::default() } };
+        let mut parser = Parser { buffer, kept: 0, index: Index { is_split, arrival, ..Index::default() } };
         parser.read(0, query.len());
         parser.read(query.len(), length);
-        let Parser { buffer, kept, index } = parser;
+        let Parser { buffer, kept, mut index } = parser;
+        if let Some(declared) = declared {
+            index.read_extensions(query, body, declared);
+        }
         let text = std::str::from_utf8(&buffer[..kept]).expect("only UTF-8 values are kept");
         Self(Arc::from_header_and_str(index, text))
     }
@@ -182,7 +211,87 @@ impl AuthorizationRequest {
         self.0.header.resources.iter().map(|span| self.value(*span))
     }
 
-    /// Whether query and body both name recognised parameters.
+    /// Whether the client pushed the request (RFC 9126).
+    #[must_use]
+    pub fn is_pushed(&self) -> bool {
+        self.arrival().is_some_and(|arrival| arrival.is_pushed)
+    }
+
+    /// Whether the parameters come from a request object that the client signed (RFC 9101).
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.arrival().is_some_and(|arrival| arrival.is_signed)
+    }
+
+    /// Writes the request as a query that asks for the same again, so that it can be kept across a login.
+    ///
+    /// These are the usable parameters, which [`parse`](Self::parse) reads back. A pushed request is written as its
+    /// `client_id` and `request_uri`: read back as parameters, it would no longer count once. Let
+    /// [`ClientValidationLayer::judge`](crate::ClientValidationLayer::judge) judge it, which finds it again.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::AuthorizationRequest;
+    ///
+    /// let request = AuthorizationRequest::parse(b"state=x%20y&client_id=a&unknown=1", b"");
+    /// assert_eq!(request.to_query(), "client_id=a&state=x+y");
+    /// assert!(AuthorizationRequest::parse(request.to_query().as_bytes(), b"") == request);
+    /// ```
+    #[must_use]
+    pub fn to_query(&self) -> String {
+        let Some(one_time) = self.arrival().and_then(|arrival| arrival.one_time.as_ref()) else {
+            return self.parameters_to_query();
+        };
+        let client_id = self.get(Parameter::ClientId).unwrap_or_default();
+        let names = [Parameter::ClientId, Parameter::RequestUri].map(Parameter::as_str);
+        let pairs = names.into_iter().zip([client_id, one_time.request_uri()]);
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    }
+
+    /// The usable parameters, however the request came.
+    pub(crate) fn parameters_to_query(&self) -> String {
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(self.pairs()).finish()
+    }
+
+    /// Whether a parameter was there, usable or not. An empty value counts as absent.
+    pub(crate) fn has(&self, parameter: Parameter) -> bool {
+        self.get(parameter).is_some() || self.fault(parameter).is_some()
+    }
+
+    pub(crate) fn arrival(&self) -> Option<&Arrival> {
+        self.0.header.arrival.as_deref()
+    }
+
+    /// A parameter that [the policy declares](crate::PolicyBuilder::parameters), if it has a usable value. Only a request
+    /// that [`Validator::parse`](crate::Validator::parse) or the layer read has any.
+    #[must_use]
+    pub fn extension(&self, name: &str) -> Option<&str> {
+        self.extensions()?.get(name)
+    }
+
+    /// Every parameter with a usable value, in the order of [`Parameter::ALL`], then those that the policy declares.
+    /// `resource` comes as often as it was sent.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let single = Parameter::ALL.iter().filter(|parameter| **parameter != Parameter::Resource);
+        let single = single.filter_map(|parameter| Some((parameter.as_str(), self.get(*parameter)?)));
+        let resources = self.resources().map(|resource| (Parameter::Resource.as_str(), resource));
+        single.chain(resources).chain(self.extensions().into_iter().flat_map(Extensions::iter))
+    }
+
+    /// The first declared parameter with a fault.
+    pub(super) fn first_extension_fault(&self) -> Option<(&str, ParameterFault)> {
+        self.extensions()?.first_fault()
+    }
+
+    /// Whether these parameters were looked for.
+    pub(super) fn covers(&self, declared: &Declared) -> bool {
+        self.extensions().is_some_and(|extensions| extensions.cover(declared))
+    }
+
+    fn extensions(&self) -> Option<&Extensions> {
+        self.0.header.extensions.as_deref()
+    }
+
+    /// Whether query and body both name recognized parameters.
     pub(super) fn is_split(&self) -> bool {
         self.0.header.is_split
     }
@@ -198,12 +307,13 @@ impl AuthorizationRequest {
     }
 }
 
-/// Compares the recognised parameters.
+/// Compares the recognized and declared parameters.
 impl PartialEq for AuthorizationRequest {
     fn eq(&self, other: &Self) -> bool {
         let same = |parameter: &Parameter| self.get(*parameter) == other.get(*parameter);
         let faults = self.0.header.faults == other.0.header.faults && self.is_split() == other.is_split();
-        faults && Parameter::ALL.iter().all(same) && self.resources().eq(other.resources())
+        let extensions = self.extensions() == other.extensions();
+        faults && extensions && Parameter::ALL.iter().all(same) && self.resources().eq(other.resources())
     }
 }
 
@@ -213,12 +323,17 @@ impl Eq for AuthorizationRequest {}
 impl fmt::Debug for AuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let present = Parameter::ALL.iter().filter(|parameter| self.0.header.seen & parameter.bit() != 0);
-        f.debug_tuple("AuthorizationRequest").field(&present.collect::<Vec<_>>()).finish()
+        let mut shown = f.debug_tuple("AuthorizationRequest");
+        shown.field(&present.collect::<Vec<_>>());
+        if let Some(extensions) = self.extensions() {
+            shown.field(&extensions.present().collect::<Vec<_>>());
+        }
+        shown.finish()
     }
 }
 
-/// Whether a form names a recognised parameter, with or without a value.
-fn names_parameter(form: &[u8]) -> bool {
+/// Whether a form names a recognized parameter, with or without a value.
+pub(super) fn names_parameter(form: &[u8]) -> bool {
     form.split(|byte| *byte == b'&').any(|pair| read_name(pair).0.is_some())
 }
 
@@ -307,7 +422,7 @@ fn read_name(input: &[u8]) -> (Option<Parameter>, usize) {
         None | Some(b'=' | b'&') => (Parameter::from_name(&input[..plain]), plain),
         Some(_) => {
             let end = input.iter().position(|byte| matches!(byte, b'=' | b'&')).unwrap_or(input.len());
-            (recognise_encoded(&input[..end]), end)
+            (recognize_encoded(&input[..end]), end)
         }
     }
 }
@@ -363,8 +478,8 @@ fn offset(length: usize) -> u32 {
 }
 
 /// The parameter whose name is percent-encoded here.
-fn recognise_encoded(name: &[u8]) -> Option<Parameter> {
-    // A broken escape stays as it is, and no recognised name contains `%`.
+fn recognize_encoded(name: &[u8]) -> Option<Parameter> {
+    // A broken escape stays as it is, and no recognized name contains `%`.
     let mut decoded = [0; LONGEST_NAME];
     let mut length = 0;
     let mut bytes = percent_encoding::percent_decode(name);

@@ -12,8 +12,8 @@ pub(super) fn find<'s>(set: &'s [Box<str>], requested: &str) -> Option<&'s str> 
     set.iter().map(|allowed| &**allowed).find(|allowed| is_same(allowed, requested))
 }
 
-/// Scheme and host without case, an empty path like `/`, the rest byte for byte: clients ask for `https://host/` where
-/// the server is `https://host`, and the MCP specification wants servers to accept upper case.
+/// Compares scheme and host without case, an empty path like `/`, and the rest byte for byte: clients request
+/// `https://host/` where the server is `https://host`, and the MCP specification asks servers to accept upper case.
 fn is_same(allowed: &str, requested: &str) -> bool {
     if allowed == requested {
         return true;

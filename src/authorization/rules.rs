@@ -1,9 +1,11 @@
-//! The settings that requests are judged by.
+//! The settings of a policy.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::client::{AllowedScopes, LoopbackPorts, ResponseTypes};
+
+use super::extensions::Declared;
 
 /// The settings of a [`Policy`](super::Policy), without its checks.
 #[derive(Clone, Debug)]
@@ -11,6 +13,8 @@ pub(super) struct Rules {
     pub(super) redirect_uri_required: bool,
     pub(super) loopback_ports: LoopbackPorts,
     pub(super) request_objects: RequestObjects,
+    pub(super) pushed_required: bool,
+    pub(super) signed_required: bool,
     pub(super) response_types: ResponseTypes,
     pub(super) scope_required: bool,
     pub(super) scope_excess: ScopeExcess,
@@ -21,6 +25,10 @@ pub(super) struct Rules {
     pub(super) plain_pkce: bool,
     pub(super) resources: Option<Box<[Box<str>]>>,
     pub(super) resource_required: bool,
+    pub(super) declared: Option<Declared>,
+    pub(super) openid: bool,
+    pub(super) authorization_details_types: Option<Box<[Box<str>]>>,
+    pub(super) dpop_jkt_required: bool,
     pub(super) redirect_errors: RedirectErrors,
     pub(super) issuer: Option<Box<str>>,
     pub(super) error_uri: Option<Box<str>>,
@@ -34,6 +42,8 @@ impl Default for Rules {
             redirect_uri_required: false,
             loopback_ports: LoopbackPorts::Any,
             request_objects: RequestObjects::Refuse,
+            pushed_required: false,
+            signed_required: false,
             response_types: ResponseTypes::CODE,
             scope_required: false,
             scope_excess: ScopeExcess::Reject,
@@ -44,6 +54,10 @@ impl Default for Rules {
             plain_pkce: false,
             resources: None,
             resource_required: false,
+            declared: None,
+            openid: false,
+            authorization_details_types: None,
+            dpop_jkt_required: false,
             redirect_errors: RedirectErrors::Vouched,
             issuer: None,
             error_uri: None,
@@ -53,7 +67,7 @@ impl Default for Rules {
     }
 }
 
-/// What happens to `request` and `request_uri` (RFC 9101).
+/// What happens to `request` and `request_uri` (RFC 9101) that the server does not read itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestObjects {
@@ -79,11 +93,11 @@ pub enum ScopeExcess {
     Narrow,
 }
 
-/// Who must use PKCE (RFC 7636).
+/// Which clients must use PKCE (RFC 7636).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pkce {
-    /// Nobody. A challenge that is sent must still be valid.
+    /// None. A challenge that is sent must still be valid.
     Optional,
     /// Public clients (the default; RFC 9700 §2.1.1).
     #[default]
@@ -104,7 +118,7 @@ pub enum RedirectErrors {
     /// At once for clients that the operator configured or [trusts](crate::Client::is_trusted) (the default).
     ///
     /// For other [dynamic](crate::Client::is_dynamic) clients, a browser gets a page that names the host of the
-    /// redirect URI and has a link to go on, which is the redirect error. Anyone else gets the error directly, as JSON.
+    /// redirect URI and has a link to continue there with the error. Any other user agent gets the error directly, as JSON.
     #[default]
     Vouched,
     /// Never: the user agent gets every error.

@@ -17,6 +17,16 @@ pub(super) enum GrantedScope {
     Other(Scope),
 }
 
+impl GrantedScope {
+    /// The granted scopes of this request as a scope value.
+    pub(super) fn as_str<'a>(&'a self, request: &'a AuthorizationRequest) -> &'a str {
+        match self {
+            Self::Requested(span) => request.value(*span),
+            Self::Other(scope) => scope.as_str(),
+        }
+    }
+}
+
 /// Row 9 (RFC 6749 §3.3).
 pub(super) fn grant_scope(
     request: &AuthorizationRequest,
@@ -47,23 +57,20 @@ fn default_scope(client: &Client, rules: &Rules) -> Scope {
 
 fn grant_requested_scope(value: &str, span: Span, client: &Client, rules: &Rules) -> Result<GrantedScope, Reason> {
     let allowed = client.allowed_scopes().or(rules.unlisted_scopes.as_ref());
-    if allowed.is_some_and(|allowed| is_common_case(value, allowed, rules)) {
+    let Some(allowed) = allowed else {
+        return Err(if is_scope_value(value) { Reason::SCOPE_NOT_ALLOWED } else { Reason::SCOPE_MALFORMED });
+    };
+    let Some(rest) = strip_allowed(value, allowed, rules) else {
         return Ok(GrantedScope::Requested(span));
-    }
-    if !is_scope_value(value) {
+    };
+    if !is_scope_value(rest) {
         return Err(Reason::SCOPE_MALFORMED);
     }
-    // `*` is how a registration says "all"; nobody can ask for it.
-    if tokens(value).any(|token| token == "*") {
-        return Err(Reason::SCOPE_NOT_ALLOWED);
-    }
-    let Some(allowed) = allowed else {
-        return Err(Reason::SCOPE_NOT_ALLOWED);
-    };
     let allowed = ScopeRule::new(Some(allowed), rules);
     let supported = ScopeRule::new(rules.supported_scopes.as_ref(), rules);
-    let granted = |token: &str| allowed.allows(token) && supported.allows(token);
-    if tokens(value).all(granted) {
+    // `*` means "all" in a registration; it cannot be requested.
+    let granted = |token: &str| token != "*" && allowed.allows(token) && supported.allows(token);
+    if tokens(rest).all(granted) {
         return Ok(if has_repeats(value) {
             GrantedScope::Other(Scope::from_valid_tokens(tokens(value)))
         } else {
@@ -71,36 +78,40 @@ fn grant_requested_scope(value: &str, span: Span, client: &Client, rules: &Rules
         });
     }
     match rules.scope_excess {
-        ScopeExcess::Reject => Err(Reason::SCOPE_NOT_ALLOWED),
-        ScopeExcess::Narrow => {
+        ScopeExcess::Narrow if tokens(value).all(|token| token != "*") => {
             let narrowed = Scope::from_valid_tokens(tokens(value).filter(|token| granted(token)));
             if narrowed.is_empty() { Err(Reason::SCOPE_NOT_ALLOWED) } else { Ok(GrantedScope::Other(narrowed)) }
         }
+        ScopeExcess::Narrow | ScopeExcess::Reject => Err(Reason::SCOPE_NOT_ALLOWED),
     }
 }
 
-/// Whether the tokens stand in the order of the allowed ones: found in one pass over both, and then there is
-/// no repeat, and the grammar holds as it does for the allowed ones.
-fn is_common_case(value: &str, allowed: &AllowedScopes, rules: &Rules) -> bool {
+/// Strips tokens that are allowed, as long as they come in the order of the allowed ones, which is the common case: one pass
+/// over both, without repeats. `None` if all tokens were stripped.
+fn strip_allowed<'v>(value: &'v str, allowed: &AllowedScopes, rules: &Rules) -> Option<&'v str> {
     let (AllowedScopes::Listed(allowed), None, None) = (allowed, &rules.supported_scopes, &rules.scope_matcher) else {
-        return false;
+        return Some(value);
     };
-    let mut asked = value;
+    let mut rest = value;
     for token in allowed.iter() {
-        match asked.strip_prefix(token) {
-            Some("") => return true,
-            Some(rest) => asked = rest.strip_prefix(' ').unwrap_or(asked),
+        match rest.strip_prefix(token) {
+            Some("") => return None,
+            Some(after) => rest = after.strip_prefix(' ').unwrap_or(rest),
             None => {}
         }
     }
-    false
+    Some(rest)
 }
 
-/// Up to here, comparing each with each is faster than a set; beyond, a set keeps the cost linear.
+/// Up to this number, comparing pairs is faster than a set; beyond it, a set keeps the cost linear.
 const FEW: usize = 16;
 
+fn is_few(scope: &str) -> bool {
+    scope.bytes().filter(|byte| *byte == b' ').count() < FEW
+}
+
 fn has_repeats(value: &str) -> bool {
-    if tokens(value).nth(FEW).is_some() {
+    if !is_few(value) {
         let mut seen = HashSet::new();
         return !tokens(value).all(|token| seen.insert(token));
     }
@@ -120,7 +131,7 @@ impl<'a> ScopeRule<'a> {
         match (list, &rules.scope_matcher) {
             (None | Some(AllowedScopes::All), _) => Self::All,
             (Some(AllowedScopes::Listed(scope)), Some(matcher)) => Self::Matcher(scope, &**matcher),
-            (Some(AllowedScopes::Listed(scope)), None) if scope.iter().nth(FEW).is_none() => Self::Few(scope),
+            (Some(AllowedScopes::Listed(scope)), None) if is_few(scope.as_str()) => Self::Few(scope),
             (Some(AllowedScopes::Listed(scope)), None) => Self::Many(scope.iter().collect()),
         }
     }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::client::{Client, ResponseType, tokens};
+use crate::client::{Client, ResponseType, Untrusted, tokens};
 
-use super::error::AuthorizationError;
+use super::arrival::{Arrival, UseUpErrorKind, UseUpFailure};
+use super::error::{AuthorizationError, ErrorCode};
 use super::proven::{ProvenRequest, RedirectTarget};
 use super::reason::Reason;
 use super::rejection::Rejection;
@@ -14,6 +15,7 @@ use super::resource;
 use super::response::redirect::{AuthorizationResponse, SerializeParametersError};
 use super::response_mode::ResponseMode;
 use super::scope::GrantedScope;
+use super::use_up::UseUpError;
 
 /// An authorization request that passed every check. Cheap to clone.
 ///
@@ -88,10 +90,7 @@ impl ValidatedRequest {
     /// The granted scopes as a scope value; empty where none is granted.
     #[must_use]
     pub fn scope(&self) -> &str {
-        match &self.scope {
-            GrantedScope::Requested(span) => self.request().value(*span),
-            GrantedScope::Other(scope) => scope.as_str(),
-        }
+        self.scope.as_str(self.request())
     }
 
     /// The response type.
@@ -142,7 +141,7 @@ impl ValidatedRequest {
         self.request().resources()
     }
 
-    /// The request as it was read. Judge it again after a consent page: the client may have been disabled meanwhile.
+    /// The request as it was read. Validate it again after a consent page: the client may have been disabled since.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -167,12 +166,92 @@ impl ValidatedRequest {
         self.request().get(parameter)
     }
 
-    /// A success response with these parameters, `state` and `iss`.
-    pub fn success<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> AuthorizationResponse {
-        AuthorizationResponse::new(self.target(), parameters)
+    /// Uses up a pushed request, so that one code is issued for it: call it right before issuing the code, not earlier,
+    /// because users reload pages and come back (RFC 9126 §4). Of racing calls for one `request_uri`, on all nodes,
+    /// exactly one succeeds.
+    ///
+    /// Succeeds at once for requests that were not pushed, any number of times, so handlers call it for every request.
+    /// Until it has succeeded, [`success`](Self::success) answers a pushed request with `server_error`.
+    ///
+    /// # Errors
+    ///
+    /// If a code was issued for the request before, if its lifetime is over, or if the store fails. Issue no code then,
+    /// and answer with [`UseUpError::rejection`].
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{HeaderMap, Method, Response};
+    /// use tower_oauth_client_validation::{UseUpError, ValidatedRequest};
+    ///
+    /// async fn log_in(_validated: &ValidatedRequest) -> String { "alice".to_owned() }
+    /// async fn issue_code(_validated: &ValidatedRequest, _user: &str) -> String { "SplxlOBeZQQYbYS6WxSbIA".to_owned() }
+    ///
+    /// async fn authorize(validated: ValidatedRequest) -> Result<Response<Bytes>, UseUpError> {
+    ///     let user = log_in(&validated).await;
+    ///     validated.use_up().await?;
+    ///     let code = issue_code(&validated, &user).await;
+    ///     Ok(validated.success([("code", &*code)]).into_http(&Method::GET))
+    /// }
+    /// ```
+    pub fn use_up(&self) -> impl Future<Output = Result<(), UseUpError>> + Send + use<> {
+        let pushed = self.arrival().filter(|arrival| arrival.is_pushed);
+        let pushed = pushed.map(|arrival| (self.clone(), arrival.one_time.clone()));
+        async move {
+            let Some((validated, one_time)) = pushed else {
+                return Ok(());
+            };
+            let used_up = match one_time {
+                Some(one_time) => one_time.use_up().await,
+                // The endpoint for pushed requests judges requests that nothing answers.
+                None => Err(UseUpFailure { kind: UseUpErrorKind::Used, source: None }),
+            };
+            match used_up {
+                Ok(()) => {
+                    if let Some(arrival) = validated.arrival() {
+                        arrival.set_used_up();
+                    }
+                    Ok(())
+                }
+                Err(failure) => Err(UseUpError::new(failure, |reason| {
+                    let (request, client) = (validated.request().clone(), Arc::clone(validated.client()));
+                    Rejection::direct(reason, validated.proven.rules(), Some(request), Some(client))
+                })),
+            }
+        }
     }
 
-    /// A success response whose parameters are the members of a struct or map.
+    /// An extension parameter, as it was requested. Only those that the policy
+    /// [declares](crate::PolicyBuilder::parameters) can be read.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tower_oauth_client_validation::{Client, Policy, Validator};
+    ///
+    /// let client = Client::builder("app").confidential().redirect_uri("https://app.example/cb").build()?;
+    /// let validator = Validator::new(Policy::rfc9700().parameters(["audience"]).build()?);
+    /// let request = validator.parse(b"client_id=app&response_type=code&audience=https://api.example&tenant=a", b"");
+    /// let validated = validator.validate(request, Some(Arc::new(client))).unwrap();
+    ///
+    /// assert_eq!(validated.extension("audience"), Some("https://api.example"));
+    /// assert_eq!(validated.extension("tenant"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn extension(&self, name: &str) -> Option<&str> {
+        self.request().extension(name)
+    }
+
+    /// A success response with these parameters, `state` and `iss`.
+    ///
+    /// A pushed request that was not [used up](Self::use_up) gets `server_error` instead.
+    pub fn success<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> AuthorizationResponse {
+        match self.check_used_up() {
+            Ok(()) => AuthorizationResponse::new(self.target(), parameters),
+            Err(error) => self.error(&error),
+        }
+    }
+
+    /// A success response whose parameters are the members of a struct or map, like [`success`](Self::success).
     ///
     /// # Errors
     ///
@@ -195,12 +274,37 @@ impl ValidatedRequest {
         &self,
         parameters: &impl serde::Serialize,
     ) -> Result<AuthorizationResponse, SerializeParametersError> {
-        AuthorizationResponse::serialized(self.target(), parameters)
+        match self.check_used_up() {
+            Ok(()) => AuthorizationResponse::serialized(self.target(), parameters),
+            Err(error) => Ok(self.error(&error)),
+        }
     }
 
     /// An error response, such as `access_denied`, with `state` and `iss`.
     pub fn error(&self, error: &AuthorizationError) -> AuthorizationResponse {
         AuthorizationResponse::error(self.target(), error)
+    }
+
+    /// Fails closed: a pushed request gets at most one code.
+    fn check_used_up(&self) -> Result<(), AuthorizationError> {
+        if self.arrival().is_none_or(Arrival::may_be_answered) {
+            return Ok(());
+        }
+        tracing::error!(
+            client_id = tracing::field::display(Untrusted(self.client_id())),
+            "a pushed request must be used up before it is answered: call `ValidatedRequest::use_up`"
+        );
+        Err(AuthorizationError::from_static(ErrorCode::ServerError, "the server could not complete the request"))
+    }
+
+    /// The issuer of the policy.
+    #[cfg(feature = "sealed-requests")]
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.proven.rules().issuer.as_deref()
+    }
+
+    fn arrival(&self) -> Option<&Arrival> {
+        self.request().arrival()
     }
 
     fn target(&self) -> RedirectTarget<'_> {

@@ -5,16 +5,19 @@ use std::time::SystemTime;
 
 use crate::client::{Client, ClientKind, ClientStatus, ResponseType, is_client_id};
 
+use super::arrival::Arrival;
+use super::extensions::Extensions;
 use super::policy::Policy;
 use super::proven::ProvenRequest;
 use super::reason::Reason;
 use super::rejection::Rejection;
-use super::request::{AuthorizationRequest, Parameter};
+use super::request::{AuthorizationRequest, Parameter, names_parameter};
 use super::resource;
 use super::response_mode::ResponseMode;
 use super::rules::{Pkce, RequestObjects, Rules};
 use super::scope::{GrantedScope, grant_scope};
 use super::validated::ValidatedRequest;
+use super::{authorization_details, dpop, openid};
 
 /// Decides about authorization requests by a [`Policy`]. Pure: no I/O, no HTTP, nothing async. Cheap to clone.
 ///
@@ -29,15 +32,18 @@ use super::validated::ValidatedRequest;
 /// 3. The client exists and is not disabled, revoked or expired.
 /// 4. `redirect_uri` is one of the client's, or left out if the client has only one (RFC 6749 §3.1.2.3).
 /// 5. No other parameter is repeated or undecodable (RFC 6749 §3.1); `state` and `nonce` contain no control character.
-/// 6. `request` and `request_uri` are absent, unless the policy forwards them (RFC 9101, RFC 9126).
+/// 6. `request` and `request_uri` are absent, unless the policy forwards them, and the request was pushed or signed where
+///    the policy or the client requires it (RFC 9101, RFC 9126).
 /// 7. `response_type` is present, supported, and registered for the client, with the grant that it needs.
 /// 8. `response_mode` is known, and not `query` for a response that carries a token.
 /// 9. `scope` follows the grammar and is allowed (RFC 6749 §3.3).
 /// 10. PKCE is present where it is required, and valid where it is present (RFC 7636).
 /// 11. `resource` is an absolute URI without fragment, and one of the server's (RFC 8707).
+///     Then the rules for extension parameters (row 11a), where the policy declares them: those of
+///     [OpenID Connect](crate::PolicyBuilder::openid), `authorization_details` (RFC 9396) and `dpop_jkt` (RFC 9449 §10).
 /// 12. The [checks](crate::PolicyBuilder::check) that were added to the policy.
 ///
-/// The user agent gets the failures up to 4. Later ones go to the redirect URI, as [`RedirectErrors`](crate::RedirectErrors)
+/// Failures of checks 1 to 4 go to the user agent. Later ones go to the redirect URI, as [`RedirectErrors`](crate::RedirectErrors)
 /// says.
 ///
 /// ```
@@ -79,6 +85,32 @@ impl Validator {
         &self.policy
     }
 
+    /// Reads the parameters of a request, like [`AuthorizationRequest::parse`], and also those that the policy
+    /// [declares](crate::PolicyBuilder::parameters).
+    ///
+    /// A request for a policy that declares parameters must be read with this method. The validator refuses any other as
+    /// a fault of the server (`server_error`), because it cannot know what the request asks for.
+    #[must_use]
+    pub fn parse(&self, query: &[u8], body: &[u8]) -> AuthorizationRequest {
+        AuthorizationRequest::read(query, body, self.policy.rules.declared.as_ref(), None)
+    }
+
+    /// Reads parameters that did not come from the user agent.
+    #[cfg_attr(
+        not(any(feature = "pushed-requests", feature = "request-object", feature = "sealed-requests")),
+        expect(dead_code)
+    )]
+    pub(crate) fn parse_arrived(&self, form: &[u8], arrival: Arrival) -> AuthorizationRequest {
+        AuthorizationRequest::read(form, b"", self.policy.rules.declared.as_ref(), Some(Box::new(arrival)))
+    }
+
+    /// Whether a form names a recognized or declared parameter, with or without a value.
+    #[cfg_attr(not(feature = "pushed-requests"), expect(dead_code))]
+    pub(crate) fn names_parameter(&self, form: &[u8]) -> bool {
+        let declared = self.policy.rules.declared.as_ref();
+        names_parameter(form) || declared.is_some_and(|declared| Extensions::new(declared).read(form))
+    }
+
     /// The id to ask the registry for (row 1).
     ///
     /// # Errors
@@ -86,13 +118,23 @@ impl Validator {
     /// If it is missing, repeated, undecodable, or contains a character that is not printable ASCII, or if query and
     /// body both name parameters.
     pub fn client_id<'r>(&self, request: &'r AuthorizationRequest) -> Result<&'r str, Rejection> {
-        client_id(request).map_err(|reason| self.direct(reason, Some(request.clone())))
+        client_id(request, &self.policy.rules).map_err(|reason| self.direct(reason, Some(request.clone())))
     }
 
     /// A rejection for the user agent, for failures outside of the validator, such as a registry that does not answer.
     #[must_use]
     pub fn direct(&self, reason: Reason, request: Option<AuthorizationRequest>) -> Rejection {
         Rejection::direct(reason, &self.policy.rules, request, None)
+    }
+
+    /// Rows 1 and 3, for a request whose parameters must be fetched before the other rows.
+    pub(crate) fn check_client(
+        &self,
+        request: &AuthorizationRequest,
+        client: Option<Arc<Client>>,
+    ) -> Result<Arc<Client>, Rejection> {
+        check_client(request, client, &self.policy.rules, SystemTime::now)
+            .map_err(|reason| self.direct(reason, Some(request.clone())))
     }
 
     /// Judges a request, with the client that the registry found for [`Validator::client_id`].
@@ -128,7 +170,7 @@ impl Validator {
         client: Option<Arc<Client>>,
         now: impl FnOnce() -> SystemTime,
     ) -> Result<ValidatedRequest, Rejection> {
-        let client = match check_client(&request, client, now) {
+        let client = match check_client(&request, client, &self.policy.rules, now) {
             Ok(client) => client,
             Err(reason) => return Err(self.direct(reason, Some(request))),
         };
@@ -157,10 +199,8 @@ impl Validator {
 }
 
 /// Row 1.
-fn client_id(request: &AuthorizationRequest) -> Result<&str, Reason> {
-    if request.is_split() {
-        return Err(Reason::SPLIT_PARAMETERS);
-    }
+fn client_id<'r>(request: &'r AuthorizationRequest, rules: &Rules) -> Result<&'r str, Reason> {
+    check_read(request, rules)?;
     if let Some(fault) = request.fault(Parameter::ClientId) {
         return Err(Reason::of_fault(fault));
     }
@@ -168,19 +208,30 @@ fn client_id(request: &AuthorizationRequest) -> Result<&str, Reason> {
     if is_client_id(id) { Ok(id) } else { Err(Reason::CLIENT_ID_CHARACTER) }
 }
 
+fn check_read(request: &AuthorizationRequest, rules: &Rules) -> Result<(), Reason> {
+    if rules.declared.as_ref().is_some_and(|declared| !request.covers(declared)) {
+        return Err(Reason::EXTENSIONS_NOT_READ);
+    }
+    if request.is_split() { Err(Reason::SPLIT_PARAMETERS) } else { Ok(()) }
+}
+
 /// Rows 1 and 3, and that the client is the one that was asked for.
 fn check_client(
     request: &AuthorizationRequest,
     client: Option<Arc<Client>>,
+    rules: &Rules,
     now: impl FnOnce() -> SystemTime,
 ) -> Result<Arc<Client>, Reason> {
-    let asked_id = client_id(request)?;
-    let client = client.ok_or(Reason::CLIENT_UNKNOWN)?;
-    if client.id() != asked_id {
-        return Err(Reason::CLIENT_ID_MISMATCH);
+    match client {
+        // A client has a legal id, so it is not checked again.
+        Some(client) if request.get(Parameter::ClientId) == Some(client.id()) => {
+            check_read(request, rules)?;
+            check_status(&client, now)?;
+            Ok(client)
+        }
+        Some(_) => Err(client_id(request, rules).err().unwrap_or(Reason::CLIENT_ID_MISMATCH)),
+        None => Err(client_id(request, rules).err().unwrap_or(Reason::CLIENT_UNKNOWN)),
     }
-    check_status(&client, now)?;
-    Ok(client)
 }
 
 fn check_status(client: &Client, now: impl FnOnce() -> SystemTime) -> Result<(), Reason> {
@@ -207,22 +258,30 @@ impl Findings {
     }
 }
 
-/// Rows 5 to 11.
+/// Rows 5 to 11a.
 fn check_proven(proven: &ProvenRequest) -> Result<Findings, Reason> {
     let (request, client, rules) = (proven.request(), proven.client(), proven.rules());
     check_parameters(request)?;
     check_request_objects(request, rules)?;
+    check_arrival(request, client, rules)?;
     let response_type = check_response_type(request, client, rules)?;
     let response_mode = check_response_mode(request, response_type)?;
     let scope = grant_scope(request, client, rules)?;
     check_pkce(request, client, rules)?;
     check_resources(request, rules)?;
+    if rules.declared.is_some() {
+        check_extensions(request, client, rules, response_type, scope.as_str(request))?;
+    }
     Ok(Findings { response_type, response_mode, scope })
 }
 
 /// Row 5.
 fn check_parameters(request: &AuthorizationRequest) -> Result<(), Reason> {
-    request.first_fault().map_or(Ok(()), |(_, fault)| Err(Reason::of_fault(fault)))
+    let fault = request.first_fault().map(|(_, fault)| fault);
+    match fault.or_else(|| request.first_extension_fault().map(|(_, fault)| fault)) {
+        None => Ok(()),
+        Some(fault) => Err(Reason::of_fault(fault)),
+    }
 }
 
 /// Row 6. Both at once are refused even where each would be forwarded (RFC 9101 §5).
@@ -234,6 +293,19 @@ fn check_request_objects(request: &AuthorizationRequest, rules: &Rules) -> Resul
         (true, _, _) => Err(Reason::REQUEST_OBJECT),
         (false, true, _) => Err(Reason::REQUEST_URI),
     }
+}
+
+/// Row 6, continued (RFC 9126 §5 and §6, RFC 9101 §10.5).
+fn check_arrival(request: &AuthorizationRequest, client: &Client, rules: &Rules) -> Result<(), Reason> {
+    let pushed_required = rules.pushed_required || client.require_pushed_authorization_requests();
+    if pushed_required && !request.is_pushed() {
+        return Err(Reason::PUSHED_REQUEST_REQUIRED);
+    }
+    let signed_required = rules.signed_required || client.require_signed_request_object();
+    if signed_required && !request.is_signed() {
+        return Err(Reason::SIGNED_REQUEST_REQUIRED);
+    }
+    Ok(())
 }
 
 /// Row 7.
@@ -302,4 +374,19 @@ fn check_resources(request: &AuthorizationRequest, rules: &Rules) -> Result<(), 
         }
     }
     if none && rules.resource_required { Err(Reason::RESOURCE_MISSING) } else { Ok(()) }
+}
+
+/// Row 11a.
+fn check_extensions(
+    request: &AuthorizationRequest,
+    client: &Client,
+    rules: &Rules,
+    response_type: ResponseType,
+    scope: &str,
+) -> Result<(), Reason> {
+    if rules.openid {
+        openid::check(request, response_type, scope)?;
+    }
+    authorization_details::check(request, client, rules)?;
+    dpop::check(request, client, rules)
 }

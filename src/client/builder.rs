@@ -15,7 +15,7 @@ use super::time::unix_seconds;
 use super::typed::Requirements;
 use super::{ApplicationType, Client, ClientKind, ClientScopes, ClientStatus, Details, is_client_id};
 
-/// Kept as metadata when the client's kind does not say it already.
+/// Kept as metadata unless the client's kind implies it.
 pub(super) const AUTH_METHOD: &str = "token_endpoint_auth_method";
 
 /// The metadata members that methods of the builder set.
@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    /// Starts from this client, to change it.
+    /// Starts a builder from this client, to change it.
     pub fn to_builder(&self) -> ClientBuilder {
         ClientBuilder {
             client: self.clone(),
@@ -183,8 +183,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Marks the client as one that nobody configured, see [`Client::is_dynamic`] (default: no). Sources that accept
-    /// such clients do it themselves.
+    /// Marks the client as dynamic, see [`Client::is_dynamic`] (default: no). Sources that accept dynamic clients do it
+    /// themselves.
     pub fn dynamic(mut self, dynamic: bool) -> Self {
         self.client.dynamic = dynamic;
         self
@@ -221,7 +221,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Keeps a member as it is, also where the client models part of it.
+    /// Keeps a member as it is, even if another field holds part of it.
     pub(super) fn keep(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         self.details().metadata.insert(name.into(), value.into());
     }

@@ -1,4 +1,4 @@
-//! Which metadata is accepted from clients that nobody configured.
+//! Which metadata is accepted from dynamic clients.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -12,7 +12,7 @@ use super::origin::ClientOrigin;
 use super::redirect_uri::RedirectUri;
 use super::weight::members_size;
 
-/// Unless [`DynamicClientRules::max_metadata_bytes`] says otherwise: 8 KiB.
+/// The default of [`DynamicClientRules::max_metadata_bytes`]: 8 KiB.
 const DEFAULT_MAX_METADATA_BYTES: usize = 8 * 1024;
 const DEFAULT_MAX_REDIRECT_URIS: usize = 32;
 const DEFAULT_MAX_LIST_MEMBERS: usize = 32;
@@ -26,8 +26,8 @@ const MAX_MEMORY_FACTOR: usize = 8;
 
 type Check = dyn Fn(ClientOrigin, &Map<String, Value>) -> Result<(), DynamicClientError> + Send + Sync;
 
-/// The rules for metadata of clients that nobody configured: those that register themselves and those that come with
-/// a metadata document.
+/// The rules for the metadata of dynamic clients: those that register themselves and those that publish a metadata
+/// document.
 ///
 /// | rule | default |
 /// |---|---|
@@ -117,8 +117,8 @@ impl DynamicClientRules {
     /// Adds a rule of your own: which hosts are allowed, or what ties redirect URIs to the client. It runs after the
     /// rules above have accepted the metadata.
     ///
-    /// It gets where the client comes from. A document's metadata holds its address as `client_id`; that of a
-    /// registration has none yet.
+    /// It is called with the origin of the client and its metadata. The metadata of a document has the document's URL as
+    /// `client_id`; that of a registration has no `client_id` yet.
     ///
     /// ```
     /// use tower_oauth_client_validation::{ClientOrigin, DynamicClientError, DynamicClientRules};
@@ -262,7 +262,7 @@ impl fmt::Debug for DynamicClientRules {
     }
 }
 
-/// Metadata of a client that nobody configured is refused.
+/// The metadata of a dynamic client is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DynamicClientError {
     member: String,

@@ -55,8 +55,8 @@ pub(crate) fn is_key_set(jwks: &Value) -> bool {
     jwks.get("keys").is_some_and(Value::is_array)
 }
 
-/// Whether this is a URI that is safe to show as a link: an allowed scheme, and nothing that a browser reads in
-/// another way than a person does (userinfo, white space, backslash).
+/// Whether this is a URI that is safe to show as a link: an allowed scheme, and nothing that a browser reads
+/// differently from a person (userinfo, white space, backslash).
 pub(crate) fn is_web_uri(value: &Value, schemes: &[&str]) -> bool {
     let Some(uri) = value.as_str() else {
         return false;

@@ -14,8 +14,7 @@ use super::{
 impl Client {
     /// Reads an RFC 7591 §2 client metadata object with a `client_id`.
     ///
-    /// Besides the members of the RFC it knows `application_type` (OpenID Connect) and these extensions, which only an
-    /// operator may set:
+    /// It also reads `application_type` (OpenID Connect) and these extensions, which only an operator may set:
     ///
     /// | member | meaning |
     /// |---|---|
@@ -59,8 +58,8 @@ impl Client {
     /// Reads client metadata from a database row or another server, like [`Client::from_metadata`], but leaves out
     /// redirect URIs that break a rule and reports them.
     ///
-    /// One bad redirect URI, which the client itself may have registered, then does not take the whole client away.
-    /// Any other fault is an error, because ignoring it could give the client more than was registered.
+    /// One bad redirect URI, which the client itself may have registered, then does not make the whole client unusable.
+    /// Any other fault is an error, because ignoring it could grant the client more than was registered.
     ///
     /// ```
     /// use serde_json::json;
@@ -92,7 +91,7 @@ impl Client {
     pub fn to_metadata(&self) -> Map<String, Value> {
         let mut members = self.metadata().cloned().unwrap_or_default();
         let mut set = |name: &str, value: Value| {
-            // A list that holds more than the client models was kept whole.
+            // A list with unknown values was kept whole.
             members.entry(name).or_insert(value);
         };
         set("client_id", self.id().into());
@@ -225,8 +224,8 @@ impl Members {
         })
     }
 
-    /// The known values of a list. A list with others is also kept whole, so that nothing that a client registered is
-    /// lost.
+    /// The known values of a list. A list with unknown ones is also kept whole, so that nothing that a client registered
+    /// is lost.
     fn take_known<T>(
         &mut self,
         member: &'static str,

@@ -1,4 +1,4 @@
-//! Clients as they are registered: who may ask, where answers may go, what may be asked for.
+//! Registered clients: their redirect URIs, scopes and metadata.
 
 mod builder;
 mod dynamic;
@@ -28,6 +28,7 @@ pub use self::builder::ClientBuilder;
 pub use self::dynamic::{DynamicClientError, DynamicClientRules};
 pub use self::error::{ClientError, ClientErrorKind};
 pub use self::origin::ClientOrigin;
+pub(crate) use self::redirect_uri::judge_requested;
 pub use self::redirect_uri::{
     ClosestMatch, LoopbackPorts, RedirectUri, RedirectUriError, RedirectUriMismatch, RedirectUriRule, UriPart,
 };
@@ -76,8 +77,8 @@ pub struct Client {
     dynamic: bool,
 }
 
-/// What many clients lack, boxed so that they need no space for it. `None` instead of an empty value, so that equal
-/// clients compare equal.
+/// Fields that most clients leave empty, boxed to save memory. `None` instead of an empty value, so that equal clients
+/// compare equal.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Details {
     name: Option<Box<str>>,
@@ -192,7 +193,7 @@ impl Client {
         self.status == ClientStatus::Active && !self.is_expired_at(now)
     }
 
-    /// The metadata members that have no accessor, as they were registered.
+    /// The metadata members without an accessor, as they were registered.
     ///
     /// A [dynamic](Self::is_dynamic) client chose them: escape its texts, and do not fetch its `logo_uri`, `client_uri`,
     /// `tos_uri` or `policy_uri` without an `AddressFilter` (feature `metadata-document`), since they may name private
@@ -206,12 +207,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Says which rule `requested` breaks, or how the closest registered URI differs from it.
+    /// The error says which rule `requested` breaks, or how the closest registered URI differs from it.
     pub fn check_redirect_uri(
         &self,
         requested: &str,
         loopback_ports: LoopbackPorts,
     ) -> Result<&RedirectUri, RedirectUriMismatch> {
+        self.find_redirect_uri(requested, loopback_ports)
+            .ok_or_else(|| redirect_uri::explain(requested, &self.redirect_uris))
+    }
+
+    pub(crate) fn find_redirect_uri(&self, requested: &str, loopback_ports: LoopbackPorts) -> Option<&RedirectUri> {
         let any_port = |host: &str| match loopback_ports {
             LoopbackPorts::Any => true,
             LoopbackPorts::IpLiterals => host != "localhost",
@@ -256,7 +262,7 @@ impl Client {
         self.status = status;
     }
 
-    /// Marks a client that nobody configured. One that is configured keeps what its configuration says.
+    /// Marks a dynamic client. A configured one keeps what its configuration says.
     pub(crate) fn set_origin(&mut self, origin: ClientOrigin) {
         self.dynamic |= origin.is_dynamic();
     }
@@ -326,6 +332,6 @@ pub enum ClientStatus {
     Active,
     /// Requests are refused until the client is active again.
     Disabled,
-    /// Requests are refused forever. The id is never given to another client.
+    /// Requests are refused permanently. No other client can get the id.
     Revoked,
 }

@@ -1,7 +1,7 @@
-//! What an operator changed about a client stays changed, whatever the client writes later.
+//! Keeps the changes that an operator made to a client when the client updates its metadata.
 //!
-//! A dynamic client remembers fingerprints of the metadata that it was granted last. A member that has become something
-//! else since was changed by an operator.
+//! A dynamic client remembers fingerprints of the metadata that it was granted last. A member that no longer matches was
+//! changed by an operator.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
@@ -18,7 +18,7 @@ pub(crate) fn with_granted(client: &Client) -> Result<Client, ClientError> {
     client.to_builder().dynamic(true).metadata(GRANTED, granted).build()
 }
 
-/// What a client becomes when its metadata is replaced.
+/// A client whose metadata was replaced.
 pub(crate) struct Replacement {
     pub(crate) client: Client,
     /// A list of which nothing is left, because an operator limited it to other values.
@@ -27,7 +27,7 @@ pub(crate) struct Replacement {
 }
 
 /// Replaces the metadata of a client: a list that an operator shortened is not extended, and any other member that an
-/// operator changed stays as it is.
+/// operator changed is kept.
 pub(crate) fn with_operator_changes(old: &Client, new: &Client) -> Result<Replacement, ClientError> {
     let before = public_metadata(old.to_metadata());
     let mut members = new.to_metadata();
@@ -45,7 +45,7 @@ pub(crate) fn with_operator_changes(old: &Client, new: &Client) -> Result<Replac
                 Some(value) => members.insert(name.clone(), value),
                 None => members.remove(name),
             };
-            // The old fingerprint stays, so the next change finds out again.
+            // The old fingerprint stays, so that the next update detects the change again.
             match granted {
                 Some(granted) => now_granted.insert(name.clone(), granted.clone()),
                 None => now_granted.remove(name),

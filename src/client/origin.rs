@@ -15,7 +15,7 @@ pub enum ClientOrigin {
 }
 
 impl ClientOrigin {
-    /// Whether nobody configured such a client, see [`Client::is_dynamic`](crate::Client::is_dynamic).
+    /// Whether such a client is dynamic, see [`Client::is_dynamic`](crate::Client::is_dynamic).
     #[must_use]
     pub fn is_dynamic(self) -> bool {
         match self {

@@ -49,8 +49,8 @@ impl ResponseType {
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {
         let mut bits = 0;
-        for word in value.split(' ') {
-            let bit = [1, 2, 4, 8].into_iter().find(|bit| Self(*bit).as_str() == word)?;
+        for word in value.as_bytes().split(|byte| *byte == b' ') {
+            let bit = [1, 2, 4, 8].into_iter().find(|bit| Self(*bit).as_str().as_bytes() == word)?;
             if bits & bit != 0 {
                 return None;
             }

@@ -1,4 +1,4 @@
-//! Text from outside, made safe for logs: on one line, without control characters, cut.
+//! Untrusted text made safe for logs: on one line, without control characters, truncated.
 
 use std::error::Error;
 use std::fmt::{self, Formatter, Write};
@@ -9,7 +9,7 @@ const MAX_WORD_BYTES: usize = 256;
 /// The longest chain of error messages that is logged.
 const MAX_CAUSES_BYTES: usize = 1024;
 
-/// Text that a stranger chose, escaped and cut after 256 bytes.
+/// Untrusted text, escaped and truncated after 256 bytes.
 pub(crate) struct Untrusted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Untrusted<'_> {

@@ -28,7 +28,7 @@ const TYPES: [(&str, (&str, fn(&Value) -> bool)); 9] = [
     ("token_endpoint_auth_signing_alg", STRING),
 ];
 
-/// What a client's metadata asks of every authorization request, kept apart because each request is checked for it.
+/// Requirements of the client's metadata for every authorization request, parsed once because each request is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Requirements {
     pushed: bool,

@@ -1,11 +1,11 @@
-//! Cuts URIs into their parts as strings, without judging them.
+//! Splits URIs into their parts without validating them.
 
 use percent_encoding::percent_decode;
 
-/// The hosts that count as loopback, as a URI spells them. Nothing else does.
+/// The only hosts that count as loopback, as a URI spells them.
 pub(crate) const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// The parts of a URI (RFC 3986 §3). Any string can be cut.
+/// The parts of a URI (RFC 3986 §3). Any string can be split.
 pub(crate) struct UriParts<'a> {
     pub(crate) scheme: &'a str,
     /// With the userinfo, if there is one.
@@ -36,8 +36,8 @@ impl<'a> UriParts<'a> {
 }
 
 /// Whether a path segment is `.` or `..`, each dot raw or as `%2e`.
-pub(crate) fn is_dot_segment(segment: &str) -> bool {
+pub(crate) fn is_dot_segment(segment: &[u8]) -> bool {
     segment.len() <= "%2e%2e".len()
-        && percent_decode(segment.as_bytes()).all(|byte| byte == b'.')
-        && matches!(percent_decode(segment.as_bytes()).count(), 1 | 2)
+        && percent_decode(segment).all(|byte| byte == b'.')
+        && matches!(percent_decode(segment).count(), 1 | 2)
 }

@@ -16,8 +16,8 @@ const MAP_LEAF: usize = 11 * size_of::<(String, Value)>() + ALLOCATION;
 const MIN_LEAF_MEMBERS: usize = 5;
 
 impl Client {
-    /// About how many bytes of memory the client takes, for stores and caches that are bounded by size. An estimate
-    /// from above: scope lists that clients share count for each of them.
+    /// Roughly how many bytes of memory the client takes, for stores and caches that are bounded by size. This is an
+    /// upper estimate: scope lists that clients share count for each of them.
     #[must_use]
     pub fn memory_size(&self) -> usize {
         self.own_size() + self.scopes.size()

@@ -1,4 +1,4 @@
-//! Bodies of answers, read within a bound.
+//! Reads response bodies up to a limit.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body::Body;
@@ -6,13 +6,13 @@ use http_body_util::BodyExt;
 use tower::BoxError;
 
 pub(crate) enum BodyError {
-    /// It is longer than the bound.
+    /// It exceeds the limit.
     TooLarge,
-    /// The connection broke off.
+    /// The connection was lost.
     Broken(BoxError),
 }
 
-/// Reads a whole body, counting its bytes: what a server announces is a claim.
+/// Reads a whole body and counts its bytes, because an announced length may be wrong.
 pub(crate) async fn read<B>(body: B, max_bytes: usize) -> Result<Bytes, BodyError>
 where
     B: Body,

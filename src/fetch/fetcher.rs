@@ -1,4 +1,4 @@
-//! Fetches within limits, whatever sends the request.
+//! Fetches within limits, over any transport.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::permits::{Limits, Permit, Permits, TooManyFetches};
 use super::transport::{PERMIT, ResponseBody, Transport, TransportConfig};
 use crate::http::head::media_type;
 
+/// How documents are fetched. Builders have one as a field `fetcher`, and its setters by [`fetcher_settings`].
 #[derive(Clone)]
 pub(crate) struct FetcherConfig {
     pub(crate) transport: TransportConfig,
@@ -27,6 +28,90 @@ pub(crate) struct FetcherConfig {
     pub(crate) timeout: Duration,
     pub(crate) max_bytes: usize,
 }
+
+impl FetcherConfig {
+    /// The defaults that the setters name.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self {
+            transport: TransportConfig::new(),
+            limits: Limits { all: 256, per_domain: 4, per_network: 16 },
+            headers_timeout: Duration::from_secs(3),
+            timeout: Duration::from_secs(10),
+            max_bytes,
+        }
+    }
+}
+
+/// The setters of a builder for its [`FetcherConfig`]. Attributes are added to `fetcher`.
+macro_rules! fetcher_settings {
+    ($(#[$fetcher:meta])*) => {
+        /// How long a fetch may take until the headers of the response, from the lookup of the host (default: 3
+        /// seconds).
+        pub fn headers_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.fetcher.headers_timeout = timeout;
+            self
+        }
+
+        /// How long a fetch may take until the last byte (default: 10 seconds).
+        pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.fetcher.timeout = timeout;
+            self
+        }
+
+        /// Trusts the certificates in this PEM text in addition to the roots of the platform. Those are read by `build`;
+        /// on Linux from `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set.
+        pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
+            self.fetcher.transport.add_root_certificates(pem.as_ref());
+            self
+        }
+
+        /// Resolves host names (default: the system does). The addresses are filtered.
+        ///
+        /// A lookup runs to its end even if its fetch is cancelled, because a lookup by the system cannot be. It no
+        /// longer counts as a fetch then, but there are at most four times as many lookups as fetches for a domain, and
+        /// as many as fetches in all.
+        pub fn resolver<F, Fut>(mut self, resolver: F) -> Self
+        where
+            F: Fn(String) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = std::io::Result<Vec<std::net::IpAddr>>> + Send + 'static,
+        {
+            self.fetcher.transport.set_resolver(resolver);
+            self
+        }
+
+        /// Sends requests with `service` instead of the HTTP client of this crate, for instance through an egress proxy,
+        /// or to record them.
+        ///
+        /// The limits of time, size and number of fetches still apply, except the one for each network: the service
+        /// resolves hosts, so it must keep requests away from private addresses (see
+        /// [`AddressFilter`](crate::AddressFilter)). It must not follow redirects. The [`resolver`](Self::resolver) and
+        /// [`root_certificates`](Self::root_certificates) have no effect.
+        $(#[$fetcher])*
+        pub fn fetcher<S, B>(mut self, service: S) -> Self
+        where
+            S: tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>, Response = http::Response<B>>
+                + Clone
+                + Send
+                + Sync
+                + 'static,
+            S::Error: Into<tower::BoxError>,
+            S::Future: Send + 'static,
+            B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+            B::Error: Into<tower::BoxError>,
+        {
+            self.fetcher.transport.replace(service);
+            self
+        }
+
+        /// For development: admits loopback addresses, also over `http` (default: no). Anybody who sends a request can
+        /// then reach the services on this machine.
+        pub fn insecure_allow_loopback(mut self, allow: bool) -> Self {
+            self.fetcher.transport.filter = self.fetcher.transport.filter.insecure_allow_loopback(allow);
+            self
+        }
+    };
+}
+pub(crate) use fetcher_settings;
 
 /// Fetches documents that strangers host.
 pub(crate) struct Fetcher {
@@ -76,7 +161,7 @@ impl Fetcher {
     }
 }
 
-/// The head of an answer, and its body still to be read.
+/// The head of a response, and its unread body.
 pub(crate) struct Fetched {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -109,10 +194,10 @@ impl Fetched {
 /// Why there are no bytes.
 #[derive(Debug)]
 pub(crate) enum FetchError {
-    /// Our own limits refused it.
+    /// Refused by our own limits.
     TooMany,
     TooLarge,
-    /// The host, or the way to it.
+    /// The host or the network failed.
     Failed(BoxError),
 }
 

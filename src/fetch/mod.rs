@@ -1,4 +1,4 @@
-//! Documents that clients host, fetched with care. It knows bytes and addresses, not clients.
+//! Safe fetching of documents that clients host. Knows bytes and addresses, not clients.
 
 #[cfg(feature = "metadata-document")]
 mod address;
@@ -19,7 +19,6 @@ pub use self::address::AddressFilter;
 pub(crate) use self::body::{BodyError, read};
 #[cfg(feature = "metadata-document")]
 pub(crate) use self::{
-    fetcher::{FetchError, Fetcher, FetcherConfig},
+    fetcher::{FetchError, Fetcher, FetcherConfig, fetcher_settings},
     permits::{Limits, TooManyFetches, registrable_domain},
-    transport::TransportConfig,
 };

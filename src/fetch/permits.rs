@@ -65,7 +65,7 @@ impl Permits {
     }
 }
 
-/// Permission to fetch from one host, given back on drop.
+/// Permission to fetch from one host, released on drop.
 pub(crate) struct Permit {
     host: Arc<Host>,
     /// The networks that it counts for, once the host is resolved.
@@ -132,7 +132,7 @@ impl Drop for Permit {
     }
 }
 
-/// Permission for one name lookup, given back on drop.
+/// Permission for one name lookup, released on drop.
 pub(super) struct LookupPermit(Arc<Host>);
 
 impl Drop for LookupPermit {
@@ -164,8 +164,8 @@ fn for_strangers(limit: usize) -> usize {
     limit - limit / 4
 }
 
-/// The domain that somebody registered (by the public suffix list), since one owner can have any number of hosts below
-/// it. The host itself where it has none, as an address does.
+/// The registrable domain by the public suffix list, since one owner can have any number of hosts below it. The host
+/// itself if it has no such domain, for example an IP address.
 pub(crate) fn registrable_domain(host: &str) -> &str {
     let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
     if is_address { host } else { psl::domain_str(host).unwrap_or(host) }
@@ -210,7 +210,7 @@ impl<K: Eq + Hash> Counts<K> {
     }
 }
 
-/// Hosts whose last fetch was answered in time. The domain and the host that were added first make room.
+/// Hosts whose last fetch was answered in time. The oldest domains and hosts are evicted first.
 #[derive(Default)]
 struct ReliableHosts {
     by_domain: HashMap<Box<str>, VecDeque<Box<str>>>,

@@ -1,6 +1,7 @@
-//! One lookup for everybody who asks for the same key at the same time.
+//! One lookup for all callers that ask for the same key at the same time.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -10,20 +11,20 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
-/// How often a lookup is repeated because its key was invalidated meanwhile.
+/// How often a lookup is repeated because its key was invalidated while it ran.
 const MAX_ROUNDS: usize = 8;
 
 /// A lookup that [`SingleFlight`] runs.
 pub(crate) trait Lookup: Send + Sync + 'static {
     /// What is read, before it is kept.
     type Read: Send;
-    /// What everybody who waits is answered.
+    /// The answer that every waiter gets.
     type Answer: Clone + Send + Sync + 'static;
 
     fn read(&self, key: &str) -> impl Future<Output = Self::Read> + Send;
 
-    /// Stores what was read. Called only if the key was not invalidated meanwhile, under the lock that invalidations
-    /// take too, so it must be short and must not call the [`SingleFlight`].
+    /// Stores what was read. Called only if the key was not invalidated during the read, under the lock that
+    /// invalidations take, so it must be short and must not call the [`SingleFlight`].
     fn keep(&self, key: &str, read: Self::Read) -> Self::Answer;
 
     fn interrupted(&self, why: Interrupted) -> Self::Answer;
@@ -45,7 +46,7 @@ impl Interrupted {
     }
 }
 
-/// The lookups in flight, at most one for each key. A lookup is dropped when nobody waits for it any more.
+/// The lookups in flight, at most one for each key. A lookup is dropped with its last waiter.
 pub(crate) struct SingleFlight<A> {
     in_flight: Mutex<InFlight<A>>,
 }
@@ -74,20 +75,20 @@ impl<A: Clone + Send + Sync + 'static> SingleFlight<A> {
         key: &str,
         cached: impl FnOnce() -> Option<A>,
         begin: impl FnOnce() -> Result<L, A>,
-    ) -> Joined<A>
+    ) -> LookupFuture<A>
     where
         L: Lookup<Answer = A>,
     {
         let mut in_flight = self.lock();
         if let Some(answer) = cached() {
-            return Joined::ready(answer);
+            return LookupFuture::ready(answer);
         }
         if let Some(future) = in_flight.by_key.get(key).and_then(|entry| entry.future.upgrade()) {
-            return Joined::Waiting(future);
+            return LookupFuture(State::InFlight(future));
         }
         let lookup = match begin() {
             Ok(lookup) => lookup,
-            Err(refused) => return Joined::ready(refused),
+            Err(refused) => return LookupFuture::ready(refused),
         };
         in_flight.last_number += 1;
         let number = in_flight.last_number;
@@ -96,7 +97,7 @@ impl<A: Clone + Send + Sync + 'static> SingleFlight<A> {
         if let Some(weak) = future.downgrade() {
             in_flight.by_key.insert(key.into(), Entry { number, future: weak, outdated: false });
         }
-        Joined::Waiting(future)
+        LookupFuture(State::InFlight(future))
     }
 
     /// Runs `forget`, and lets no lookup that is in flight keep what it read before.
@@ -126,7 +127,7 @@ impl<A> SingleFlight<A> {
     }
 }
 
-/// Takes a lookup off the list when it completes, or when nobody waits for it any more.
+/// Removes a lookup when it completes, or with its last waiter.
 struct Ticket<A> {
     flights: Arc<SingleFlight<A>>,
     key: Box<str>,
@@ -139,7 +140,7 @@ impl<A: Clone + Send + Sync + 'static> Ticket<A> {
         L: Lookup<Answer = A>,
     {
         for _ in 0..MAX_ROUNDS {
-            // A panic would reach everybody who waits.
+            // A panic would reach every waiter.
             let read = AssertUnwindSafe(async { lookup.read(&self.key).await }).catch_unwind().await;
             let Ok(read) = read else {
                 return lookup.interrupted(Interrupted::Panicked);
@@ -173,25 +174,34 @@ impl<A> Drop for Ticket<A> {
     }
 }
 
-/// Waits for a lookup, or is ready at once.
-pub(crate) enum Joined<A> {
+/// A lookup that callers may share. Ready at once if the answer is cached.
+#[must_use = "futures do nothing unless polled"]
+pub struct LookupFuture<A>(State<A>);
+
+enum State<A> {
     Ready(Ready<A>),
-    Waiting(Shared<BoxFuture<'static, A>>),
+    InFlight(Shared<BoxFuture<'static, A>>),
 }
 
-impl<A> Joined<A> {
+impl<A> LookupFuture<A> {
     pub(crate) fn ready(answer: A) -> Self {
-        Self::Ready(ready(answer))
+        Self(State::Ready(ready(answer)))
     }
 }
 
-impl<A: Clone> Future for Joined<A> {
+impl<A: Clone> Future for LookupFuture<A> {
     type Output = A;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A> {
-        match &mut *self {
-            Self::Ready(answer) => answer.poll_unpin(cx),
-            Self::Waiting(lookup) => lookup.poll_unpin(cx),
+        match &mut self.0 {
+            State::Ready(answer) => answer.poll_unpin(cx),
+            State::InFlight(lookup) => lookup.poll_unpin(cx),
         }
+    }
+}
+
+impl<A> fmt::Debug for LookupFuture<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LookupFuture").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP client that strangers may point anywhere.
+//! The HTTP client for URLs that strangers choose.
 
 use std::error::Error;
 use std::fmt;
@@ -23,7 +23,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::address::{AddressFilter, Network};
 use super::permits::Permit;
 
-/// Sends a request and answers with the response, whose body is not read yet.
+/// Sends a request and returns the response with its unread body.
 pub(super) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody>, BoxError>;
 
 pub(super) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -85,10 +85,11 @@ impl TransportConfig {
         if let Some(replacement) = self.replacement {
             return Ok(replacement);
         }
+        let filter = self.filter;
         let http = reqwest::Client::builder()
             .user_agent(HeaderValue::from_static(concat!("tower-oauth-client-validation/", env!("CARGO_PKG_VERSION"))))
-            .dns_resolver(Arc::new(FilteringResolver { resolver: self.resolver, filter: self.filter }))
-            .https_only(!self.filter.allows_loopback())
+            .dns_resolver(Arc::new(FilteringResolver { resolver: self.resolver, filter }))
+            .https_only(!filter.allows_loopback())
             .tls_certs_merge(Certificate::from_pem_bundle(&self.root_certificates)?)
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -105,6 +106,10 @@ impl TransportConfig {
             let http = http.clone();
             async move {
                 let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap))?;
+                // The resolver never sees an address that the URL spells out.
+                if !filter.admits_host_of(request.url()) {
+                    return Err(NoPublicAddress.into());
+                }
                 // Events must not carry whole addresses, which strangers choose.
                 let response = http.execute(request).await.map_err(reqwest::Error::without_url)?;
                 let response = Response::<reqwest::Body>::from(response);
@@ -134,7 +139,7 @@ impl Resolve for FilteringResolver {
             Err(refused) => return Box::pin(ready(Err(refused.into()))),
         };
         let addresses = (self.resolver)(name.as_str().to_owned());
-        // `getaddrinfo` holds a thread to its end even if nobody waits, so only its end gives the permit back.
+        // `getaddrinfo` occupies a thread until it returns, even if the fetch was cancelled, so keep the permit until then.
         let lookup = tokio::spawn(async move {
             let _permit = lookup_permit;
             addresses.await
@@ -142,7 +147,7 @@ impl Resolve for FilteringResolver {
         let filter = self.filter;
         Box::pin(async move {
             let addresses = lookup.await??;
-            // One forbidden address is enough: no honest host has both kinds.
+            // One forbidden address is enough to refuse: no honest host has both kinds.
             if addresses.is_empty() || !addresses.iter().all(|address| filter.admits(*address)) {
                 return Err(NoPublicAddress.into());
             }
@@ -161,7 +166,7 @@ fn of_one_network_each(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     addresses.into_iter().filter(|address| networks.contains(&Some(Network::of(*address)))).collect()
 }
 
-/// The host resolves to nothing, or to something that must not be connected to: to strangers both look alike.
+/// The host has no address, or a forbidden one. Both look the same to strangers.
 #[derive(Debug)]
 pub(super) struct NoPublicAddress;
 

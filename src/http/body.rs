@@ -1,4 +1,4 @@
-//! Request bodies that are read and handed on, and response bodies that may be ours.
+//! Request bodies that are read and passed on, and response bodies of the inner service or of a refusal.
 
 use std::fmt;
 use std::pin::Pin;
@@ -33,15 +33,15 @@ pub trait RequestBodies<B>: Sealed {
     /// The body type of the inner service.
     type Inner;
 
-    /// Whether a body that was read in part can still be handed on.
+    /// Whether a body that was read in part can still be passed on.
     #[doc(hidden)]
     const RESUMES: bool;
 
-    /// Hands on a body that was not read.
+    /// Passes on a body that was not read.
     #[doc(hidden)]
     fn untouched(body: B) -> Self::Inner;
 
-    /// Hands on a body that was read, where that is possible.
+    /// Passes on a body that was read, where that is possible.
     #[doc(hidden)]
     fn replayed(body: ReadBody<B>) -> Option<Self::Inner>;
 }
@@ -114,7 +114,7 @@ impl<B> ResponseBodies<B> for WrapBodies {
     }
 }
 
-/// A body of which the beginning or all was read.
+/// A body that was read in part or completely.
 #[doc(hidden)]
 pub struct ReadBody<B> {
     data: Bytes,
@@ -144,13 +144,13 @@ enum Rest<B> {
 pub(crate) enum BodyError {
     /// The body exceeds the limit, or that of an outer layer.
     TooLarge,
-    /// The body broke off.
+    /// The body was interrupted.
     Unreadable,
 }
 
 /// Reads a body up to a limit.
 pub(crate) struct Reading<B> {
-    /// Boxed, so that the unread rest can be handed on. `None` once the body was read.
+    /// Boxed, so that the unread rest can be passed on. `None` once the body was read.
     body: Option<Pin<Box<B>>>,
     chunks: Chunks,
     limit: usize,
@@ -165,7 +165,7 @@ where
         Self { body: Some(Box::pin(body)), chunks: Chunks::default(), limit }
     }
 
-    /// Resolves to the whole body, or to its beginning and the reason why there is no more.
+    /// Resolves to the whole body, or to its beginning and the reason why the rest is missing.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReadBody<B>, (ReadBody<B>, BodyError)>> {
         loop {
             let Some(body) = &mut self.body else {

@@ -1,6 +1,6 @@
-//! Endpoints that clients call themselves: a form or JSON comes in, an OAuth answer goes out.
+//! Endpoints that clients call: they take a form or JSON and return an OAuth response.
 //!
-//! A [`Handler`] decides; everything that is plain HTTP stands here. `endpoint_service!` makes a tower service of it.
+//! A [`Handler`] decides, and this file does the HTTP around it. `endpoint_service!` makes a tower service of a handler.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -111,7 +111,7 @@ impl Refusal {
             .header(RETRY_AFTER, HeaderValue::from_static("30"))
     }
 
-    /// The client cannot do anything about it.
+    /// A fault of the server.
     pub(crate) fn fault() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the server could not process the request")
     }
@@ -206,10 +206,10 @@ impl fmt::Debug for EndpointFuture {
 /// Makes a service whose field `handler` is an `Arc<impl Handler>` cheap to clone, and a `tower::Service` for requests
 /// with any body.
 macro_rules! endpoint_service {
-    ($service:ident<$source:ident: $bound:path>) => {
-        impl<$source, B> tower::Service<http::Request<B>> for $service<$source>
+    ($service:ident $(<$source:ident: $bound:path>)?) => {
+        impl<$($source,)? B> tower::Service<http::Request<B>> for $service $(<$source>)?
         where
-            $source: $bound + 'static,
+            $($source: $bound + 'static,)?
             B: http_body::Body + Send + 'static,
             B::Error: Into<tower::BoxError>,
         {
@@ -226,13 +226,13 @@ macro_rules! endpoint_service {
             }
         }
 
-        impl<$source> Clone for $service<$source> {
+        impl $(<$source>)? Clone for $service $(<$source>)? {
             fn clone(&self) -> Self {
                 Self { handler: std::sync::Arc::clone(&self.handler) }
             }
         }
 
-        impl<$source> std::fmt::Debug for $service<$source> {
+        impl $(<$source>)? std::fmt::Debug for $service $(<$source>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct(stringify!($service)).finish_non_exhaustive()
             }

@@ -1,4 +1,4 @@
-//! `application/x-www-form-urlencoded`, decoded without losses.
+//! Lossless decoding of `application/x-www-form-urlencoded`.
 
 use std::borrow::Cow;
 
@@ -9,6 +9,7 @@ use percent_encoding::percent_decode;
 pub(crate) struct Undecodable;
 
 /// The names and values of a form, in their order. Empty pieces between two `&` are skipped.
+#[cfg(feature = "client-authentication")]
 pub(crate) fn pairs(form: &[u8]) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), Undecodable>> {
     form.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -17,7 +18,8 @@ pub(crate) fn pairs(form: &[u8]) -> impl Iterator<Item = Result<(Cow<'_, str>, C
     })
 }
 
-/// The names of a form that can be decoded, whatever their values are.
+/// The names of a form that can be decoded, regardless of their values.
+#[cfg(feature = "client-authentication")]
 pub(crate) fn names(form: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
     form.split(|byte| *byte == b'&').filter_map(|pair| {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -25,7 +27,7 @@ pub(crate) fn names(form: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
     })
 }
 
-/// Decodes one name or value. Never replaces what cannot be decoded.
+/// Decodes one name or value, without replacing undecodable bytes.
 pub(crate) fn decode(input: &[u8]) -> Result<Cow<'_, str>, Undecodable> {
     if !input.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return std::str::from_utf8(input).map(Cow::Borrowed).map_err(|_| Undecodable);
@@ -42,7 +44,7 @@ pub(crate) fn decode(input: &[u8]) -> Result<Cow<'_, str>, Undecodable> {
     String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Undecodable)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "client-authentication"))]
 mod tests {
     use super::*;
 

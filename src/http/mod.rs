@@ -1,10 +1,10 @@
-//! The HTTP that all gates share: bodies in, answers out. It knows no clients.
+//! HTTP that all endpoints share: request bodies and responses. Knows no clients.
 
 pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod body;
-#[cfg(feature = "registration")]
+#[cfg(any(feature = "pushed-requests", feature = "registration"))]
+#[cfg_attr(not(feature = "registration"), allow(dead_code))]
 pub(crate) mod endpoint;
-#[cfg(feature = "client-authentication")]
 pub(crate) mod form;
 pub(crate) mod head;

@@ -5,13 +5,13 @@ use std::fmt;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
-use http::StatusCode;
 use http::header::ALLOW;
 use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
 
 use super::outcome::NotJudged;
 use super::{ReportedOutcome, UnregisteredClient};
-use crate::authorization::ValidatedRequest;
+use crate::authorization::{UseUpError, ValidatedRequest};
 
 /// Extracts what the layer put there. `Option<ValidatedRequest>` is `None` where the request was let through without.
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
@@ -86,5 +86,13 @@ impl IntoResponse for NotValidated {
         }
         tracing::error!(error = %self, "ValidatedRequest extractor");
         (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
+    }
+}
+
+/// The answer as JSON. [`UseUpError::into_rejection`] and [`Rejection::into_http`](crate::Rejection::into_http) also write pages for browsers.
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+impl IntoResponse for UseUpError {
+    fn into_response(self) -> Response {
+        self.into_rejection().into_http(&Method::POST, &HeaderMap::new())
     }
 }

@@ -1,4 +1,4 @@
-//! The decision about a request whose client was looked up, for the service and for other frameworks.
+//! Decides about a request whose client was looked up, for the service and for other frameworks.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::authorization::{AuthorizationRequest, Delivery, Reason, Rejection, Va
 use crate::client::Client;
 use crate::http::head::{announced_length, is_form};
 use crate::registry::{RegistryError, RegistrySource};
+use crate::request_object::{RequestSources, Unresolved};
 
 pub(super) enum Decision {
     Accepted(ValidatedRequest),
@@ -45,9 +46,34 @@ pub(super) fn decide(
         }
         Ok(client) => validator.validate(asked, client).into(),
         Err(error) => {
-            let reason = if error.is_transient() { Reason::REGISTRY_UNAVAILABLE } else { Reason::REGISTRY_FAULT };
+            let reason = reason_of(&error);
             log::registry_failed(&error, &asked, reason, report_only);
             Decision::Refused(validator.direct(reason, Some(asked)))
+        }
+    }
+}
+
+fn reason_of(error: &RegistryError) -> Reason {
+    if error.is_transient() { Reason::REGISTRY_UNAVAILABLE } else { Reason::REGISTRY_FAULT }
+}
+
+/// Reads the parameters that the client pushed or signed, and judges the request by them. The client is the one that
+/// the registry found.
+pub(super) async fn resolve(
+    sources: RequestSources,
+    validator: Validator,
+    report_only: bool,
+    asked: AuthorizationRequest,
+    client: Arc<Client>,
+) -> Result<ValidatedRequest, Rejection> {
+    let client = validator.check_client(&asked, Some(client))?;
+    match sources.resolve(&asked, &client, &validator).await {
+        Ok(request) => validator.validate(request, Some(client)),
+        Err(Unresolved { reason, cause }) => {
+            if let Some(cause) = cause {
+                log::source_failed(&*cause, &asked, reason, report_only);
+            }
+            Err(validator.direct(reason, Some(asked)))
         }
     }
 }
@@ -57,6 +83,46 @@ impl Settings {
     pub(super) fn judges(&self, request: &Parts) -> bool {
         (request.method != Method::OPTIONS || self.refuse_options)
             && self.bypass.as_ref().is_none_or(|bypass| !bypass(request))
+    }
+}
+
+impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
+    /// Decides about a request without answering it, for an operator's tool or a test: looks up the client, reads what the
+    /// client pushed or signed, and applies all rules of the policy.
+    ///
+    /// It runs no [checks](Self::check), logs nothing, and uses nothing up.
+    ///
+    /// # Errors
+    ///
+    /// The rejection, if the request is refused. It contains details that strangers must not see.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{AuthorizationRequest, Client, ClientValidationLayer, MemoryRegistry};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let clients = [Client::builder("app").redirect_uri("https://app.example/cb").build()?];
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::from_clients(clients));
+    /// let request = AuthorizationRequest::parse(b"client_id=app&response_type=code", b"");
+    /// let rejection = layer.explain(&request).await.unwrap_err();
+    /// assert_eq!(rejection.reason().as_str(), "code_challenge_missing");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn explain(&self, request: &AuthorizationRequest) -> Result<ValidatedRequest, Rejection> {
+        let Settings { validator, sources, .. } = &self.settings;
+        let found = self.tenancy.find_client(validator.client_id(request)?).await;
+        let asked = request.clone();
+        match found {
+            Ok(Some(client)) if sources.concern(&asked) => {
+                let client = validator.check_client(&asked, Some(client))?;
+                match sources.resolve(&asked, &client, validator).await {
+                    Ok(resolved) => validator.validate(resolved, Some(client)),
+                    Err(Unresolved { reason, .. }) => Err(validator.direct(reason, Some(asked))),
+                }
+            }
+            Ok(client) => validator.validate(asked, client),
+            Err(error) => Err(validator.direct(reason_of(&error), Some(asked))),
+        }
     }
 }
 
@@ -98,12 +164,18 @@ impl<T: Tenancy, M> ClientValidationLayer<T, M> {
             Err(reason) => return self.refused(request, validator.direct(reason, None)).await,
         };
         let query = request.uri.query().unwrap_or_default();
-        let asked = AuthorizationRequest::parse(query.as_bytes(), &body);
+        let asked = validator.parse(query.as_bytes(), &body);
         let lookup = match validator.client_id(&asked) {
             Ok(client_id) => metrics::time(self.tenancy.registry(&tenant).find_client(client_id)),
             Err(rejection) => return self.refused(request, rejection).await,
         };
-        let mut decision = decide(validator, settings.report_only, asked, lookup.await);
+        let sources = T::sources(&tenant, &settings.sources);
+        let mut decision = match lookup.await {
+            Ok(Some(client)) if sources.concern(&asked) => {
+                resolve(sources.clone(), validator.clone(), settings.report_only, asked, client).await.into()
+            }
+            found => decide(validator, settings.report_only, asked, found),
+        };
         if let Decision::Accepted(validated) = decision {
             decision = run_checks(&settings.checks, request, validated).await.into();
         }

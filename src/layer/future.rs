@@ -15,7 +15,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{BoxError, Service};
 
-use super::decision::{Decision, decide};
+use super::decision::{Decision, decide, resolve};
 use super::hook::{answer_with, run_checks};
 use super::metrics::Lookup;
 use super::tenant::Tenancy;
@@ -25,6 +25,7 @@ use crate::authorization::{AuthorizationRequest, Delivery, Reason, Rejection, Va
 use crate::client::Client;
 use crate::http::body::{BodyError, ReadBody, Reading, RequestBodies, ResponseBodies};
 use crate::registry::{RegistryError, RegistrySource};
+use crate::request_object::RequestSources;
 
 pin_project! {
     /// The response future of [`ClientValidation`](super::ClientValidation).
@@ -46,6 +47,7 @@ pin_project! {
     enum Stage<F, L, ReqBody> {
         Reading { reading: Reading<ReqBody> },
         LookingUp { #[pin] lookup: L },
+        Resolving { judged: BoxFuture<'static, Result<ValidatedRequest, Rejection>> },
         Checking { checks: BoxFuture<'static, (Parts, Result<ValidatedRequest, Rejection>)> },
         Inner { #[pin] future: F },
         Answering { answer: BoxFuture<'static, Response<Bytes>> },
@@ -109,6 +111,11 @@ where
         self.tenant.as_ref().map_or(default, |tenant| T::validator(tenant, default))
     }
 
+    fn sources(&self) -> &RequestSources {
+        let default = &self.shared.settings.sources;
+        self.tenant.as_ref().map_or(default, |tenant| T::sources(tenant, default))
+    }
+
     fn forward<ReqBody>(mut self) -> Stage<S::Future, LookupOf<T>, ReqBody> {
         let body = self.body.expect("only a request whose body can be passed on is forwarded");
         Stage::Inner { future: self.inner.call(Request::from_parts(self.parts, body)) }
@@ -156,14 +163,41 @@ where
     fn lookup(&mut self, body: &[u8]) -> Result<LookupOf<T>, Rejection> {
         let query = self.parts.uri.query().unwrap_or_default();
         let tenant = self.tenant.as_ref().expect("a request is judged only for a known tenant");
-        let asked = self.asked.insert(AuthorizationRequest::parse(query.as_bytes(), body));
-        let client_id = T::validator(tenant, &self.shared.settings.validator).client_id(asked)?;
+        let validator = T::validator(tenant, &self.shared.settings.validator);
+        let asked = self.asked.insert(validator.parse(query.as_bytes(), body));
+        let client_id = validator.client_id(asked)?;
         Ok(metrics::time(self.shared.tenancy.registry(tenant).find_client(client_id)))
     }
 
+    /// Whether the parameters must be read from elsewhere.
+    fn is_unresolved(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| self.sources().concern(asked))
+    }
+
+    fn resolve<ReqBody>(&mut self, client: Arc<Client>) -> Stage<S::Future, LookupOf<T>, ReqBody> {
+        let (sources, validator) = (self.sources().clone(), self.validator().clone());
+        let judged = resolve(sources, validator, self.shared.settings.report_only, self.take_asked(), client);
+        Stage::Resolving { judged: judged.boxed() }
+    }
+
     fn decide(&mut self, found: Result<Option<Arc<Client>>, RegistryError>) -> Decision {
-        let asked = self.asked.take().expect("the registry was asked for the client of a request that was read");
+        let asked = self.take_asked();
         decide(self.validator(), self.shared.settings.report_only, asked, found)
+    }
+
+    fn take_asked(&mut self) -> AuthorizationRequest {
+        self.asked.take().expect("the registry was asked for the client of a request that was read")
+    }
+
+    /// Runs the checks where there are any, or concludes.
+    fn finish<ReqBody>(waiting: &mut Option<Self>, decision: Decision) -> Stage<S::Future, LookupOf<T>, ReqBody> {
+        match decision {
+            Decision::Accepted(validated) => match waiting {
+                Some(current) if !current.shared.settings.checks.is_empty() => current.check(validated),
+                _ => waiting.take().expect(POLLED_AGAIN).conclude(Decision::Accepted(validated)),
+            },
+            decision => waiting.take().expect(POLLED_AGAIN).conclude(decision),
+        }
     }
 
     fn check<ReqBody>(&mut self, validated: ValidatedRequest) -> Stage<S::Future, LookupOf<T>, ReqBody> {
@@ -238,12 +272,17 @@ where
                 StageProjection::LookingUp { lookup } => {
                     let found = ready!(lookup.poll(cx));
                     let current = waiting.as_mut().expect(POLLED_AGAIN);
-                    match current.decide(found) {
-                        Decision::Accepted(validated) if !current.shared.settings.checks.is_empty() => {
-                            current.check(validated)
+                    match found {
+                        Ok(Some(client)) if current.is_unresolved() => current.resolve(client),
+                        found => {
+                            let decision = current.decide(found);
+                            Waiting::finish(waiting, decision)
                         }
-                        decision => waiting.take().expect(POLLED_AGAIN).conclude(decision),
                     }
+                }
+                StageProjection::Resolving { judged } => {
+                    let judged = ready!(judged.as_mut().poll(cx));
+                    Waiting::finish(waiting, judged.into())
                 }
                 StageProjection::Checking { checks } => {
                     let (parts, checked) = ready!(checks.as_mut().poll(cx));

@@ -1,4 +1,4 @@
-//! What applications add to the layer: checks, and answers of their own.
+//! What applications add to the layer: asynchronous checks and custom answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl<C: AsyncCheck> DynCheck for C {
     }
 }
 
-/// A check, and the name by which its refusals are logged and counted.
+/// A check with the name under which its refusals are logged and counted.
 #[derive(Clone)]
 pub(super) struct NamedCheck {
     pub(super) name: &'static str,

@@ -1,5 +1,7 @@
 //! One event for each decision, in fields. Never logs `state`, `nonce`, `code_challenge` or secrets.
 
+use std::error::Error;
+
 use tracing::field::{DisplayValue, display};
 
 use crate::authorization::{AuthorizationRequest, Parameter, Reason, Rejection, ValidatedRequest};
@@ -15,9 +17,14 @@ pub(super) fn rejected(rejection: &Rejection, report_only: bool) {
     let error = rejection.error().as_str();
     let client_id = rejection.client_id().map(|id| display(Untrusted(id)));
     match reason {
-        // `registry_failed` logs these, with their cause.
-        Reason::REGISTRY_UNAVAILABLE | Reason::REGISTRY_FAULT => {}
-        Reason::CLIENT_ID_MISMATCH => {
+        // `registry_failed` and `source_failed` log these, with their cause.
+        Reason::REGISTRY_UNAVAILABLE
+        | Reason::REGISTRY_FAULT
+        | Reason::REQUEST_STORE_UNAVAILABLE
+        | Reason::REQUEST_STORE_FAULT => {}
+        #[cfg(feature = "request-object")]
+        Reason::REQUEST_OBJECT_KEYS_UNAVAILABLE => {}
+        Reason::CLIENT_ID_MISMATCH | Reason::EXTENSIONS_NOT_READ => {
             tracing::error!(
                 outcome = "rejected",
                 error,
@@ -72,6 +79,34 @@ pub(super) fn registry_failed(
         event!(info);
     } else {
         event!(error);
+    }
+}
+
+/// The parameters of a request could not be read.
+pub(super) fn source_failed(
+    cause: &(dyn Error + 'static),
+    request: &AuthorizationRequest,
+    reason: Reason,
+    report_only: bool,
+) {
+    macro_rules! event {
+        ($level:ident) => {
+            tracing::$level!(
+                outcome = "rejected",
+                error = reason.error().as_str(),
+                "error.type" = reason.as_str(),
+                reason = reason.as_str(),
+                client_id = client_id(request),
+                cause = display(Causes(cause)),
+                report_only,
+            )
+        };
+    }
+    match reason {
+        // Strangers can make the hosts of their keys fail, which must not raise an alarm.
+        #[cfg(feature = "request-object")]
+        Reason::REQUEST_OBJECT_KEYS_UNAVAILABLE => event!(info),
+        _ => event!(error),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The gate at the authorization endpoint: the layer, its service and its future.
+//! The layer at the authorization endpoint, with its service and future.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -32,6 +32,11 @@ use crate::authorization::response::{ALLOW, AnswerTo};
 use crate::authorization::{Policy, Validator};
 use crate::http::body::{KeepBodies, WrapBodies};
 use crate::registry::RegistrySource;
+#[cfg(feature = "pushed-requests")]
+use crate::request_object::PushedRequests;
+use crate::request_object::RequestSources;
+#[cfg(feature = "request-object")]
+use crate::request_object::SignedRequests;
 
 /// The default of [`ClientValidationLayer::max_body_bytes`]: 64 KiB.
 pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
@@ -48,7 +53,7 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 /// |---|---|
 /// | `GET`, `HEAD` | the query is validated |
 /// | `POST` with `application/x-www-form-urlencoded` | the query or the body is validated, and the inner service gets the same body |
-/// | `POST` with recognised parameters in the query and in the body | 400 `invalid_request`: an extractor that reads one of them would see another request |
+/// | `POST` with recognized parameters in the query and in the body | 400 `invalid_request`: an extractor that reads one of them would see another request |
 /// | `POST` with another content type, none or two, or with a content coding | 400 `invalid_request` |
 /// | `POST` over the [body limit](Self::max_body_bytes) | 413 `invalid_request` |
 /// | `OPTIONS` | passed on untouched, or [refused](Self::refuse_options) with 405 |
@@ -126,6 +131,7 @@ pub(crate) struct Settings {
     refuse_options: bool,
     bypass: Option<Arc<Bypass>>,
     checks: Arc<[NamedCheck]>,
+    sources: RequestSources,
     answer_hook: Option<Arc<dyn DynAnswerHook>>,
 }
 
@@ -156,8 +162,8 @@ where
     /// request, by its host, path or extensions; a request without one is answered with 404.
     ///
     /// Build the tenants once and hand out clones. A tenant that must be loaded first is loaded by an outer layer, which
-    /// puts it into the extensions of the request. Tenants with different types of registries take
-    /// [`BoxRegistry`](crate::BoxRegistry). Give each tenant a cache of its own: a
+    /// puts it into the extensions of the request. For tenants with different types of registries use
+    /// [`BoxRegistry`](crate::BoxRegistry). Give each tenant its own cache: a
     /// [`CachedRegistry`](crate::CachedRegistry) knows clients by their id alone.
     ///
     /// ```
@@ -196,6 +202,7 @@ impl<T: Tenancy> ClientValidationLayer<T> {
                 refuse_options: false,
                 bypass: None,
                 checks: Arc::default(),
+                sources: RequestSources::default(),
                 answer_hook: None,
             },
             bodies: PhantomData,
@@ -206,6 +213,52 @@ impl<T: Tenancy> ClientValidationLayer<T> {
     /// type works. Also keeps the trailers of a request, which a body made of bytes loses.
     pub fn wrap_bodies(self) -> ClientValidationLayer<T, WrapBodies> {
         ClientValidationLayer { tenancy: self.tenancy, settings: self.settings, bodies: PhantomData }
+    }
+}
+
+#[cfg(feature = "pushed-requests")]
+impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
+    /// Accepts the requests that clients pushed (RFC 9126): a request with the `request_uri` of one is judged by its
+    /// parameters, and everything beside `client_id` and `request_uri` is ignored. A layer for several tenants takes them
+    /// from each [`Tenant`](Tenant::pushed_requests).
+    ///
+    /// The handler must call [`ValidatedRequest::use_up`](crate::ValidatedRequest::use_up) before it issues a code.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{
+    ///     ClientValidationLayer, MemoryRegistry, MemoryStateStore, Policy, PushedRequestService, PushedRequests,
+    /// };
+    ///
+    /// let policy = Policy::default();
+    /// let pushed = PushedRequests::new(MemoryStateStore::new());
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).policy(policy.clone()).pushed_requests(pushed.clone());
+    /// // To be mounted behind client authentication.
+    /// let service = PushedRequestService::new(pushed, policy);
+    /// # let _ = (layer, service);
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
+    pub fn pushed_requests(self, pushed: PushedRequests) -> Self {
+        self.set(|settings| settings.sources.pushed = Some(pushed))
+    }
+}
+
+#[cfg(feature = "request-object")]
+impl<R: RegistrySource, M> ClientValidationLayer<R, M> {
+    /// Accepts the requests that clients sign (RFC 9101): a request with a `request` is judged by the parameters in it,
+    /// and everything beside `client_id` and `request` is ignored. A layer for several tenants takes them from each
+    /// [`Tenant`](Tenant::signed_requests).
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{ClientValidationLayer, MemoryRegistry, SignedRequests};
+    ///
+    /// let signed = SignedRequests::builder("https://login.example").build()?;
+    /// let layer = ClientValidationLayer::new(MemoryRegistry::new()).signed_requests(signed);
+    /// # let _ = layer;
+    /// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    pub fn signed_requests(self, signed: SignedRequests) -> Self {
+        self.set(|settings| settings.sources.signed = Some(signed))
     }
 }
 
@@ -355,6 +408,7 @@ impl fmt::Debug for Settings {
             .field("report_only", &self.report_only)
             .field("refuse_options", &self.refuse_options)
             .field("checks", &self.checks)
+            .field("sources", &self.sources)
             .field("bypass", &self.bypass.is_some())
             .finish_non_exhaustive()
     }

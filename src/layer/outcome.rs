@@ -1,4 +1,4 @@
-//! What the inner service finds where there is no validated request.
+//! Extensions of requests that were let through without validation.
 
 use bytes::Bytes;
 use http::Response;

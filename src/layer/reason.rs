@@ -1,4 +1,4 @@
-//! Why the layer itself refuses requests.
+//! Reasons of the layer itself.
 
 use crate::authorization::reason::reasons;
 

@@ -8,6 +8,11 @@ use http::request::Parts;
 use self::sealed::Sealed;
 use crate::authorization::{Policy, Validator};
 use crate::registry::RegistrySource;
+#[cfg(feature = "pushed-requests")]
+use crate::request_object::PushedRequests;
+use crate::request_object::RequestSources;
+#[cfg(feature = "request-object")]
+use crate::request_object::SignedRequests;
 
 mod sealed {
     pub trait Sealed {}
@@ -32,6 +37,10 @@ pub trait Tenancy: Sealed {
 
     #[doc(hidden)]
     fn validator<'a>(tenant: &'a Self::Tenant, default: &'a Validator) -> &'a Validator;
+
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "the trait is sealed")]
+    fn sources<'a>(tenant: &'a Self::Tenant, default: &'a RequestSources) -> &'a RequestSources;
 }
 
 impl<R: RegistrySource> Sealed for R {}
@@ -51,6 +60,11 @@ impl<R: RegistrySource> Tenancy for R {
     fn validator<'a>((): &'a (), default: &'a Validator) -> &'a Validator {
         default
     }
+
+    #[expect(private_interfaces, reason = "the trait is sealed")]
+    fn sources<'a>((): &'a (), default: &'a RequestSources) -> &'a RequestSources {
+        default
+    }
 }
 
 /// An authorization server among several: its registry, and its policy with its issuer. Cheap to clone.
@@ -59,13 +73,14 @@ impl<R: RegistrySource> Tenancy for R {
 pub struct Tenant<R> {
     registry: Arc<R>,
     validator: Option<Validator>,
+    sources: RequestSources,
 }
 
 impl<R: RegistrySource> Tenant<R> {
     /// Creates a tenant with these clients. It has the policy of the layer unless it gets its own.
     #[must_use]
     pub fn new(registry: R) -> Self {
-        Self { registry: Arc::new(registry), validator: None }
+        Self { registry: Arc::new(registry), validator: None, sources: RequestSources::default() }
     }
 
     /// Sets the policy of this tenant, with its issuer.
@@ -80,11 +95,44 @@ impl<R: RegistrySource> Tenant<R> {
         self.validator = Some(validator);
         self
     }
+
+    /// Accepts the requests that clients of this tenant pushed, see
+    /// [`ClientValidationLayer::pushed_requests`](super::ClientValidationLayer::pushed_requests).
+    ///
+    /// Give each tenant its own: tenants that share a store take it with
+    /// [prefixes](crate::StateStore::prefixed), so that a request of one is unknown to the others.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{MemoryRegistry, MemoryStateStore, PushedRequests, StateStore, Tenant};
+    ///
+    /// let store = MemoryStateStore::new();
+    /// let pushed = PushedRequests::new(store.clone().prefixed("tenant-1"));
+    /// let tenant = Tenant::new(MemoryRegistry::new()).pushed_requests(pushed);
+    /// # let _ = tenant;
+    /// ```
+    #[cfg(feature = "pushed-requests")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "pushed-requests")))]
+    #[must_use]
+    pub fn pushed_requests(mut self, pushed: PushedRequests) -> Self {
+        self.sources.pushed = Some(pushed);
+        self
+    }
+
+    /// Accepts the requests that clients of this tenant sign, see
+    /// [`ClientValidationLayer::signed_requests`](super::ClientValidationLayer::signed_requests). The audience must be the
+    /// issuer of this tenant.
+    #[cfg(feature = "request-object")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "request-object")))]
+    #[must_use]
+    pub fn signed_requests(mut self, signed: SignedRequests) -> Self {
+        self.sources.signed = Some(signed);
+        self
+    }
 }
 
 impl<R> Clone for Tenant<R> {
     fn clone(&self) -> Self {
-        Self { registry: Arc::clone(&self.registry), validator: self.validator.clone() }
+        Self { registry: Arc::clone(&self.registry), validator: self.validator.clone(), sources: self.sources.clone() }
     }
 }
 
@@ -127,6 +175,11 @@ where
 
     fn validator<'a>(tenant: &'a Tenant<R>, default: &'a Validator) -> &'a Validator {
         tenant.validator.as_ref().unwrap_or(default)
+    }
+
+    #[expect(private_interfaces, reason = "the trait is sealed")]
+    fn sources<'a>(tenant: &'a Tenant<R>, _default: &'a RequestSources) -> &'a RequestSources {
+        &tenant.sources
     }
 }
 

@@ -1,4 +1,4 @@
-//! How many registrations there may be, and how long those stay that are not used.
+//! Limits on the number of registrations and on the lifetime of unused ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ use crate::registry::{RegistryError, RegistryStore, StoreError};
 /// How often a registration also removes those whose lifetime has ended.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 
-/// How many registrations are removed at once: few enough for a store to finish while somebody waits.
+/// How many registrations are removed at once: few enough for a store to finish while a request waits.
 const BATCH: u64 = 1_000;
 
-/// How many registrations wait for their turn. Later ones are refused.
+/// How many registrations may wait for their turn. Further ones are refused.
 const MAX_WAITING: usize = 1_000;
 
 /// A client that was used within this time is never removed to make room.
@@ -31,7 +31,7 @@ pub(super) struct Bounds {
     unused_lifetime: Option<Duration>,
     idle_lifetime: Option<Duration>,
     waiting: Semaphore,
-    /// Locked from counting to inserting, so that concurrent registrations do not exceed the maximum. Fair, so nobody
+    /// Locked from counting to inserting, so that concurrent registrations do not exceed the maximum. Fair, so that no registration
     /// waits forever. Holds when the store was last unavailable.
     adding: Mutex<Option<Instant>>,
     /// Seconds since the epoch.
@@ -65,7 +65,7 @@ impl Bounds {
         };
         let arrived = Instant::now();
         let mut last_outage = self.adding.lock().await;
-        // Otherwise all that wait would find out one after the other, each after the store's timeout.
+        // Otherwise each waiter would run into the timeout of the store, one after the other.
         if last_outage.is_some_and(|at| at >= arrived) {
             return Err(Refusal::unavailable("the client registry is temporarily unavailable"));
         }
@@ -177,7 +177,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// Removes a batch if none was removed recently. A failure refuses nobody: the maximum holds without it.
+    /// Removes a batch if none was removed recently. A failure refuses no registration: the maximum holds without it.
     pub(super) async fn clean_up_if_due(&self, store: &impl RegistryStore, removed: &mut Vec<String>) {
         let now = SystemTime::now();
         let since_last = unix_seconds(now).saturating_sub(self.cleaned_up_at.load(Ordering::Relaxed));

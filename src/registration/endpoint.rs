@@ -1,5 +1,5 @@
-//! What both registration services are as HTTP: a registration endpoint (RFC 7591 §3) and client configuration
-//! endpoints below it (RFC 7592 §2).
+//! The HTTP of both registration services: a registration endpoint (RFC 7591 §3) and client configuration endpoints
+//! below it (RFC 7592 §2).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,25 +13,24 @@ use url::Url;
 
 use super::bounds::Bounds;
 use super::credential::{has_digest, is_digest_of};
-use super::error::RegistrationConfigError;
 use super::members::{ACCESS_TOKEN, ANSWER_MEMBERS};
 use super::policy::RegistrationPolicy;
 use super::refusal::{INVALID_METADATA, invalid_metadata, invalid_token};
 use crate::client::ClientOrigin;
 use crate::http::endpoint::{Answer, EndpointRequest, Handler, Refusal};
-use crate::registry::{Record, RegistryStore};
+use crate::registry::{ConfigError, Record, RegistryStore};
 
 /// How often a change is tried again because the client changed in between.
 pub(super) const MAX_ATTEMPTS: usize = 8;
 
-/// What a service does with requests that the endpoint has let in.
+/// What a service does with authorized requests.
 pub(super) trait Registrar: Send + Sync + 'static {
     const NAME: &'static str;
     type Store: RegistryStore + 'static;
 
     fn endpoint(&self) -> &Endpoint<Self::Store>;
 
-    /// `source` tells where the request comes from, if that is known.
+    /// `source` is the source of the request, if it is known.
     fn register(
         self: Arc<Self>,
         asked: Map<String, Value>,
@@ -115,7 +114,7 @@ pub(super) fn present<'m>(members: &'m Map<String, Value>, name: &str) -> Option
     members.get(name).filter(|value| !value.is_null())
 }
 
-/// What both services have.
+/// What both services share.
 pub(super) struct Endpoint<S> {
     pub(super) store: S,
     pub(super) address: Address,
@@ -130,7 +129,7 @@ impl<S: RegistryStore> Endpoint<S> {
         address: &str,
         policy: RegistrationPolicy,
         origin: ClientOrigin,
-    ) -> Result<Self, RegistrationConfigError> {
+    ) -> Result<Self, ConfigError> {
         policy.check()?;
         let address = Address::parse(address)?;
         let bounds = Bounds::new(origin, &policy);
@@ -161,7 +160,7 @@ impl<S: RegistryStore> Endpoint<S> {
     }
 }
 
-/// Where clients reach the endpoint from outside.
+/// The URL of the endpoint as clients see it.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     url: String,
@@ -177,11 +176,11 @@ enum Target {
 }
 
 impl Address {
-    fn parse(url: &str) -> Result<Self, RegistrationConfigError> {
+    fn parse(url: &str) -> Result<Self, ConfigError> {
         let parsed = Url::parse(url).ok().filter(|_| !url.contains(['?', '#']));
         let Some(parsed) = parsed.filter(|parsed| matches!(parsed.scheme(), "https" | "http")) else {
             let problem = "must be an absolute https or http URL without query and fragment";
-            return Err(RegistrationConfigError::new("endpoint", problem));
+            return Err(ConfigError::new("endpoint", problem));
         };
         let path = parsed.path().trim_end_matches('/').to_owned();
         Ok(Self { url: url.trim_end_matches('/').to_owned(), path })

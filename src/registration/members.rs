@@ -10,11 +10,11 @@ use crate::client::{Client, ClientError};
 /// SHA-256 of the registration access token, in hexadecimal.
 pub(super) const ACCESS_TOKEN: &str = "registration_access_token_sha256";
 
-/// Members that the server answers with and a client never sets.
+/// Members of the response that a client never sets.
 pub(super) const ANSWER_MEMBERS: [&str; 4] =
     ["registration_access_token", "registration_client_uri", "client_secret_expires_at", "client_id_issued_at"];
 
-/// Members that metadata from outside cannot set: they would name another client or give privileges.
+/// Members that metadata from outside cannot set: they would name another client or grant privileges.
 pub(super) fn is_reserved(name: &str) -> bool {
     is_internal(name) || ANSWER_MEMBERS.contains(&name) || name == "client_id"
 }

@@ -1,4 +1,4 @@
-//! Metadata from outside: what is taken, what is ignored, what is refused (RFC 7591 §2).
+//! Validates metadata of registration requests (RFC 7591 §2).
 
 use http::StatusCode;
 use serde_json::{Map, Value};
@@ -97,7 +97,7 @@ impl Shape {
     }
 }
 
-/// The member that a name stands for, with or without a language tag.
+/// The name of a member without its language tag.
 pub(super) fn plain_member(name: &str) -> Option<(&'static str, Shape)> {
     let plain = name.split_once('#').map_or(name, |(plain, _)| plain);
     let may_have_tag = plain == name || HUMAN_READABLE.contains(&plain);
@@ -131,13 +131,13 @@ fn refused_statement(error: SoftwareStatementError) -> Refusal {
 }
 
 impl RegistrationPolicy {
-    /// Judges the metadata of a registration request, for endpoints and stores of your own. The client gets the id
-    /// `client_id`, is marked as [dynamic](Client::is_dynamic), and has no credentials: those are yours to issue. If it
+    /// Validates the metadata of a registration request, for your own endpoint or store. The client gets the id
+    /// `client_id`, is marked as [dynamic](Client::is_dynamic), and has no credentials, which you issue. If it
     /// is confidential and [uses a secret](Client::token_endpoint_auth_method), store the secret's SHA-256 as
     /// `client_secret_sha256`.
     ///
-    /// Looks at metadata only: who may register and how many clients there may be is not checked. Software statements
-    /// are refused, since nothing verifies them here.
+    /// This checks the metadata only, not who may register or how many clients there may be. Software statements are
+    /// refused, since nothing verifies them here.
     ///
     /// ```
     /// use serde_json::json;
@@ -160,7 +160,7 @@ impl RegistrationPolicy {
     ///
     /// # Errors
     ///
-    /// With the error code of RFC 7591 §3.2.2 and a description that names the member.
+    /// The error has the code of RFC 7591 §3.2.2 and a description that names the member.
     pub fn judge(&self, client_id: &str, metadata: impl Into<Value>) -> Result<Client, RegistrationError> {
         let judged = || {
             let Value::Object(asked) = metadata.into() else {
@@ -229,7 +229,7 @@ fn auth_method(
         return Err(invalid_metadata(format!("{AUTH_METHOD}: {reason}")));
     };
     stored.insert(AUTH_METHOD.into(), method.into());
-    // The token endpoint must come to the same choice.
+    // The token endpoint must choose the same one.
     match choices.is_empty() {
         true => stored.remove(AUTH_METHODS),
         false => stored.insert(AUTH_METHODS.into(), choices.into_iter().collect()),

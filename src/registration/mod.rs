@@ -14,7 +14,7 @@ mod service;
 mod upstream;
 
 pub use self::credential::verify_client_secret;
-pub use self::error::{RegistrationConfigError, RegistrationError};
+pub use self::error::RegistrationError;
 pub use self::policy::{RegistrationPolicy, SoftwareStatementError};
 pub use self::service::RegistrationService;
 #[cfg(feature = "upstream-registration")]

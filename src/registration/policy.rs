@@ -12,9 +12,9 @@ use http::request::Parts;
 use serde_json::{Map, Value};
 
 use super::credential::{digest, is_digest_of};
-use super::error::RegistrationConfigError;
 use super::members::is_reserved;
 use crate::client::{AllowedScopes, DynamicClientRules, GrantTypes, Scope};
+use crate::registry::ConfigError;
 
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 const DEFAULT_MAX_REGISTRATIONS: u64 = 10_000;
@@ -27,8 +27,8 @@ type StatementHook =
 
 /// What an operator lets clients register.
 ///
-/// By default anyone may register, up to 10,000 clients that end 90 days after their last use, with metadata that follows
-/// [`DynamicClientRules`], and without scopes. A wrong setting fails when the service is built.
+/// By default anyone may register, without scopes and with metadata that follows [`DynamicClientRules`]. There may be up to
+/// 10,000 clients, which expire 90 days after their last use. A wrong setting fails when the service is built.
 ///
 /// ```
 /// use std::time::Duration;
@@ -124,8 +124,8 @@ impl RegistrationPolicy {
         self
     }
 
-    /// The rules for metadata of strangers, which also hold for metadata documents: sizes, texts, schemes of redirect
-    /// URIs, and a check of your own (default: [`DynamicClientRules::new`]).
+    /// The rules for metadata of dynamic clients: sizes, texts, schemes of redirect URIs, and your own check (default:
+    /// [`DynamicClientRules::new`]).
     pub fn rules(mut self, rules: DynamicClientRules) -> Self {
         self.rules = rules;
         self
@@ -146,8 +146,8 @@ impl RegistrationPolicy {
         self
     }
 
-    /// The scopes that clients may register besides the [default ones](Self::default_scopes); `*` allows any (default:
-    /// none, so metadata with another `scope` is refused).
+    /// The scopes that clients may register in addition to the [default ones](Self::default_scopes); `*` allows any
+    /// (default: none, so metadata with another `scope` is refused).
     pub fn allowed_scopes(mut self, scopes: Scope) -> Self {
         self.allowed_scopes = Some(AllowedScopes::new(scopes));
         self
@@ -167,8 +167,8 @@ impl RegistrationPolicy {
         self
     }
 
-    /// Whether every client may request all [allowed scopes](Self::allowed_scopes), whatever it registered (default:
-    /// no). A request without scopes then gets those that the client registered, or else the
+    /// Whether every client may request all [allowed scopes](Self::allowed_scopes), even those that it did not register
+    /// (default: no). A request without scopes then gets those that the client registered, or else the
     /// [default ones](Self::default_scopes).
     ///
     /// For step-up authorization, where clients request more than they registered.
@@ -191,7 +191,7 @@ impl RegistrationPolicy {
         self
     }
 
-    /// Members to store unchecked, besides those that are understood (default: none; others are ignored, RFC 7591 §2).
+    /// Unknown members to store unchecked (default: none; unknown members are ignored, RFC 7591 §2).
     /// Members that only the server sets cannot be named.
     pub fn keep_members<T: Into<String>>(mut self, members: impl IntoIterator<Item = T>) -> Self {
         self.extra_members.extend(members.into_iter().map(Into::into));
@@ -248,7 +248,7 @@ impl RegistrationPolicy {
         self
     }
 
-    /// Tells sources of registrations apart, such as by network, account or tenant. Replaces the initial access token as
+    /// Names the source of a registration, such as its network, account or tenant. Replaces the initial access token as
     /// source. Only a SHA-256 of it is stored.
     ///
     /// ```
@@ -300,7 +300,7 @@ impl RegistrationPolicy {
         self.max_registrations_per_source.or(half)
     }
 
-    /// Where a registration comes from, if that is known: a digest.
+    /// The digest of the source of a registration, if it is known.
     pub(super) fn source(&self, parts: &Parts, initial_access_token: Option<&str>) -> Option<String> {
         let source = match (&self.source_hook, &self.initial_access) {
             (Some(hook), _) => hook(parts)?,
@@ -311,8 +311,8 @@ impl RegistrationPolicy {
     }
 
     /// Finds settings that cannot work.
-    pub(super) fn check(&self) -> Result<(), RegistrationConfigError> {
-        let wrong = |setting, problem: String| Err(RegistrationConfigError::new(setting, problem));
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |setting, problem: String| Err(ConfigError::new(setting, problem));
         let is_scheme = |scheme: &String| {
             let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
             scheme.starts_with(|c: char| c.is_ascii_lowercase()) && scheme.bytes().all(tail)

@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use super::bounds::AddError;
 use super::credential::{self, digest, verify_client_secret};
 use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
-use super::error::RegistrationConfigError;
 use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata, with_source};
 use super::metadata::{judge, uses_secret, with_software_statement};
 use super::policy::RegistrationPolicy;
@@ -18,7 +17,7 @@ use super::refusal::{accepted, access_denied, invalid_metadata};
 use crate::client::operator::with_operator_changes;
 use crate::client::{Client, ClientOrigin, unix_seconds};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
-use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
+use crate::registry::{ConfigError, Record, RegistryError, RegistryStore, StoreError};
 
 /// Lets clients register and manage their registration, as a `tower` service.
 ///
@@ -40,20 +39,20 @@ use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
 ///
 /// Access tokens and client secrets are stored as SHA-256 only, so a secret is shown once, and `GET` repeats the access
 /// token that was presented. The token endpoint checks secrets with [`verify_client_secret`]. Members that would give
-/// privileges, and members that nobody here understands, are not stored.
+/// privileges, and unknown members, are not stored.
 ///
 /// A registration gets a new id, or, with [`RegistrationPolicy::reuse_identical`], that of an earlier registration with
 /// the same metadata. It never changes a client that it did not create.
 ///
 /// # Concurrent changes
 ///
-/// A change is stored only if the client is still what the change was decided by
-/// ([`RegistryStore::replace_unchanged`]); otherwise it is decided again. So a client that an operator disables in the
-/// meantime stays disabled, and of two changes with the same access token the second is answered with 401.
+/// An update is stored only if the client has not changed since the decision
+/// ([`RegistryStore::replace_unchanged`]); otherwise it is decided again. A client that an operator disables in the
+/// meantime therefore stays disabled, and of two updates with the same access token the second is answered with 401.
 ///
 /// # Where to mount it
 ///
-/// At the endpoint and below it, whether or not the router strips the prefix. In axum:
+/// Mount it at the endpoint and below it, whether or not the router strips the prefix. In axum:
 /// `Router::new().nest_service("/register", service)`.
 ///
 /// ```
@@ -95,7 +94,7 @@ impl<S: RegistryStore> RegistrationService<S> {
     ///
     /// If `endpoint` is not an absolute `https` or `http` URL without query and fragment, or a setting of the policy is
     /// wrong.
-    pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, RegistrationConfigError> {
+    pub fn new(store: S, endpoint: &str, policy: RegistrationPolicy) -> Result<Self, ConfigError> {
         let endpoint = Endpoint::new(store, endpoint, policy, ClientOrigin::Registered)?;
         Ok(Self { handler: Arc::new(Local { endpoint }) })
     }
@@ -318,7 +317,7 @@ fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Optio
     }
 }
 
-/// What a `PUT` makes of a client.
+/// The client after a `PUT`.
 fn changed(old: &Client, registration: &Registration) -> Result<Client, Refusal> {
     let new = accepted(with_operator_changes(old, &registration.client(old.id(), is_shared(old))?)?)?;
     if is_shared(old) && public_metadata(new.to_metadata()) != public_metadata(old.to_metadata()) {

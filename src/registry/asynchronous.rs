@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
-/// A source whose lookup is an `async fn`, for storage of your own. [`into_source`](Self::into_source) makes a
-/// [`RegistrySource`] of it, at the cost of one boxed future for each lookup.
+/// A source whose lookup is an `async fn`, for your own storage. [`into_source`](Self::into_source) turns it into a
+/// [`RegistrySource`], at the cost of one boxed future per lookup.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -44,7 +44,7 @@ pub trait AsyncRegistry: Send + Sync + 'static {
     /// Looks up the client with this id. [`RegistrySource`] says what the results mean.
     fn find_client(&self, client_id: &str) -> impl Future<Output = Result<Option<Arc<Client>>, RegistryError>> + Send;
 
-    /// Makes a [`RegistrySource`] of it.
+    /// Turns this into a [`RegistrySource`].
     fn into_source(self) -> AsyncSource<Self>
     where
         Self: Sized,

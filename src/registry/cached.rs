@@ -2,10 +2,8 @@
 
 use std::fmt;
 use std::future::{Future, ready};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
@@ -18,9 +16,9 @@ use tracing::field::display;
 use super::store::{Change, Record, RegistryStore, StoreError, forward_reads};
 use super::{RegistryError, RegistrySource};
 use crate::client::{Causes, Client, ClientOrigin, Untrusted};
-use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
+use crate::fetch::single_flight::{Interrupted, Lookup, LookupFuture, SingleFlight};
 
-/// Longer unknown ids are not remembered: anybody can make them up, at the cost of our memory.
+/// Longer unknown ids are not remembered, because anyone can make them up to fill the memory.
 const MAX_UNKNOWN_ID_BYTES: usize = 256;
 
 /// moka panics above 1,000 years.
@@ -99,7 +97,7 @@ impl CacheConfig {
         self
     }
 
-    /// How many unknown ids are kept (default: 10,000). They never push clients out. Ids of more than 256 bytes are not
+    /// How many unknown ids are kept (default: 10,000). They never evict clients. Ids of more than 256 bytes are not
     /// kept.
     pub fn max_unknown_ids(mut self, ids: u64) -> Self {
         self.max_unknown_ids = ids;
@@ -119,8 +117,8 @@ impl CacheConfig {
 ///
 /// - A client that was found is answered for its [`ttl`](CacheConfig::ttl) without asking the source, an unknown one for
 ///   [`negative_ttl`](CacheConfig::negative_ttl). Time is monotonic: changes of the wall clock have no effect.
-/// - The source is asked once, however many requests ask for a client at the same time. Cancelling one does not cancel
-///   the lookup for the rest.
+/// - The source is asked once for all requests that look up a client at the same time. Cancelling one of them does not
+///   cancel the lookup for the rest.
 /// - Errors are never kept. While the source fails with [transient](RegistryError::is_transient) errors, a client that
 ///   was known is answered for [`stale_if_error`](CacheConfig::stale_if_error) longer; each such request asks the source
 ///   first.
@@ -130,7 +128,8 @@ impl CacheConfig {
 ///   answers with 503 `temporarily_unavailable`. So requests with random ids cannot overload the source, and clients in
 ///   the cache do not notice them.
 ///
-/// A source that never answers keeps one of these lookups for as long as somebody waits: give it a timeout.
+/// A lookup in a source that never answers stays in flight for as long as a request waits for it: give the source a
+/// timeout.
 ///
 /// ```
 /// use tower_oauth_client_validation::{CacheConfig, CachedRegistry, Client, RegistrySource, registry_fn};
@@ -290,23 +289,22 @@ where
     S: RegistrySource + Send + Sync + 'static,
     S::Future: Send,
 {
-    type Future = CachedFuture;
+    type Future = LookupFuture<Answer>;
 
     fn find_client(&self, client_id: &str) -> Self::Future {
         let shared = &self.shared;
-        let answer = match shared.fresh(client_id) {
+        match shared.fresh(client_id) {
             Some(answer) => {
                 shared.hits.increment();
-                Joined::ready(answer)
+                LookupFuture::ready(answer)
             }
             None => Shared::join(shared, client_id),
-        };
-        CachedFuture { answer }
+        }
     }
 }
 
 impl<S> Shared<S> {
-    /// What the cache holds, whatever its age.
+    /// The cached answer, fresh or not.
     fn held(&self, cache: &Cache<Box<str>, Held>, client_id: &str) -> Option<Held> {
         cache.get(client_id).filter(|held| held.epoch == self.epoch.load(Ordering::Acquire))
     }
@@ -337,7 +335,7 @@ impl<S> Shared<S> {
     fn permit(&self) -> Result<OwnedSemaphorePermit, RegistryError> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             self.refused.increment();
-            // Never a stale client instead: our own limit is no outage of the source.
+            // No stale client instead: our own limit is not an outage of the source.
             RegistryError::transient("too many lookups of clients are in flight")
         })
     }
@@ -373,7 +371,7 @@ where
     S: RegistrySource + Send + Sync + 'static,
     S::Future: Send,
 {
-    fn join(shared: &Arc<Self>, client_id: &str) -> Joined<Answer> {
+    fn join(shared: &Arc<Self>, client_id: &str) -> LookupFuture<Answer> {
         let cached = || {
             let answer = shared.fresh(client_id);
             let counter = if answer.is_some() { &shared.hits } else { &shared.misses };
@@ -420,20 +418,6 @@ where
 
     fn interrupted(&self, why: Interrupted) -> Answer {
         Err(why.into())
-    }
-}
-
-/// The lookup of [`CachedRegistry`]. Ready at once when the cache knows the answer.
-#[must_use = "futures do nothing unless polled"]
-pub struct CachedFuture {
-    answer: Joined<Answer>,
-}
-
-impl Future for CachedFuture {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        self.answer.poll_unpin(cx)
     }
 }
 
@@ -495,12 +479,6 @@ impl<S> fmt::Debug for CachedRegistry<S> {
     }
 }
 
-impl fmt::Debug for CachedFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CachedFuture").finish_non_exhaustive()
-    }
-}
-
 impl<S> Shared<S>
 where
     S: RegistryStore + 'static,
@@ -538,7 +516,7 @@ where
             let removed = remove.await;
             match &removed {
                 Ok(ids) => ids.iter().for_each(|id| shared.invalidate(id)),
-                // It may have removed clients before it failed, and nobody knows which.
+                // It may have removed any clients before it failed.
                 Err(_) => shared.invalidate_all(),
             }
             removed

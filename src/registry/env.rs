@@ -1,4 +1,4 @@
-//! Clients from environment variables, and the registry that goes with them.
+//! Clients from environment variables, and a registry for them.
 
 use std::fmt;
 use std::future::Ready;
@@ -27,8 +27,8 @@ const DISPLAY_NAMES: [(&str, &str); 5] = [
 ///   [warning](Environment::warnings).
 /// - `ENABLE_DCR`: `true`, in any case, lets clients [register](EnvironmentRegistry::register).
 ///
-/// Where `ALLOWED_MCP_CLIENTS` is unset or empty there is no client, and a warning. Well-known clients exist only
-/// [by name](Environment::with_well_known).
+/// If `ALLOWED_MCP_CLIENTS` is unset or empty, there are no clients, and a warning. Well-known clients must be
+/// [added explicitly](Environment::with_well_known).
 ///
 /// ```
 /// use tower_oauth_client_validation::{Environment, MemoryRegistry};
@@ -48,10 +48,10 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The redirect URIs of a client that names none: any port and any path of the loopback hosts.
+    /// The redirect URIs of a client without any of its own: any port and path on the loopback hosts.
     pub const DEFAULT_REDIRECT_URIS: [&str; 2] = ["http://localhost:*", "http://127.0.0.1:*"];
 
-    /// The scopes that clients from the environment may ask for.
+    /// The scopes that clients from the environment may request.
     pub const DEFAULT_SCOPES: &str = "openid profile email mcp-server:api";
 
     /// Reads `ALLOWED_MCP_CLIENTS` and `ENABLE_DCR` of this process. Warnings are logged.
@@ -82,7 +82,7 @@ impl Environment {
         environment
     }
 
-    /// Adds clients for development. A client that the environment names stays as it is.
+    /// Adds clients for development. They do not replace clients of the environment.
     pub fn with_well_known(mut self, clients: impl IntoIterator<Item = WellKnownClient>) -> Self {
         for client in clients.into_iter().map(WellKnownClient::client) {
             if self.clients.iter().all(|known| known.id() != client.id()) {
@@ -231,8 +231,8 @@ impl fmt::Display for EnvironmentWarning {
 
 /// A registry with the methods of the Python registry that reads the same variables.
 ///
-/// For new servers there are better ones: [`RegistrationService`](crate::RegistrationService) and
-/// [`UpstreamRegistration`](crate::UpstreamRegistration) judge what clients register, and the layer checks requests.
+/// New servers should use [`RegistrationService`](crate::RegistrationService) or
+/// [`UpstreamRegistration`](crate::UpstreamRegistration), which validate what clients register, and the layer.
 ///
 /// ```
 /// use tower_oauth_client_validation::{Client, Environment, EnvironmentRegistry};
@@ -310,7 +310,7 @@ impl EnvironmentRegistry {
                 }
             };
             match done {
-                // Somebody else was faster.
+                // Another thread was faster.
                 Err(StoreError::AlreadyExists | StoreError::Changed | StoreError::Missing) => {}
                 done => return Ok(done?),
             }

@@ -76,8 +76,7 @@ impl FileRegistry {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is no JSON or TOML, or an entry is no client. The error names file, line and
-    /// column.
+    /// If the file cannot be read, is not JSON or TOML, or has an invalid entry. The error names file, line and column.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let shared = Shared { path: path.as_ref().to_owned(), clients: MemoryRegistry::new(), stamp: Mutex::default() };
         let registry = Self { shared: Arc::new(shared) };
@@ -94,7 +93,7 @@ impl FileRegistry {
     /// Those of [`load`](Self::load). The clients stay as they are.
     pub fn reload(&self) -> Result<usize, FileError> {
         let mut stamp = self.shared.stamp();
-        // Before reading: a change in between is noticed by the next look at the file.
+        // Before reading, so that a change during the read is noticed next time.
         *stamp = Stamp::of(&self.shared.path);
         let clients = read(&self.shared.path)?;
         self.shared.clients.replace_all(clients);
@@ -133,7 +132,7 @@ impl FileRegistry {
             // Sending fails only after the watch ended.
             let _ = events.send(Message::Event { names_file });
         };
-        // The folder, because editors replace files, and a watch would stay with the old one.
+        // The folder, because editors replace files, and a watch would stay on the old one.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut watcher = notify::recommended_watcher(on_event).map_err(|source| error(Problem::Watch(source)))?;
         watcher.watch(folder, RecursiveMode::NonRecursive).map_err(|source| error(Problem::Watch(source)))?;
@@ -289,14 +288,14 @@ impl FileWatchConfig {
         Self::default()
     }
 
-    /// Reads the file when it has not changed for this long, because editors write in several steps (default: 100
+    /// How long the file must be unchanged before it is read, because editors write in several steps (default: 100
     /// milliseconds).
     pub fn quiet_period(mut self, period: Duration) -> Self {
         self.quiet_period = period;
         self
     }
 
-    /// Reads a file that keeps changing after this time (default: 2 seconds).
+    /// How long to wait for a file that keeps changing (default: 2 seconds).
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
@@ -405,7 +404,7 @@ fn parse_json(text: &str) -> Result<Vec<Client>, Wrong> {
     let offset = |entry: &RawValue| entry.get().as_ptr() as usize - text.as_ptr() as usize;
     let entries = match serde_json::from_str::<Vec<&RawValue>>(text) {
         Ok(entries) => entries,
-        // It may be an object; the error of that reading fits a file that begins like one.
+        // It may be an object; if not, that error fits a file that begins like one.
         Err(error) if !text.trim_start().starts_with('{') => return Err(syntax(error)),
         Err(_) => {
             let mut members: std::collections::BTreeMap<String, &RawValue> =

@@ -1,4 +1,4 @@
-//! A source made of a closure.
+//! A source made from a closure.
 
 use std::fmt;
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
-/// Makes a source of a closure, like `tower::service_fn` for services.
+/// Makes a source from a closure, as `tower::service_fn` does for services.
 ///
 /// The closure gets the id of the client and returns a future of `Result<Option<Arc<Client>>, RegistryError>`, see
 /// [`RegistrySource`] for what that means. It cannot borrow from its own captures, so it clones handles such as a
@@ -44,7 +44,7 @@ where
     RegistryFn { function }
 }
 
-/// A source made of a closure, see [`registry_fn`].
+/// A source made from a closure, see [`registry_fn`].
 #[derive(Clone, Copy)]
 pub struct RegistryFn<F> {
     function: F,

@@ -1,4 +1,4 @@
-//! Clients that another server keeps.
+//! Clients of another server.
 
 mod keycloak;
 
@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{RegistryConfigError, RegistryError, RegistrySource, can_be_known_elsewhere};
+use super::{ConfigError, RegistryError, RegistrySource, can_be_known_elsewhere};
 use crate::client::member::is_operator_member;
 use crate::client::{Client, Untrusted, tokens};
 use crate::fetch::{self, BodyError};
@@ -24,7 +24,7 @@ use tower::BoxError;
 /// All but the unreserved characters of RFC 3986 §2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Finds clients that another server keeps: `GET {base}/{client_id}` answers RFC 7591 client metadata. Cheap to clone.
+/// Finds clients of another server, where `GET {base}/{client_id}` returns RFC 7591 client metadata. Cheap to clone.
 ///
 /// This is the admin API of Ory Hydra as it is (its empty `grant_types` and `response_types` mean the defaults).
 /// [`HttpRegistry::keycloak`] knows the API of Keycloak, and a [mapping](HttpRegistryBuilder::mapping) reads any other.
@@ -32,16 +32,16 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// | answer | meaning |
 /// |---|---|
 /// | 200 | the client; its `client_id` must be the requested one |
-/// | 404 | no such client |
+/// | 404 | the client does not exist |
 /// | 408, 425, 429, 5xx, no connection, too slow | a [transient](RegistryError::is_transient) failure |
 /// | 401, 403, any other status, a redirect, an unreadable or too long document | a permanent failure |
 ///
-/// Redirects are not followed, because they would take the `Authorization` header along. Put a `CachedRegistry` (feature
+/// Redirects are not followed, because they would forward the `Authorization` header. Put a `CachedRegistry` (feature
 /// `cache`) in front of this registry.
 ///
-/// At many servers clients write their own metadata. So members that give privileges are ignored: `trusted`,
+/// On many servers clients write their own metadata. Members that grant privileges are therefore ignored: `trusted`,
 /// `default_scope`, digests of secrets (`…_sha256`, `client_secret_hash`), and the scope `*`, which allows all. `disabled`, `revoked` and
-/// `expires_at` only narrow, and are taken. See [`operator_members`](HttpRegistryBuilder::operator_members).
+/// `expires_at` only restrict, and are read. See [`operator_members`](HttpRegistryBuilder::operator_members).
 ///
 /// ```
 /// use http::HeaderValue;
@@ -54,7 +54,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 ///     })
 ///     .build()?;
 /// # let _ = registry;
-/// # Ok::<(), tower_oauth_client_validation::RegistryConfigError>(())
+/// # Ok::<(), tower_oauth_client_validation::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct HttpRegistry {
@@ -119,7 +119,7 @@ fn rfc7591(mut document: Value, operator_members: bool) -> Result<Client, BoxErr
     Ok(Client::from_metadata(document)?)
 }
 
-/// The client may have written this metadata, so it must not give privileges.
+/// The client may have written this metadata, so it must not grant privileges.
 fn drop_privileges(members: &mut Map<String, Value>) {
     members.retain(|name, _| matches!(&**name, "disabled" | "revoked" | "expires_at") || !is_operator_member(name));
     let Some(scope) = members.get("scope").and_then(Value::as_str).filter(|scope| scope.contains('*')) else {
@@ -149,7 +149,7 @@ pub struct HttpRegistryBuilder {
 }
 
 impl HttpRegistryBuilder {
-    /// Sets the `Authorization` header, which `authorization` gives before each lookup. The lookup fails if it fails.
+    /// Sets the `Authorization` header to what `authorization` returns before each lookup. If it fails, the lookup fails.
     pub fn authorization<F>(mut self, authorization: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<HeaderValue, RegistryError>> + Send + 'static,
@@ -158,8 +158,8 @@ impl HttpRegistryBuilder {
         self
     }
 
-    /// Reads the client from the answer of the server; `None` means that there is none, and an error is a permanent
-    /// failure. The mapping decides which members it believes.
+    /// Reads the client from the answer of the server. `None` means that the client does not exist, and an error is a
+    /// permanent failure. The mapping decides which members to trust.
     pub fn mapping(
         mut self,
         mapping: impl Fn(&str, Value) -> Result<Option<Client>, BoxError> + Send + Sync + 'static,
@@ -212,19 +212,19 @@ impl HttpRegistryBuilder {
     /// # Errors
     ///
     /// When the base is not an `http` or `https` URL without query and fragment, or TLS cannot be set up.
-    pub fn build(self) -> Result<HttpRegistry, RegistryConfigError> {
+    pub fn build(self) -> Result<HttpRegistry, ConfigError> {
         let base = Url::parse(&self.base).ok().filter(|base| {
             matches!(base.scheme(), "http" | "https") && base.query().is_none() && base.fragment().is_none()
         });
         let problem = "must be an http or https URL without query and fragment";
-        let base = base.ok_or(RegistryConfigError::new("base", problem))?;
+        let base = base.ok_or(ConfigError::new("base", problem))?;
         let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.connect_timeout);
         if !self.system_proxy {
             http = http.no_proxy();
         }
-        let http = http.build().map_err(RegistryConfigError::with_source("base", "TLS cannot be set up"))?;
+        let http = http.build().map_err(|error| ConfigError::new("base", "TLS cannot be set up").with_source(error))?;
         let shared = Shared {
             http,
             address: Address { base, parameter: self.parameter },

@@ -58,8 +58,8 @@ use crate::client::{Client, ClientOrigin, ClientScopes, ClientStatus, from_unix_
 ///
 /// # Bounds
 ///
-/// Strangers who register clients choose how large those are: 64 KiB of metadata can take ten times as much memory. So
-/// the clients may occupy [`max_bytes`](Self::max_bytes) together; above it, inserting a client or making one larger
+/// Strangers choose how large the clients are that they register: 64 KiB of metadata can take ten times as much memory. The
+/// clients may therefore occupy [`max_bytes`](Self::max_bytes) together; above it, inserting a client or making one larger
 /// fails with [`StoreError::Full`].
 #[derive(Clone)]
 pub struct MemoryRegistry {
@@ -84,7 +84,7 @@ impl MemoryRegistry {
         Self { shared: Arc::new(Shared { clients: ArcSwap::default(), ledger: Mutex::new(ledger) }) }
     }
 
-    /// Creates a registry of these clients. Of two with the same id the later one stays.
+    /// Creates a registry of these clients. If two have the same id, the later one is kept.
     pub fn from_clients(clients: impl IntoIterator<Item = Client>) -> Self {
         let registry = Self::new();
         registry.replace_all(clients);
@@ -111,7 +111,7 @@ impl MemoryRegistry {
         self
     }
 
-    /// How many bytes the clients occupy, estimated closely and rather too high than too low.
+    /// How many bytes the clients occupy. A close estimate that tends to be too high.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.write().ledger.bytes()
@@ -167,7 +167,7 @@ impl MemoryRegistry {
         self.write().replace_live(client).map(|replaced| replaced.old)
     }
 
-    /// Revokes a client and returns it as it was. Its id stays taken, so that no other client can get it.
+    /// Revokes a client and returns it as it was. No other client can get its id.
     #[allow(clippy::must_use_candidate)]
     pub fn revoke(&self, client_id: &str) -> Option<Arc<Client>> {
         let mut writer = self.write();
@@ -187,7 +187,7 @@ impl MemoryRegistry {
     }
 
     /// Replaces all clients by these, which count as configured, in one step: a lookup sees the old set or the new one.
-    /// Of two with the same id the later one stays.
+    /// If two have the same id, the later one is kept.
     pub fn replace_all(&self, clients: impl IntoIterator<Item = Client>) {
         let clients = clients.into_iter();
         let mut fresh = Ledger::default();
@@ -458,7 +458,7 @@ struct Replaced {
     new: Arc<Client>,
 }
 
-/// What writers know about all clients together.
+/// Totals over all clients, for writers.
 #[derive(Default)]
 struct Ledger {
     max_bytes: usize,
@@ -467,7 +467,7 @@ struct Ledger {
     scope_lists: ScopeLists,
     /// How many clients of each origin are not revoked.
     live: HashMap<ClientOrigin, u64>,
-    /// Built for the first page, so that a registry that nobody lists does without.
+    /// Built for the first page, so that a registry that is never listed does not need it.
     ordered: Option<BTreeSet<Id>>,
 }
 

@@ -1,11 +1,16 @@
-//! Where clients come from: sources, and what combines them.
+//! Sources of clients, and their combinators.
 
 mod asynchronous;
 mod boxed;
 #[cfg(feature = "cache")]
 mod cached;
 mod chain;
-#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
+#[cfg(any(
+    feature = "client-authentication",
+    feature = "http-registry",
+    feature = "metadata-document",
+    feature = "registration"
+))]
 mod config_error;
 mod env;
 #[cfg(feature = "file")]
@@ -32,11 +37,24 @@ use self::boxed::Boxed;
 pub use self::boxed::{BoxRegistry, BoxStore};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use self::cached::{CacheConfig, CacheStats, CachedFuture, CachedRegistry};
+pub use self::cached::{CacheConfig, CacheStats, CachedRegistry};
 pub use self::chain::{Or, OrFuture};
-#[cfg(any(feature = "http-registry", feature = "metadata-document"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "http-registry", feature = "metadata-document"))))]
-pub use self::config_error::RegistryConfigError;
+#[cfg(any(
+    feature = "client-authentication",
+    feature = "http-registry",
+    feature = "metadata-document",
+    feature = "registration"
+))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(
+        feature = "client-authentication",
+        feature = "http-registry",
+        feature = "metadata-document",
+        feature = "registration"
+    )))
+)]
+pub use self::config_error::ConfigError;
 pub use self::env::{CheckError, Environment, EnvironmentRegistry, EnvironmentWarning, RegisterError, WellKnownClient};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
@@ -48,7 +66,7 @@ pub use self::http::{HttpRegistry, HttpRegistryBuilder};
 pub use self::memory::MemoryRegistry;
 #[cfg(feature = "metadata-document")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metadata-document")))]
-pub use self::metadata_document::{MetadataDocumentBuilder, MetadataDocumentFuture, MetadataDocumentRegistry};
+pub use self::metadata_document::{MetadataDocumentBuilder, MetadataDocumentRegistry};
 pub use self::service::{RegistryService, ServiceFuture, ServiceRegistry};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
@@ -79,7 +97,7 @@ fn can_be_known_elsewhere(client_id: &str) -> bool {
 
 /// Finds clients by their id.
 ///
-/// Use one of the sources of this crate, such as [`MemoryRegistry`]. For storage of your own, write an `async fn` with
+/// Use one of the sources of this crate, such as [`MemoryRegistry`]. For your own storage, write an `async fn` with
 /// [`AsyncRegistry`], wrap a closure by [`registry_fn`], or implement this trait. Sources combine by [`or`](RegistrySource::or). As a
 /// [`tower::Service`](RegistrySource::into_service), a source takes every `tower` middleware: timeout, retry,
 /// concurrency limit, load shed, buffer.
@@ -125,7 +143,7 @@ pub trait RegistrySource {
 
     /// Asks `other` for clients that this source does not know.
     ///
-    /// The first source that knows the client wins. When this source fails, the lookup fails, so that `other` can never
+    /// The first source that knows the client answers. If this source fails, the lookup fails, so that `other` can never
     /// answer for a client of this one.
     ///
     /// ```
@@ -170,8 +188,8 @@ pub trait RegistrySource {
         Arc::new(Boxed::new(self))
     }
 
-    /// Turns the source into a `tower::Service<String>`, to put middleware around lookups. [`ServiceRegistry`] turns it
-    /// back.
+    /// Turns the source into a `tower::Service<String>`, to put middleware around lookups. [`ServiceRegistry`] does the
+    /// reverse.
     fn into_service(self) -> RegistryService<Self>
     where
         Self: Sized,
@@ -188,7 +206,7 @@ impl<S: RegistrySource + ?Sized> RegistrySource for Arc<S> {
     }
 }
 
-/// A lookup failed, so that nobody knows whether the client exists.
+/// A lookup failed, so it is not known whether the client exists.
 ///
 /// Keeps its cause as [`source`](std::error::Error::source). Cheap to clone, because one failed lookup may answer
 /// many requests.
@@ -218,12 +236,12 @@ impl RegistryError {
     }
 
     /// A host that the client chose failed, such as the one that serves its metadata document. The next attempt may
-    /// succeed. Any stranger can cause this error, so it is no `error` event.
+    /// succeed. Any stranger can cause this error, so it is logged as `info`.
     pub fn client_hosted(source: impl Into<BoxError>) -> Self {
         Self::new(FailureKind::ClientHosted, source)
     }
 
-    /// Every attempt fails until somebody fixes something: wrong credentials, a row that cannot be read.
+    /// Every attempt fails until someone fixes the cause: wrong credentials, a row that cannot be read.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self::new(FailureKind::Permanent, source)
     }

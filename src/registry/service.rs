@@ -1,4 +1,4 @@
-//! Sources as `tower` services, and back.
+//! Sources as `tower` services, and services as sources.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{RegistryError, RegistrySource};
 use crate::client::Client;
 
-/// Makes a source of a `tower::Service<String>`, so that lookups take `tower`'s middleware.
+/// Makes a source from a `tower::Service<String>`, so that lookups can use `tower`'s middleware.
 ///
-/// Each lookup clones the service; put a `Buffer` around one that cannot be cloned. Errors of the service that are no
+/// Each lookup clones the service; put a `Buffer` around one that cannot be cloned. Errors of the service that are not a
 /// [`RegistryError`], such as `Elapsed` of a `Timeout` or `Overloaded` of a `LoadShed`, become transient ones.
 ///
 /// ```

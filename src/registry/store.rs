@@ -14,7 +14,7 @@ use crate::client::{Client, ClientOrigin, ClientStatus};
 ///
 /// This crate has [`MemoryRegistry`](crate::MemoryRegistry), [`SqliteRegistry`](crate::SqliteRegistry),
 /// [`PostgresRegistry`](crate::PostgresRegistry), and [`CachedRegistry`](crate::CachedRegistry) in front of any of them.
-/// All keep what the methods promise here; one test suite runs over each.
+/// All of them pass the same test suite for what the methods promise here.
 ///
 /// ```
 /// use futures::executor::block_on;
@@ -37,7 +37,7 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
     fn insert(&self, client: Client, origin: ClientOrigin) -> BoxFuture<'_, Result<Arc<Client>, StoreError>>;
 
     /// Replaces the client with this id unconditionally: for clients that are configured elsewhere. Its origin, creation
-    /// and last use stay.
+    /// and last use are kept.
     ///
     /// Fails with [`StoreError::Missing`] when no client has this id or the client is revoked, and with
     /// [`StoreError::Full`] when the store may hold no more.
@@ -121,8 +121,8 @@ pub trait RegistryStore: RegistrySource + Send + Sync {
         max: u64,
     ) -> BoxFuture<'_, Result<Vec<String>, RegistryError>>;
 
-    /// How many clients of this origin that are not revoked come from this source: the metadata member
-    /// `registration_source` is `source`.
+    /// Counts the clients of this origin that are not revoked and come from this source, which means that the metadata
+    /// member `registration_source` is `source`.
     ///
     /// The default reads all clients.
     fn count_by_source<'a>(
@@ -385,9 +385,9 @@ pub enum StoreError {
     AlreadyExists,
     /// No client has this id, or it is revoked.
     Missing,
-    /// Somebody else changed the client: read it again, and decide again.
+    /// The client was changed concurrently: read it again, and decide again.
     Changed,
-    /// The store holds as much as it may, such as [`MemoryRegistry::max_bytes`](crate::MemoryRegistry::max_bytes).
+    /// The store has reached its limit, such as [`MemoryRegistry::max_bytes`](crate::MemoryRegistry::max_bytes).
     Full,
     /// The store failed.
     Registry(RegistryError),

@@ -51,7 +51,7 @@ impl From<Option<i64>> for Argument {
     }
 }
 
-/// What sqlx lets nobody write once for all databases. Implemented for `Sqlite` and `Postgres`.
+/// What sqlx cannot express once for all databases. Implemented for `Sqlite` and `Postgres`.
 pub trait Backend: sqlx::Database<Connection: Migrate> {
     /// How many may write at once.
     const MAX_WRITERS: usize;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::error::SqlError;
 
-/// A day: nobody waits longer, and no clock overflows.
+/// A day: long enough, and no clock overflows.
 const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// Limits of a store in a SQL database.

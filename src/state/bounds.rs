@@ -116,7 +116,7 @@ impl<'a> NewValue<'a> {
     }
 }
 
-/// Whether a value may stand under this key.
+/// Whether a value may have this key.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(super) fn is_key(key: &str) -> bool {
     key.len() <= MAX_KEY_BYTES

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use super::bounds::NewValue;
 use super::{StateBounds, StateError, StateStore};
 
-/// What an entry takes besides its texts, about.
+/// Roughly what an entry takes in addition to its texts.
 const ENTRY_BYTES: usize = 256;
 
 /// Facts in the memory of one process. Clones share them.

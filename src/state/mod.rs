@@ -60,8 +60,8 @@ pub use self::sql::SqliteStateStore;
 /// # }).unwrap();
 /// ```
 pub trait StateStore: Send + Sync {
-    /// Stores a value under a key that holds no live value, within bounds. `true` when it was stored, `false` when a
-    /// live value stands there. Of racing callers, one gets `true`.
+    /// Stores a value under a key that holds no live value, within bounds. `true` when it was stored, `false` if the
+    /// key has a live value. Of racing callers, one gets `true`.
     ///
     /// # Errors
     ///

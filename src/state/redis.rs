@@ -12,7 +12,7 @@ use super::{StateBounds, StateError, StateStore};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Stores a value that is counted in two sorted sets, of its owner and of its kind, which are ordered by expiry.
-/// Answers 1 when it was stored, 0 when a live value stands there, and -1 when a bound is reached.
+/// Returns 1 if it was stored, 0 if the key has a live value, and -1 if a bound is reached.
 const PUT_BOUNDED: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -44,7 +44,7 @@ return 1
 /// # Encryption
 ///
 /// `rediss://` needs the feature `tokio-rustls-comp` of the `redis` crate in your own dependencies. Over an unencrypted
-/// `redis://` everybody on the way reads passwords and pushed requests.
+/// `redis://`, anyone on the network path can read passwords and pushed requests.
 #[derive(Clone)]
 pub struct RedisStateStore {
     connection: ConnectionManager,
@@ -120,7 +120,7 @@ impl RedisStateStore {
     async fn warn_of_loss(&self) {
         let mut info = redis::cmd("INFO");
         info.arg("persistence").arg("memory");
-        // A server that does not tell may still be right.
+        // A server that does not say may still be suitable.
         let Ok(info) = self.run::<String>(info).await else { return };
         let says = |line: &str| info.lines().any(|other| other.trim_end() == line);
         if says("aof_enabled:0") {

@@ -72,7 +72,7 @@ async fn an_unknown_key_is_fetched_again_but_not_more_often_than_set() {
 }
 
 #[tokio::test]
-async fn the_last_set_serves_while_its_host_fails() {
+async fn the_last_set_is_used_while_its_host_fails() {
     let set = key_set(&["es256"], &json!({}));
     let failing = [(200, set.clone()), (503, json!({}))];
     let asked = Arc::default();
@@ -87,7 +87,7 @@ async fn the_last_set_serves_while_its_host_fails() {
 }
 
 #[tokio::test]
-async fn what_is_no_set_of_public_keys_is_not_used() {
+async fn anything_but_a_set_of_public_keys_is_rejected() {
     let mut private = key("es256").public();
     private["d"] = "AA".into();
     for (status, document) in [
@@ -112,7 +112,7 @@ async fn private_addresses_are_not_connected_to() {
 }
 
 #[tokio::test]
-async fn registered_keys_win_over_their_address() {
+async fn registered_keys_take_precedence_over_a_jwks_uri() {
     let asked = Arc::default();
     let keys = host(&[(500, json!({}))], &asked).build().unwrap();
     assert_eq!(keys.keys(&super::jwt_client(), true).await.unwrap().as_deref(), Some(&key_set(&["es256"], &json!({}))));

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "metadata-document")]
 mod fetched_keys;
+mod property;
 mod vectors;
 
 use std::sync::Arc;
@@ -84,7 +85,7 @@ async fn refusal(
 }
 
 #[tokio::test]
-async fn of_racing_nodes_one_takes_an_assertion() {
+async fn racing_nodes_accept_an_assertion_once() {
     let store = Arc::new(MemoryStateStore::new());
     let node = || {
         let policy = AuthenticationPolicy::builder().issuer(ISSUER).replay_store(store.clone()).build().unwrap();
@@ -174,7 +175,7 @@ impl KeySource for RotatedKeys {
 }
 
 #[tokio::test]
-async fn a_rotated_key_is_asked_for_once_more() {
+async fn a_rotated_key_is_fetched_again() {
     let policy = AuthenticationPolicy::builder()
         .issuer(ISSUER)
         .replay_store(Arc::new(MemoryStateStore::new()))
@@ -196,7 +197,7 @@ impl KeySource for NoKeys {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_had_are_no_wrong_signature() {
+async fn unavailable_keys_are_not_a_wrong_signature() {
     let store = Arc::new(MemoryStateStore::new());
     let policy = AuthenticationPolicy::builder().issuer(ISSUER).replay_store(store).keys(NoKeys).build().unwrap();
     let authenticator = ClientAuthenticator::new(MemoryRegistry::from_clients([jwt_client()]), policy);
@@ -205,7 +206,7 @@ async fn keys_that_cannot_be_had_are_no_wrong_signature() {
 }
 
 #[tokio::test]
-async fn more_password_hashes_than_may_wait_are_turned_away() {
+async fn password_hashes_beyond_the_queue_are_refused() {
     let expensive = Argon2::from(Params::new(19_456, 2, 1, None).unwrap());
     let hash: argon2::PasswordHash = expensive.hash_password_with_salt(b"secret", b"0123456789abcdef").unwrap();
     let clients = MemoryRegistry::from_clients([secret_client("app", "client_secret_hash", &hash.to_string())]);

@@ -193,7 +193,7 @@ fn observe(result: Result<AuthenticatedClient, AuthenticationError>) -> String {
 }
 
 #[tokio::test]
-async fn each_vector_gets_what_it_says() {
+async fn each_vector_gets_the_expected_outcome() {
     let mut failures = Vec::new();
     for vector in vectors() {
         let expected = match &vector.expect {

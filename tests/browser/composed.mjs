@@ -72,7 +72,9 @@ test('composed: another site cannot allow for the user', () =>
     await page.goto(authorize({}));
     await logIn(page, 'enchantress');
     await page.waitForURL(authorize({}));
-    links['/attack'] = `<form method="post" action="${authorize({}).replaceAll('&', '&amp;')}">
+    const sealed = await page.locator('input[name=sealed_request]').inputValue();
+    links['/attack'] = `<form method="post" action="${issuer}/consent">
+    <input type="hidden" name="sealed_request" value="${sealed}">
     <button name="decision" value="approve">A free phone</button></form>`;
     for (const origin of [site, app.origin]) {
       await page.goto(`${origin}/attack`);

@@ -101,9 +101,9 @@ test('a page that is answered twice sends two different codes', () =>
 test('another site cannot answer for the user', () =>
   visit({}, async (page) => {
     const consent = await (await fetch(authorize({}))).text();
-    const [, ticket] = consent.match(/name="ticket" value="([^"]+)"/);
+    const [, sealed] = consent.match(/name="sealed_request" value="([^"]+)"/);
     links['/attack'] =
-      `<form method="post" action="${issuer}/consent"><input type="hidden" name="ticket" value="${ticket}">
+      `<form method="post" action="${issuer}/consent"><input type="hidden" name="sealed_request" value="${sealed}">
     <button name="decision" value="approve">A free phone</button></form>`;
     // Another site, not only another port.
     await page.goto(`${app.origin.replace('127.0.0.1', 'localhost')}/attack`);

@@ -60,7 +60,7 @@ export const pages = {
   'form-post': at(authorize({ redirect_uri: app.callback, scope: 'another', response_mode: 'form_post' })),
   'used-before': async (page) => {
     await page.goto(authorize({}));
-    await page.locator('input[name=ticket]').evaluate((input) => {
+    await page.locator('input[name=sealed_request]').evaluate((input) => {
       input.value = 'another';
     });
     await page.getByRole('button', { name: 'Allow' }).click();

@@ -109,7 +109,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn a_refresh_may_ask_for_less_and_never_for_more() {
+    async fn a_refresh_can_narrow_the_scopes_but_not_widen_them() {
         let server = start(&["--auto-approve"]).await;
         let refresh_with_scope = async |scope: &str| {
             let tokens = server.redeem("demo-app", &server.code("demo-app").await).await;
@@ -137,7 +137,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn a_stolen_refresh_token_ends_them_all() {
+    async fn reusing_a_refresh_token_revokes_the_whole_family() {
         let server = start(&["--auto-approve"]).await;
         let first = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
         let second = refresh_token(&server.refresh("demo-app", &first).await);
@@ -146,7 +146,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn refresh_tokens_of_one_client_push_nobody_elses_out_however_often_they_are_renewed() {
+    async fn renewed_refresh_tokens_of_one_client_do_not_evict_those_of_another() {
         let server = start(&["--auto-approve"]).await;
         let quiet = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
         let first = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
@@ -161,7 +161,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn a_client_that_is_switched_off_gets_no_more_tokens() {
+    async fn a_disabled_client_gets_no_more_tokens() {
         let folder = tempfile::tempdir().expect("a directory");
         let registry = sqlite(folder.path());
         let server = start(&["--registry", &registry, "--auto-approve"]).await;
@@ -181,16 +181,16 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn a_refresh_token_is_good_for_its_client_only() {
+    async fn a_refresh_token_works_for_its_client_only() {
         let server = start(&["--auto-approve"]).await;
         let token = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
         assert_refused(&server.refresh("demo-desktop", &token).await, StatusCode::BAD_REQUEST, "invalid_grant");
-        // The attempt takes nothing away from who it belongs to.
+        // The attempt takes nothing away from the owner.
         assert_eq!(server.refresh("demo-app", &token).await.status, StatusCode::OK);
     }
 
     #[tokio::test]
-    async fn a_code_is_good_once_and_its_second_use_takes_the_tokens_back() {
+    async fn a_code_works_once_and_its_second_use_revokes_the_tokens() {
         let server = start(&["--auto-approve"]).await;
         let code = server.code("demo-app").await;
         let token = refresh_token(&server.redeem("demo-app", &code).await);
@@ -199,7 +199,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn a_code_needs_all_that_was_named_when_it_was_asked_for() {
+    async fn a_code_is_bound_to_the_parameters_of_its_request() {
         let server = start(&["--auto-approve"]).await;
         let callback = server.callback();
         let other_verifier = "A".repeat(43);
@@ -245,7 +245,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn a_confidential_client_proves_itself_in_the_header_or_in_the_body() {
+    async fn a_confidential_client_authenticates_in_the_header_or_in_the_body() {
         let server = start(&["--auto-approve"]).await;
         let callback = server.callback();
         let redeem = async |authorization: Option<&str>, secret: Option<&str>| {
@@ -308,7 +308,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn the_client_is_looked_at_before_the_grant() {
+    async fn the_client_is_checked_before_the_grant() {
         let server = start(&[]).await;
         for client_id in ["nobody", "demo-disabled", "demo-expired", "d\u{e9}mo"] {
             let answer = server.token(&[("grant_type", "magic"), ("client_id", client_id)]).await;
@@ -319,7 +319,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn a_revoked_refresh_token_gets_nothing() {
+    async fn a_revoked_refresh_token_is_refused() {
         let server = start(&["--auto-approve"]).await;
         let token = refresh_token(&server.redeem("demo-app", &server.code("demo-app").await).await);
         let revoke = async |client_id: &str, token: &str| {
@@ -339,7 +339,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn a_code_ends_after_its_lifetime() {
+    async fn a_code_expires() {
         let server = start(&["--auto-approve", "--code-lifetime", "0"]).await;
         let expired = server.redeem("demo-app", &server.code("demo-app").await).await;
         assert_refused(&expired, StatusCode::BAD_REQUEST, "invalid_grant");
@@ -388,7 +388,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn what_is_no_form_is_refused() {
+    async fn a_body_that_is_not_a_form_is_refused() {
         let server = start(&[]).await;
         let large = server.token(&[("client_id", &*"x".repeat(100_000))]).await;
         assert_refused(&large, StatusCode::PAYLOAD_TOO_LARGE, "invalid_request");
@@ -427,15 +427,15 @@ mod consent {
         page
     }
 
-    async fn decide(server: &Running, ticket: &str, decision: &str) -> Answer {
-        post(&server.url("/consent"), &[("ticket", ticket), ("decision", decision)]).await
+    async fn decide(server: &Running, sealed: &str, decision: &str) -> Answer {
+        post(&server.url("/consent"), &[("sealed_request", sealed), ("decision", decision)]).await
     }
 
     #[tokio::test]
-    async fn approving_sends_a_code() {
+    async fn approving_sends_a_code_to_the_client() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-        let answer = decide(&server, &ticket, "approve").await;
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+        let answer = decide(&server, &sealed, "approve").await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER);
         assert!(answer.header(LOCATION).starts_with(&server.callback()));
         let sent = answer.redirect();
@@ -445,50 +445,51 @@ mod consent {
     }
 
     #[tokio::test]
-    async fn a_forged_ticket_is_refused() {
+    async fn a_forged_request_is_refused() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
         let other_server = start(&[]).await;
-        let foreign = page(&other_server, &[]).await.fields()["ticket"].clone();
-        let (signature, request) = ticket.split_once('.').expect("two parts");
-        let (foreign_signature, _) = foreign.split_once('.').expect("two parts");
+        let foreign = page(&other_server, &[]).await.fields()["sealed_request"].clone();
+        let (key, request) = sealed.rsplit_once('.').expect("a key and a request");
+        let (foreign_key, foreign_request) = foreign.rsplit_once('.').expect("a key and a request");
         let forged = [
             foreign.clone(),
-            format!("{foreign_signature}.{request}"),
-            format!("{signature}.{}", &request[4..]),
-            format!("{}.{request}", &signature[4..]),
-            format!("{signature}."),
+            format!("{foreign_key}.{request}"),
+            format!("{key}.{foreign_request}"),
+            format!("{key}.{}", &request[4..]),
+            format!("{key}.{}", &request[..request.len() - 4]),
+            format!("{key}."),
             request.to_owned(),
             String::new(),
         ];
-        for ticket in forged {
-            let answer = decide(&server, &ticket, "approve").await;
-            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{ticket}");
+        for sealed in forged {
+            let answer = decide(&server, &sealed, "approve").await;
+            assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{sealed}");
         }
-        assert_eq!(decide(&server, &ticket, "approve").await.status, StatusCode::SEE_OTHER);
+        assert_eq!(decide(&server, &sealed, "approve").await.status, StatusCode::SEE_OTHER);
     }
 
     #[tokio::test]
-    async fn pages_that_strangers_open_do_not_end_the_page_of_a_user() {
+    async fn requests_of_strangers_do_not_expire_the_page_of_a_user() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
         for _ in 0..2_100 {
             page(&server, &[]).await;
         }
-        assert!(decide(&server, &ticket, "approve").await.redirect().contains_key("code"));
+        assert!(decide(&server, &sealed, "approve").await.redirect().contains_key("code"));
     }
 
     #[tokio::test]
     async fn an_answer_that_cannot_be_read_gets_a_page() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
         let form = "application/x-www-form-urlencoded";
         let cases = [
             (form, String::new()),
-            (form, format!("ticket={ticket}")),
-            (form, format!("ticket={ticket}&decision=perhaps")),
-            (form, format!("ticket={ticket}&decision=approve&decision=approve")),
-            (form, format!("ticket={ticket}&decision=approve&x={}", "x".repeat(100_000))),
+            (form, format!("sealed_request={sealed}")),
+            (form, format!("sealed_request={sealed}&decision=perhaps")),
+            (form, format!("sealed_request={sealed}&decision=approve&decision=approve")),
+            (form, format!("sealed_request={sealed}&decision=approve&x={}", "x".repeat(100_000))),
             ("application/json", "{}".to_owned()),
         ];
         for (kind, body) in cases {
@@ -501,8 +502,8 @@ mod consent {
     #[tokio::test]
     async fn denying_sends_an_error() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-        let answer = decide(&server, &ticket, "deny").await;
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+        let answer = decide(&server, &sealed, "deny").await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER);
         let sent = answer.redirect();
         assert_eq!((&*sent["error"], &*sent["state"], &sent["iss"]), ("access_denied", "s t&a", &server.base));
@@ -510,10 +511,10 @@ mod consent {
     }
 
     #[tokio::test]
-    async fn form_post_goes_by_form() {
+    async fn form_post_answers_with_a_form() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[("response_mode", "form_post")]).await.fields()["ticket"].clone();
-        let answer = decide(&server, &ticket, "approve").await;
+        let sealed = page(&server, &[("response_mode", "form_post")]).await.fields()["sealed_request"].clone();
+        let answer = decide(&server, &sealed, "approve").await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::OK, ""));
         assert!(answer.body.contains(&format!("action=\"{}\"", server.callback())));
         let fields = answer.fields();
@@ -523,19 +524,19 @@ mod consent {
     }
 
     #[tokio::test]
-    async fn a_request_by_post_is_asked_about_too() {
+    async fn a_post_request_gets_the_consent_page_too() {
         let server = start(&[]).await;
         let parameters = [("response_type", "code"), ("client_id", "demo-app")];
         let page = post(&server.url("/authorize"), &parameters).await;
-        let answer = decide(&server, &page.fields()["ticket"], "approve").await;
+        let answer = decide(&server, &page.fields()["sealed_request"], "approve").await;
         assert!(answer.redirect().contains_key("code"));
     }
 
     #[tokio::test]
     async fn another_site_cannot_decide() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-        let parameters = [("ticket", &*ticket), ("decision", "approve")];
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+        let parameters = [("sealed_request", &*sealed), ("decision", "approve")];
         let site = "sec-fetch-site";
         let foreign: [&[(&str, &str)]; 6] = [
             &[(site, "cross-site")],
@@ -554,8 +555,8 @@ mod consent {
         let own: [&[(&str, &str)]; 2] =
             [&[(site, "same-origin"), (ORIGIN.as_str(), &server.base)], &[(ORIGIN.as_str(), &server.base)]];
         for headers in own {
-            let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-            let parameters = [("ticket", &*ticket), ("decision", "approve")];
+            let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+            let parameters = [("sealed_request", &*sealed), ("decision", "approve")];
             let answer = post_with(&server.url("/consent"), headers, &parameters).await;
             assert_eq!(answer.status, StatusCode::SEE_OTHER);
         }
@@ -565,10 +566,10 @@ mod consent {
 
     /// To the server, `localhost` is here any name that was made to lead to it (DNS rebinding).
     #[tokio::test]
-    async fn a_site_that_goes_by_another_name_of_this_server_cannot_decide() {
+    async fn a_page_under_another_name_of_this_server_cannot_decide() {
         let server = start(&[]).await;
-        let ticket = page(&server, &[]).await.fields()["ticket"].clone();
-        let parameters = [("ticket", &*ticket), ("decision", "approve")];
+        let sealed = page(&server, &[]).await.fields()["sealed_request"].clone();
+        let parameters = [("sealed_request", &*sealed), ("decision", "approve")];
         let elsewhere = server.base.replace("127.0.0.1", "localhost");
         for headers in
             [&[(ORIGIN.as_str(), &*elsewhere), ("sec-fetch-site", "same-origin")][..], &[(ORIGIN.as_str(), &elsewhere)]]
@@ -577,16 +578,16 @@ mod consent {
             assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{headers:?}");
             assert!(answer.body.contains(&server.base), "it says where to go: {}", answer.body);
         }
-        assert_eq!(decide(&server, &ticket, "approve").await.status, StatusCode::SEE_OTHER, "nothing was used up");
+        assert_eq!(decide(&server, &sealed, "approve").await.status, StatusCode::SEE_OTHER, "nothing was used up");
     }
 
     #[tokio::test]
-    async fn whoever_comes_by_localhost_goes_on_at_the_issuer() {
+    async fn a_request_to_localhost_is_redirected_to_the_issuer() {
         let server = start(&[]).await;
         let url = server.authorize(&[("response_type", "code"), ("client_id", "demo-app"), ("state", "s t&a")]);
         let answer = browse(&url.replace("127.0.0.1", "localhost")).await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::TEMPORARY_REDIRECT, &*url));
-        assert!(browse(&url).await.fields().contains_key("ticket"));
+        assert!(browse(&url).await.fields().contains_key("sealed_request"));
     }
 
     #[tokio::test]
@@ -602,7 +603,7 @@ mod consent {
         for changes in [&["disable", "enable"][..], &["remove"]] {
             let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
             assert_eq!(clients(&registry, &[changes[0], "app"]).await.code, Some(0));
-            let answer = decide(&server, &page.fields()["ticket"], "approve").await;
+            let answer = decide(&server, &page.fields()["sealed_request"], "approve").await;
             assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{changes:?}");
             assert!(answer.body.contains("registration has changed"), "{}", answer.body);
             for change in &changes[1..] {
@@ -614,14 +615,57 @@ mod consent {
         let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
         assert_eq!(clients(&registry, &["remove", "app"]).await.code, Some(0));
         add("read write admin").await;
-        let answer = decide(&server, &page.fields()["ticket"], "approve").await;
+        let answer = decide(&server, &page.fields()["sealed_request"], "approve").await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
         let page = browse(&server.authorize(&[("response_type", "code"), ("client_id", "app")])).await;
-        assert!(decide(&server, &page.fields()["ticket"], "approve").await.redirect().contains_key("code"));
+        assert!(decide(&server, &page.fields()["sealed_request"], "approve").await.redirect().contains_key("code"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_question_of_one_node_is_answered_at_another() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let registry = sqlite(folder.path());
+        let key_file = folder.path().join("seal.key");
+        let (key, older) = ("0f".repeat(32), "f0".repeat(32));
+        std::fs::write(&key_file, format!("{key}\n")).expect("it can be written");
+        let add = ["add", "--id", "app", "--redirect-uri", "https://app.example/cb", "--public"];
+        assert_eq!(clients(&registry, &add).await.code, Some(0));
+        let node = async |key: &[&str]| {
+            start(&[&["--registry", &registry, "--issuer", "https://login.example"], key].concat()).await
+        };
+        let one = node(&["--seal-key", key_file.to_str().expect("a path")]).await;
+        // Its key was replaced; the one before still opens.
+        let two = node(&["--seal-key", &format!("{older},{key}")]).await;
+        let stranger = node(&[]).await;
+
+        let asked = [
+            ("response_type", "code"),
+            ("client_id", "app"),
+            ("state", "xyz"),
+            ("code_challenge", CHALLENGE),
+            ("code_challenge_method", "S256"),
+        ];
+        let page = browse(&one.authorize(&asked)).await;
+        let sealed = page.fields()["sealed_request"].clone();
+        one.kill().await;
+        let refused = decide(&stranger, &sealed, "approve").await;
+        assert_eq!((refused.status, refused.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
+        let answer = decide(&two, &sealed, "approve").await.redirect();
+        assert_eq!((&*answer["state"], &*answer["iss"]), ("xyz", "https://login.example"));
+        let tokens = two
+            .token(&[
+                ("grant_type", "authorization_code"),
+                ("client_id", "app"),
+                ("code", &answer["code"]),
+                ("code_verifier", VERIFIER),
+            ])
+            .await;
+        assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
     }
 
     #[tokio::test]
-    async fn the_page_shows_who_asks_for_what_and_where_it_goes() {
+    async fn the_page_shows_client_scopes_and_destination() {
         let clients = json!([
             {
                 "client_id": "shop", "client_name": "<script>alert(1)</script> \u{202e}B\u{ad}an\u{61c}k",
@@ -684,7 +728,7 @@ mod start_page {
         let by_form = link.url.contains("response_mode=form_post");
         if outcome == "consent page" {
             assert_eq!(answer.status, StatusCode::OK, "{title}");
-            assert!(answer.fields().contains_key("ticket"), "{title}");
+            assert!(answer.fields().contains_key("sealed_request"), "{title}");
             return;
         }
         if let Some(rest) = outcome.strip_prefix("400 ") {
@@ -710,7 +754,7 @@ mod start_page {
     }
 
     #[tokio::test]
-    async fn its_links_do_what_they_say() {
+    async fn the_links_of_the_start_page_lead_to_the_stated_outcomes() {
         let server = start(&[]).await;
         let page = browse(&server.base).await;
         let links = links(&server, &page);
@@ -729,7 +773,7 @@ mod start_page {
             ("The same, answer by form post", "invalid_scope goes to the client"),
             ("Parameter sent twice", "invalid_request goes to the client"),
             ("Response type that is not supported", "unsupported_response_type goes to the client"),
-            ("Request object", "request_not_supported goes to the client"),
+            ("Request object that is not signed", "400 invalid_request_object here"),
             ("Resource that is no URI", "invalid_target goes to the client"),
             ("Client that is switched off", "400 invalid_client"),
             ("Client whose registration has ended", "400 invalid_client"),
@@ -744,7 +788,7 @@ mod start_page {
     }
 
     #[tokio::test]
-    async fn they_do_so_in_every_mode_and_for_any_registry() {
+    async fn the_links_work_in_every_mode_and_with_any_registry() {
         let clients = json!({ "clients": [
             { "client_id": "everything", "redirect_uris": ["https://a.example/cb?x=1"], "scope": "*" },
             { "client_id": "&quot;><b>", "redirect_uris": ["app.example:/cb", "http://localhost:*"] },
@@ -771,7 +815,7 @@ mod start_page {
     }
 
     #[tokio::test]
-    async fn it_stays_up_without_clients() {
+    async fn it_starts_without_clients() {
         let variables = [("ALLOWED_MCP_CLIENTS", "")];
         let arguments = ["--listen", "127.0.0.1:0", "--registry", "env"];
         let server = Running::with_environment("authorization_server", &arguments, &variables).await;
@@ -785,7 +829,7 @@ mod serving {
     use super::*;
 
     #[tokio::test]
-    async fn the_metadata_document_says_what_is_done() {
+    async fn the_metadata_document_matches_the_behavior() {
         let server = start(&[]).await;
         let document = get(&server.url("/.well-known/oauth-authorization-server")).await;
         assert_eq!(document.header(X_CONTENT_TYPE_OPTIONS), "nosniff");
@@ -807,7 +851,7 @@ mod serving {
     }
 
     #[tokio::test]
-    async fn the_issuer_can_be_named() {
+    async fn the_issuer_can_be_set() {
         let server = start(&["--issuer", "https://login.example/:tenant", "--auto-approve"]).await;
         let document = get(&server.url("/.well-known/oauth-authorization-server/:tenant")).await.json();
         assert_eq!(document["issuer"], "https://login.example/:tenant");
@@ -819,7 +863,7 @@ mod serving {
 
     /// Whatever the document announces is there.
     #[tokio::test]
-    async fn all_is_under_the_path_of_the_issuer() {
+    async fn every_endpoint_is_below_the_path_of_the_issuer() {
         let issuer = "https://login.example/tenants/:a";
         for issuer in [issuer.to_owned(), format!("{issuer}/")] {
             let server = start(&["--issuer", &issuer, "--registration", "open"]).await;
@@ -843,8 +887,8 @@ mod serving {
                 form(&[("response_type", "code"), ("client_id", id), ("redirect_uri", "http://127.0.0.1:1/cb")]);
             let page = browse(&format!("{}?{query}", announced("authorization_endpoint"))).await;
             assert!(page.body.contains("action=\"consent\""), "beside the page: {}", page.body);
-            let ticket = page.fields()["ticket"].clone();
-            let approved = [("ticket", &*ticket), ("decision", "approve")];
+            let sealed = page.fields()["sealed_request"].clone();
+            let approved = [("sealed_request", &*sealed), ("decision", "approve")];
             let origin = [(ORIGIN.as_str(), "https://login.example")];
             let answer = post_with(&here("https://login.example/tenants/:a/consent"), &origin, &approved).await;
             let sent = answer.redirect();
@@ -866,7 +910,7 @@ mod serving {
     }
 
     #[tokio::test]
-    async fn an_edit_of_the_file_counts_without_a_restart() {
+    async fn an_edit_of_the_file_takes_effect_without_a_restart() {
         let file_of = |name: &str, id: &str| match name {
             "clients.json" => json!([{ "client_id": id, "redirect_uris": ["https://a.example/cb"] }]).to_string(),
             _ => format!("[[clients]]\nclient_id = \"{id}\"\nredirect_uris = [\"https://a.example/cb\"]\n"),
@@ -895,7 +939,7 @@ mod serving {
     }
 
     #[tokio::test]
-    async fn a_file_serves_whatever_clients_it_holds() {
+    async fn every_client_of_a_file_is_served() {
         let clients = json!([
             {
                 "client_id": "b\u{7e}c d", "client_name": "Spaces", "redirect_uris": ["https://a.example/cb?x=%20&"],
@@ -977,7 +1021,7 @@ mod serving {
     }
 
     #[tokio::test]
-    async fn report_only_refuses_nothing() {
+    async fn report_only_lets_every_request_through() {
         let server = start(&["--report-only", "--auto-approve"]).await;
         let good = [("response_type", "code"), ("client_id", "demo-app")];
         assert!(get(&server.authorize(&good)).await.redirect().contains_key("code"));
@@ -1000,7 +1044,7 @@ mod serving {
     }
 
     #[tokio::test]
-    async fn methods_get_what_they_should() {
+    async fn methods_that_are_not_allowed_get_405() {
         let server = start(&["--auto-approve"]).await;
         let good = server.authorize(&[("response_type", "code"), ("client_id", "demo-app")]);
         let ask = async |method: Method| send(method, &good, &[], String::new()).await;
@@ -1027,7 +1071,7 @@ mod serving {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_signal_ends_it_in_order() {
+    async fn a_signal_shuts_it_down_gracefully() {
         for signal in ["TERM", "INT"] {
             let server = start(&[]).await;
             // A connection that is kept open, as browsers do.
@@ -1058,13 +1102,14 @@ mod starting {
 
     #[tokio::test]
     async fn a_wrong_flag_is_named() {
-        let cases: [(&[&str], &str); 15] = [
+        let cases: [(&[&str], &str); 16] = [
             (&["--colour"], "--colour"),
             (&["serve"], "serve"),
             (&["--listen"], "--listen"),
             (&["--listen", "8080"], "HOST:PORT"),
             (&["--listen", "127.0.0.1:80800"], "HOST:PORT"),
             (&["--profile", "oauth3"], "oauth3"),
+            (&["--seal-key", "0f0f"], "must be a file, or 64 hexadecimal digits"),
             (&["--registry", "clients.ini"], "clients.ini"),
             (&["--issuer", "login.example"], "--issuer"),
             (&["--issuer", "https://login.example/?x"], "query"),
@@ -1125,6 +1170,7 @@ mod starting {
             "--insecure-loopback-documents",
             "--auto-approve",
             "--code-lifetime",
+            "--seal-key",
             "--report-only",
         ];
         for flag in flags {

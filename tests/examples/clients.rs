@@ -119,13 +119,13 @@ async fn looks_after_clients(url: &str) {
 }
 
 #[tokio::test]
-async fn sqlite_is_looked_after() {
+async fn clients_in_sqlite_can_be_managed() {
     let folder = tempfile::tempdir().unwrap();
     looks_after_clients(&sqlite(folder.path())).await;
 }
 
 #[tokio::test]
-async fn postgres_is_looked_after() {
+async fn clients_in_postgres_can_be_managed() {
     let Some(cluster) = Cluster::shared() else {
         return;
     };
@@ -227,7 +227,7 @@ async fn the_closest_redirect_uri_is_named() {
 }
 
 #[tokio::test]
-async fn an_accepted_request_is_said_to_be_so() {
+async fn an_accepted_request_is_reported() {
     let (_folder, path) = file();
     let check = ["check", "--client", "app", "--redirect-uri", "https://app.example/cb", "--scope", "b"];
     let done = clients(&path, &[&check[..], &["--json"]].concat()).await;
@@ -242,7 +242,7 @@ async fn an_accepted_request_is_said_to_be_so() {
 }
 
 #[tokio::test]
-async fn colours_are_for_terminals() {
+async fn only_terminals_get_colors() {
     let (_folder, path) = file();
     let colored = async |variables: &[(&str, &str)]| {
         fed(&path, &["check", "--client", "nobody"], "", variables).await.out.contains('\u{1b}')
@@ -253,7 +253,7 @@ async fn colours_are_for_terminals() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_said_to_be_so() {
+async fn a_wrong_command_line_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path());
     let cases: [(&[&str], &str); 14] = [
@@ -408,7 +408,7 @@ async fn both_have_the_same_default() {
     assert_eq!(demo["metadata"]["redirect_uris"][0], server.url("/demo/callback"), "its page is where the server is");
 }
 
-/// The commands of the guide work as they stand there.
+/// The commands of the guide work as printed.
 #[cfg(unix)]
 #[tokio::test]
 async fn the_commands_of_the_guide_work() {

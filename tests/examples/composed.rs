@@ -17,9 +17,14 @@ const ASKS: [(&str, &str); 5] = [
     ("state", "a b&next=/é"),
 ];
 const RIGHT: [(&str, &str); 2] = [("name", "ada"), ("password", "enchantress")];
+const OTHER: [(&str, &str); 2] = [("name", "grace"), ("password", "compiler")];
 
 async fn start() -> Running {
     Running::start("composed", &["127.0.0.1:0"]).await
+}
+
+async fn start_with_key(key: &str) -> Running {
+    Running::with_environment("composed", &["127.0.0.1:0"], &[("SEAL_KEY", key)]).await
 }
 
 /// Where the answer sends the browser, with what `next` names.
@@ -35,12 +40,16 @@ fn login_of(answer: &Answer) -> String {
 
 /// The cookie of a user who has logged in.
 async fn logged_in(server: &Running) -> String {
-    let answer = post(&server.url("/login"), &RIGHT).await;
+    logged_in_as(server, &RIGHT).await
+}
+
+async fn logged_in_as(server: &Running, credentials: &[(&str, &str)]) -> String {
+    let answer = post(&server.url("/login"), credentials).await;
     answer.header(SET_COOKIE).split(';').next().expect("a cookie").to_owned()
 }
 
 #[tokio::test]
-async fn a_login_comes_back_to_the_same_request() {
+async fn a_login_returns_to_the_same_request() {
     let server = start().await;
     // Spelt in a way that no serializer would: it comes back as it was.
     let target = format!("/authorize?{}&%6eonce=%7E+x&unknown=%2F&&=", form(&ASKS));
@@ -84,30 +93,73 @@ async fn a_user_who_is_logged_in_decides() {
         assert!(question.body.contains(shown), "{shown}: {}", question.body);
     }
 
-    let approved = post_with(&url, &with_cookie, &[("decision", "approve")]).await;
+    let fields = question.fields();
+    let sealed = &*fields["sealed_request"];
+    let consent = server.url("/consent");
+    let decide = |decision| [("sealed_request", sealed), ("decision", decision)];
+    let approved = post_with(&consent, &with_cookie, &decide("approve")).await;
     assert_eq!(approved.status, StatusCode::SEE_OTHER);
     let sent = approved.redirect();
     assert_eq!((&*sent["code"], &*sent["state"], &*sent["iss"]), ("a-code", ASKS[4].1, &*server.base));
     assert!(approved.header(LOCATION).starts_with(CALLBACK));
-    let denied = post_with(&url, &with_cookie, &[("decision", "deny")]).await.redirect();
+    let denied = post_with(&consent, &with_cookie, &decide("deny")).await.redirect();
     assert_eq!(denied["error"], "access_denied");
-    let neither = post_with(&url, &with_cookie, &[]).await;
+    let neither = post_with(&consent, &with_cookie, &[("sealed_request", sealed)]).await;
     assert!(neither.status.is_client_error());
-
-    // What is decided is validated like what was asked.
-    let foreign = url.replace("photos%3Aread", "photos%3Awrite");
-    let refused = post_with(&foreign, &with_cookie, &[("decision", "approve")]).await.redirect();
-    assert_eq!(refused["error"], "invalid_scope");
-    let twice = post_with(&url, &with_cookie, &[("decision", "approve"), ("client_id", "photo-app")]).await;
-    assert_eq!(twice.status, StatusCode::BAD_REQUEST);
+    // What was asked cannot be changed.
+    for forged in [&sealed[1..], &sealed[..sealed.len() - 4], &form(&ASKS), ""] {
+        let answer = post_with(&consent, &with_cookie, &[("sealed_request", forged), ("decision", "approve")]).await;
+        assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""), "{forged}");
+    }
 }
 
 #[tokio::test]
-async fn a_decision_without_a_session_is_none() {
+async fn a_user_decides_about_requests_of_their_own_session_only() {
     let server = start().await;
-    let target = format!("/authorize?{}", form(&ASKS));
-    let answer = post(&server.url(&target), &[("decision", "approve")]).await;
-    assert_eq!(login_of(&answer), target);
+    let (ada, grace) = (logged_in(&server).await, logged_in_as(&server, &OTHER).await);
+    let url = server.url(&format!("/authorize?{}", form(&ASKS)));
+    let question = send(Method::GET, &url, &[(COOKIE.as_str(), &*ada)], String::new()).await;
+    let fields = question.fields();
+    let decided = [("sealed_request", &*fields["sealed_request"]), ("decision", "approve")];
+    let answer = post_with(&server.url("/consent"), &[(COOKIE.as_str(), &*grace)], &decided).await;
+    assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
+    let answer = post_with(&server.url("/consent"), &[(COOKIE.as_str(), &*ada)], &decided).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_question_of_one_node_is_answered_at_another() {
+    let key = "0f".repeat(32);
+    let (one, stranger) = (start_with_key(&key).await, start().await);
+    let cookie = logged_in(&one).await;
+    let url = one.url(&format!("/authorize?{}", form(&ASKS)));
+    let question = send(Method::GET, &url, &[(COOKIE.as_str(), &*cookie)], String::new()).await;
+    let fields = question.fields();
+    let decided = [("sealed_request", &*fields["sealed_request"]), ("decision", "approve")];
+    // A server with another key takes nothing.
+    let cookie = logged_in(&stranger).await;
+    let answer = post_with(&stranger.url("/consent"), &[(COOKIE.as_str(), &*cookie)], &decided).await;
+    assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::BAD_REQUEST, ""));
+    // The node is gone; another one listens in its place.
+    let address = one.base.trim_start_matches("http://").to_owned();
+    one.kill().await;
+    let two = Running::with_environment("composed", &[&address], &[("SEAL_KEY", &key)]).await;
+    let cookie = logged_in(&two).await;
+    let answer = post_with(&two.url("/consent"), &[(COOKIE.as_str(), &*cookie)], &decided).await;
+    assert_eq!(answer.redirect()["code"], "a-code");
+}
+
+#[tokio::test]
+async fn a_decision_without_a_session_is_ignored() {
+    let server = start().await;
+    let cookie = logged_in(&server).await;
+    let url = server.url(&format!("/authorize?{}", form(&ASKS)));
+    let question = send(Method::GET, &url, &[(COOKIE.as_str(), &*cookie)], String::new()).await;
+    let fields = question.fields();
+    let decided = [("sealed_request", &*fields["sealed_request"]), ("decision", "approve")];
+    let answer = post(&server.url("/consent"), &decided).await;
+    assert_eq!(login_of(&answer), "/consent");
 }
 
 #[tokio::test]
@@ -115,16 +167,19 @@ async fn another_site_cannot_decide() {
     let server = start().await;
     let cookie = logged_in(&server).await;
     let url = server.url(&format!("/authorize?{}", form(&ASKS)));
+    let question = send(Method::GET, &url, &[(COOKIE.as_str(), &*cookie)], String::new()).await;
+    let fields = question.fields();
+    let decided = [("sealed_request", &*fields["sealed_request"]), ("decision", "approve")];
     for forged in
         [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "https://attacker.example")]
     {
-        let answer = post_with(&url, &[(COOKIE.as_str(), &cookie), forged], &[("decision", "approve")]).await;
+        let answer = post_with(&server.url("/consent"), &[(COOKIE.as_str(), &cookie), forged], &decided).await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{forged:?}");
     }
 }
 
 #[tokio::test]
-async fn what_is_refused_meets_no_login() {
+async fn a_refused_request_never_leads_to_a_login() {
     let server = start().await;
     let unknown = get(&server.url("/authorize?client_id=nobody&response_type=code")).await;
     assert_eq!((unknown.status, unknown.header(SET_COOKIE)), (StatusCode::BAD_REQUEST, ""));
@@ -135,7 +190,7 @@ async fn what_is_refused_meets_no_login() {
 }
 
 #[tokio::test]
-async fn the_rate_limit_acts_before_anything_is_judged() {
+async fn the_rate_limit_applies_before_validation() {
     let server = start().await;
     let url = server.url("/authorize?client_id=nobody&response_type=code");
     let answers = join_all((0..200).map(|_| get(&url))).await;

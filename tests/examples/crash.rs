@@ -1,4 +1,4 @@
-//! Programs that are killed, and databases that go away.
+//! Killed programs and databases.
 #![cfg(unix)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,7 +192,7 @@ async fn until_more(count: &AtomicUsize, more: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_is_killed_under_load_never_makes_a_wrong_answer() {
+async fn killing_postgres_under_load_never_leads_to_a_wrong_answer() {
     let Some(cluster) = Cluster::new() else {
         return;
     };
@@ -302,7 +302,7 @@ impl Registrations {
         }
     }
 
-    /// All that were acknowledged, and who registered them.
+    /// All acknowledged registrations, and their clients.
     async fn end(mut self) -> BTreeMap<String, usize> {
         while let Some(ended) = tokio::time::timeout(BOUND, self.tasks.join_next()).await.unwrap() {
             ended.unwrap();
@@ -316,7 +316,7 @@ impl Registrations {
     }
 }
 
-/// Whoever was told that it is registered is so, and nobody is half.
+/// Every acknowledged registration is there, and none is partial.
 async fn assert_registered(server: &Running, registry: &str, acknowledged: &BTreeMap<String, usize>) {
     for (id, n) in acknowledged {
         let uri = format!("https://client-{n}.example/cb");
@@ -410,7 +410,7 @@ impl Watch {
     }
 }
 
-/// The server keeps what it read; the tool, a process of its own, tells it through the database.
+/// The server caches what it read; the tool, a separate process, notifies it through the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_revoked_by_another_process_is_refused_from_then_on() {
     let Some(cluster) = Cluster::shared() else {

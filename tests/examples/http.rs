@@ -1,4 +1,4 @@
-//! A user agent that follows nothing and keeps nothing.
+//! A user agent that follows no redirects and keeps no cookies.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -77,7 +77,7 @@ pub(super) async fn send(method: Method, url: &str, headers: &[(&str, &str)], bo
     try_send(method, url, headers, body).await.expect("a whole answer")
 }
 
-/// Fails where the server goes away before its answer was whole.
+/// Fails if the connection ends before the answer is complete.
 pub(super) async fn try_send(
     method: Method,
     url: &str,

@@ -1,4 +1,4 @@
-//! The examples, run as programs and driven from outside.
+//! The examples, run as programs.
 
 // A test fails by panicking, helpers included; clippy knows that of `#[test]` functions only.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
@@ -13,6 +13,7 @@ mod mcp_proxy;
 #[expect(dead_code, reason = "shared with tests of other needs")]
 mod postgres_cluster;
 mod process;
+mod pushed;
 mod registration;
 mod slow_clients;
 mod smallest;

@@ -62,7 +62,7 @@ fn cookie(answer: &Answer) -> String {
     cookie.split(';').next().expect("a name and a value").to_owned()
 }
 
-/// The browser is told to forget the cookie.
+/// The response deletes the cookie.
 fn assert_cleared(answer: &Answer, cookie: &str) {
     let (name, _) = cookie.split_once('=').expect("a name and a value");
     let cleared = format!("{name}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax");
@@ -71,18 +71,18 @@ fn assert_cleared(answer: &Answer, cookie: &str) {
 }
 
 struct Consent {
-    ticket: String,
+    sealed: String,
     cookie: String,
 }
 
 async fn ask(server: &Running, client_id: &str) -> Consent {
     let page = get(&authorize_url(server, client_id)).await;
     assert_eq!((page.status, page.header(LOCATION)), (StatusCode::OK, ""), "{}", page.body);
-    Consent { ticket: page.fields()["ticket"].clone(), cookie: cookie(&page) }
+    Consent { sealed: page.fields()["sealed_request"].clone(), cookie: cookie(&page) }
 }
 
 async fn decide(server: &Running, consent: &Consent, cookie: &str, decision: &str) -> Answer {
-    let parameters = [("ticket", &*consent.ticket), ("decision", decision)];
+    let parameters = [("sealed_request", &*consent.sealed), ("decision", decision)];
     post_with(&server.url("/consent"), &[(COOKIE.as_str(), cookie)], &parameters).await
 }
 
@@ -101,7 +101,7 @@ async fn come_back(url: &str, cookie: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_client_goes_all_the_way() {
+async fn a_client_registers_and_gets_tokens() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     let client = register(&server).await;
@@ -134,7 +134,7 @@ async fn a_client_goes_all_the_way() {
 }
 
 #[tokio::test]
-async fn registration_is_the_upstreams_where_it_has_one() {
+async fn registration_is_forwarded_if_the_upstream_has_an_endpoint() {
     let open = upstream(&["--registration", "open"]).await;
     let server = proxy(&open, &[]).await;
     let client = register(&server).await;
@@ -153,7 +153,7 @@ async fn registration_is_the_upstreams_where_it_has_one() {
 }
 
 #[tokio::test]
-async fn every_client_needs_a_yes_of_its_own() {
+async fn every_client_needs_its_own_consent() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     let first = register(&server).await;
@@ -163,11 +163,11 @@ async fn every_client_needs_a_yes_of_its_own() {
     // With all that the browser has by now, another client is asked about again.
     let page = come_back(&authorize_url(&server, "other-app"), &cookie).await;
     assert_eq!((page.status, page.header(LOCATION)), (StatusCode::OK, ""));
-    assert!(page.fields().contains_key("ticket") && page.body.contains("other-app"));
+    assert!(page.fields().contains_key("sealed_request") && page.body.contains("other-app"));
 }
 
 #[tokio::test]
-async fn a_no_goes_to_the_client_and_never_to_the_upstream() {
+async fn a_denial_goes_to_the_client_and_never_to_the_upstream() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     let consent = ask(&server, "other-app").await;
@@ -181,7 +181,7 @@ async fn a_no_goes_to_the_client_and_never_to_the_upstream() {
 
 /// CVE-2026-27124.
 #[tokio::test]
-async fn a_yes_counts_only_in_the_browser_that_was_asked() {
+async fn consent_counts_only_in_the_browser_that_gave_it() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     let consent = ask(&server, "other-app").await;
@@ -196,13 +196,13 @@ async fn a_yes_counts_only_in_the_browser_that_was_asked() {
 }
 
 #[tokio::test]
-async fn another_site_cannot_say_yes() {
+async fn another_site_cannot_give_consent() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     let consent = ask(&server, "other-app").await;
     let elsewhere = server.base.replace("127.0.0.1", "localhost");
     for origin in ["https://evil.example", "null", &elsewhere] {
-        let parameters = [("ticket", &*consent.ticket), ("decision", "approve")];
+        let parameters = [("sealed_request", &*consent.sealed), ("decision", "approve")];
         let headers = [(COOKIE.as_str(), &*consent.cookie), (ORIGIN.as_str(), origin)];
         let answer = post_with(&format!("{elsewhere}/consent"), &headers, &parameters).await;
         assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::FORBIDDEN, ""), "{origin}");
@@ -213,7 +213,7 @@ async fn another_site_cannot_say_yes() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_gone_is_not_sent_to_the_upstream() {
+async fn a_removed_client_is_not_forwarded_to_the_upstream() {
     let closed = upstream(&[]).await;
     let server = proxy(&closed, &["--upstream-client", "demo-any-port"]).await;
     let client = register(&server).await;
@@ -228,14 +228,14 @@ async fn a_client_that_is_gone_is_not_sent_to_the_upstream() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_signal_ends_it_in_order() {
+async fn a_signal_shuts_it_down_gracefully() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     assert_eq!(server.stop("TERM").await, Some(0));
 }
 
 #[tokio::test]
-async fn the_way_back_is_open_to_the_same_browser_once() {
+async fn the_callback_works_once_and_in_the_same_browser() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     let (url, cookie) = approved(&server, "other-app").await;
@@ -256,7 +256,7 @@ async fn the_way_back_is_open_to_the_same_browser_once() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_issuer_is_not_taken() {
+async fn an_answer_of_another_issuer_is_refused() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     let iss = format!("&{}", form(&[("iss", &*upstream.base)]));
@@ -270,7 +270,7 @@ async fn an_answer_of_another_issuer_is_not_taken() {
 }
 
 #[tokio::test]
-async fn what_the_upstream_says_no_to_is_told() {
+async fn a_refusal_of_the_upstream_reaches_the_client() {
     let upstream = upstream(&["--registration", "open"]).await;
     let server = proxy(&upstream, &[]).await;
     for (error, told) in
@@ -315,7 +315,7 @@ async fn the_issuer_of_the_upstream_may_have_a_path() {
 }
 
 #[tokio::test]
-async fn it_says_why_it_does_not_start() {
+async fn a_failed_start_is_explained() {
     let upstream = upstream(&[]).await;
     let cases: [(&[&str], i32, &str); 7] = [
         (&[], 2, "--upstream"),
@@ -373,7 +373,7 @@ async fn a_client_gets_no_scope_that_the_upstream_did_not_grant() {
         let id = client["client_id"].as_str().expect("an id");
         let url = authorize_url(&server, id).replace("scope=profile", "scope=profile+photos%3Aread");
         let page = get(&url).await;
-        let consent = Consent { ticket: page.fields()["ticket"].clone(), cookie: cookie(&page) };
+        let consent = Consent { sealed: page.fields()["sealed_request"].clone(), cookie: cookie(&page) };
         let forwarded = decide(&server, &consent, &consent.cookie, "approve").await;
         let state = forwarded.redirect()["state"].clone();
         let back = server.url(&format!("/callback?{}", form(&[("code", "x"), ("state", &state)])));

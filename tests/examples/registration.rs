@@ -1,4 +1,4 @@
-//! The example `authorization_server` and clients that nobody configured.
+//! The example `authorization_server` with dynamic clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,7 +96,7 @@ fn text<'a>(value: &'a Value, member: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_native_client_goes_all_the_way() {
+async fn a_native_client_registers_and_gets_tokens() {
     let server = open().await;
     let client = register(&server, native()).await;
     assert_eq!(client.get("client_secret"), None);
@@ -115,7 +115,7 @@ async fn a_native_client_goes_all_the_way() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_gets_a_secret_and_needs_it() {
+async fn a_client_without_an_authentication_method_gets_a_secret_and_needs_it() {
     let server = open().await;
     let client = register(&server, json!({ "redirect_uris": [CALLBACK] })).await;
     assert_eq!(client["token_endpoint_auth_method"], "client_secret_basic");
@@ -136,7 +136,7 @@ async fn a_client_that_says_nothing_gets_a_secret_and_needs_it() {
 }
 
 #[tokio::test]
-async fn a_deleted_client_learns_that_it_is_gone() {
+async fn a_deleted_client_is_unknown() {
     let server = open().await;
     let client = register(&server, native()).await;
     let id = text(&client, "client_id");
@@ -188,7 +188,7 @@ async fn scopes_are_those_that_the_server_announces() {
 
 /// The MCP specification has clients send it, and most others never do.
 #[tokio::test]
-async fn a_resource_is_taken_from_everyone_and_asked_of_nobody() {
+async fn any_resource_is_accepted_and_none_is_required() {
     for profile in ["oauth2", "oauth21", "mcp"] {
         let server = start(&["--registration", "open", "--auto-approve", "--profile", profile]).await;
         let client = register(&server, native()).await;
@@ -205,7 +205,7 @@ async fn a_resource_is_taken_from_everyone_and_asked_of_nobody() {
 }
 
 #[tokio::test]
-async fn a_token_can_be_asked_for() {
+async fn registration_can_require_a_token() {
     let server = start(&["--registration", "token:let me in"]).await;
     for headers in [&[][..], &[(AUTHORIZATION.as_str(), "Bearer guess")]] {
         let answer = register_with(&server, headers, native()).await;
@@ -217,7 +217,7 @@ async fn a_token_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn nobody_registers_where_it_is_off() {
+async fn registration_can_be_off() {
     for args in [&[][..], &["--registration", "off"]] {
         let server = start(args).await;
         assert_eq!(register_with(&server, &[], native()).await.status, StatusCode::NOT_FOUND);
@@ -227,7 +227,7 @@ async fn nobody_registers_where_it_is_off() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_cannot_register_through_the_browser_of_a_visitor() {
+async fn a_cross_site_page_cannot_register_a_client() {
     let server = open().await;
     let elsewhere = server.base.replace("127.0.0.1", "localhost");
     for origin in ["https://evil.example", "null", &elsewhere] {
@@ -245,7 +245,7 @@ async fn a_page_of_another_site_cannot_register_through_the_browser_of_a_visitor
 }
 
 #[tokio::test]
-async fn registered_clients_stand_beside_those_of_a_file() {
+async fn clients_can_register_beside_those_of_a_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("clients.json");
     let clients =
@@ -363,7 +363,7 @@ impl Documents {
 }
 
 #[tokio::test]
-async fn a_document_makes_a_client() {
+async fn a_document_describes_a_client() {
     let documents = Documents::usual().await;
     let server = start(&["--insecure-loopback-documents", "--auto-approve"]).await;
     let id = documents.client_id();
@@ -426,7 +426,7 @@ async fn a_document_survives_its_host_and_a_restart_until_the_operator_disables_
 }
 
 #[tokio::test]
-async fn this_machine_is_out_of_reach_without_the_insecure_flag() {
+async fn loopback_documents_need_the_insecure_flag() {
     let documents = Documents::usual().await;
     let unknown = (StatusCode::BAD_REQUEST, "invalid_client".to_owned());
     let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable".to_owned());
@@ -438,7 +438,7 @@ async fn this_machine_is_out_of_reach_without_the_insecure_flag() {
             let answer = authorize(&server, &id, &[]).await;
             assert_eq!(error(&answer), (StatusCode::BAD_REQUEST, "invalid_client".to_owned()), "{id}");
         }
-        // Whether a name has no address or only forbidden ones is not told. Without the flag no document is fetched.
+        // Whether a name has no address or only forbidden ones is not revealed. Without the flag no document is fetched.
         let answer = authorize(&server, "https://localhost/client.json", &[]).await;
         assert_eq!(error(&answer), by_name, "{args:?}");
     }
@@ -446,7 +446,7 @@ async fn this_machine_is_out_of_reach_without_the_insecure_flag() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_unusable_differs_from_one_that_cannot_be_had() {
+async fn an_invalid_document_is_distinct_from_an_unavailable_one() {
     let documents = Documents::usual().await;
     let server = start(&["--insecure-loopback-documents", "--auto-approve"]).await;
     let missing = authorize(&server, &format!("{}/missing", documents.base), &[]).await;
@@ -463,7 +463,7 @@ async fn a_document_that_is_unusable_differs_from_one_that_cannot_be_had() {
 }
 
 #[tokio::test]
-async fn the_mcp_profile_wants_a_name() {
+async fn the_mcp_profile_requires_a_client_name() {
     let nameless = Documents::serve(json!({ "redirect_uris": ["http://127.0.0.1/callback"] })).await;
     let named = Documents::usual().await;
     let args = ["--insecure-loopback-documents", "--auto-approve", "--profile"];
@@ -475,7 +475,7 @@ async fn the_mcp_profile_wants_a_name() {
 }
 
 #[tokio::test]
-async fn a_configured_client_wins_over_a_document() {
+async fn a_configured_client_takes_precedence_over_a_document() {
     let documents = Documents::usual().await;
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("clients.json");
@@ -485,7 +485,7 @@ async fn a_configured_client_wins_over_a_document() {
     assert_eq!(authorize(&server, &documents.client_id(), &[]).await.status, StatusCode::BAD_REQUEST);
     let url = authorize_url(&server, &documents.client_id(), "https://a.example/cb", &[]);
     let page = browse(&url).await;
-    assert!(page.fields().contains_key("ticket"));
+    assert!(page.fields().contains_key("sealed_request"));
     assert!(!page.body.contains("It is described by"), "no host vouches for it");
     assert_eq!(documents.asked(), 0);
 }
@@ -496,7 +496,7 @@ mod consent {
     const WARNING: &str = "Any program on this computer can claim to be this application.";
 
     #[tokio::test]
-    async fn shows_who_describes_the_client_and_where_it_goes() {
+    async fn the_page_shows_the_host_of_the_document_and_the_destination() {
         let documents = Documents::usual().await;
         let server = start(&["--insecure-loopback-documents"]).await;
         let page = browse(&authorize_url(&server, &documents.client_id(), CALLBACK, &[])).await;
@@ -506,13 +506,13 @@ mod consent {
         assert!(page.body.contains(&format!("It is described by</dt><dd><strong>{host}</strong>")));
         assert!(page.body.contains(WARNING));
 
-        let ticket = page.fields()["ticket"].clone();
-        let answer = post(&server.url("/consent"), &[("ticket", &*ticket), ("decision", "approve")]).await;
+        let sealed = page.fields()["sealed_request"].clone();
+        let answer = post(&server.url("/consent"), &[("sealed_request", &*sealed), ("decision", "approve")]).await;
         assert!(answer.header(LOCATION).starts_with(CALLBACK) && answer.redirect().contains_key("code"));
     }
 
     #[tokio::test]
-    async fn warns_only_where_all_redirect_uris_are_on_this_computer() {
+    async fn the_page_warns_only_if_all_redirect_uris_are_loopback() {
         let server = start(&["--registration", "open"]).await;
         let page_of = async |uris: Value, redirect_uri: &str| {
             let client = register(&server, json!({ "client_name": "<b>Shop</b>", "redirect_uris": uris })).await;

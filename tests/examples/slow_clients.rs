@@ -1,4 +1,4 @@
-//! Clients that stop in the middle of a request: they delay nobody else, and their connections are closed.
+//! Clients that stop in the middle of a request: they delay no others, and their connections are closed.
 
 use axum::http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -32,7 +32,7 @@ fn is_there(store: &OneTime<Value>, client_id: &str, secret: &str) -> bool {
 }
 
 #[test]
-fn a_secret_is_good_once_and_for_its_client_only() {
+fn a_secret_works_once_and_for_its_client_only() {
     let store = OneTime::new(LIFETIME, 10, 100_000);
     let secret = store.put(value("app", "text")).unwrap();
     assert!(matches!(store.take("other", &secret, |_| true), Taken::Unknown));
@@ -46,14 +46,14 @@ fn a_secret_is_good_once_and_for_its_client_only() {
 }
 
 #[test]
-fn a_value_ends_after_its_lifetime() {
+fn a_value_expires() {
     let store = OneTime::new(Duration::ZERO, 10, 100_000);
     let secret = store.put(value("app", "text")).unwrap();
     assert!(matches!(store.take("app", &secret, |_| true), Taken::Unknown));
 }
 
 #[test]
-fn a_client_pushes_out_its_own_values_only() {
+fn a_client_evicts_its_own_values_only() {
     let store = OneTime::new(LIFETIME, 3, 100_000);
     let other = store.put(value("other", "text")).unwrap();
     let secrets: Vec<String> = (0..5).map(|_| store.put(value("app", "text")).unwrap()).collect();
@@ -63,7 +63,7 @@ fn a_client_pushes_out_its_own_values_only() {
 }
 
 #[test]
-fn used_secrets_make_room_first() {
+fn used_secrets_are_evicted_first() {
     let store = OneTime::new(LIFETIME, 3, 100_000);
     let secrets: Vec<String> = (0..3).map(|_| store.put(value("app", "text")).unwrap()).collect();
     assert!(is_there(&store, "app", &secrets[2]));
@@ -96,7 +96,7 @@ fn a_full_store_refuses_and_keeps_what_it_has() {
 }
 
 #[test]
-fn what_has_expired_makes_room() {
+fn expired_values_are_evicted() {
     let store = OneTime::new(Duration::ZERO, 1_000, 100_000);
     let large = "x".repeat(10_000);
     for client_id in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"] {

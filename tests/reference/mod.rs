@@ -1,8 +1,9 @@
-//! The rules once more: what a request gets, written for reading, from the rules alone.
+//! A second implementation of the rules, written for readability.
 //!
 //! Nothing of the crate is used here, so that a mistake has to be made twice to go unnoticed. Neither speed nor
 //! allocations count. Answers have the shape in which the vectors observe them.
 
+mod openid;
 pub(crate) mod redirect_uri;
 
 use std::collections::BTreeSet;
@@ -53,7 +54,7 @@ struct Target {
     uri: String,
     mode: &'static str,
     state: Option<String>,
-    /// Registered itself or came with a document, and nobody trusts it.
+    /// A dynamic client that is not trusted.
     stranger: bool,
 }
 
@@ -75,7 +76,8 @@ fn outcome<'a>(
             if asked.body.len() > asked.max_body_bytes {
                 return Err(Refused::Direct(413, INVALID_REQUEST));
             }
-            if Parameters::read(asked.query).names_one() && Parameters::read(asked.body).names_one() {
+            let declared = openid::declared(policy);
+            if Parameters::read(asked.query).names_one(&declared) && Parameters::read(asked.body).names_one(&declared) {
                 return Err(Refused::Direct(400, INVALID_REQUEST));
             }
             bytes.push(b'&');
@@ -164,6 +166,10 @@ fn outcome<'a>(
     let Ok(resources) = parameters.all("resource") else {
         return refuse(INVALID_REQUEST);
     };
+    let declared = openid::declared(policy);
+    if declared.iter().any(|name| parameters.get(name).is_err()) {
+        return refuse(INVALID_REQUEST);
+    }
     let get = |name| parameters.get(name).unwrap_or(None);
     // Row 6.
     let (object, object_uri) = (get("request").is_some(), get("request_uri").is_some());
@@ -248,6 +254,13 @@ fn outcome<'a>(
     if resources.is_empty() && policy.flag("resource_required") {
         return refuse("invalid_target");
     }
+    // Row 11a.
+    let extension = |name: &str| declared.contains(name).then(|| parameters.get(name).unwrap_or(None)).flatten();
+    if let Err(error) = openid::check(policy, client, &extension, &words, &scope, get("nonce").is_some()) {
+        return refuse(error);
+    }
+    let extensions: Map<String, Value> =
+        declared.iter().filter_map(|name| Some(((*name).to_owned(), extension(name)?.into()))).collect();
     // Row 12.
     for validator in policy.texts("validators").unwrap_or_default() {
         match validator {
@@ -279,6 +292,11 @@ fn outcome<'a>(
         "code_challenge_method": method,
         "resources": granted,
         "requested_resources": resources,
+        "prompts": openid::prompts(&extension),
+        "max_age": openid::max_age(&extension),
+        "authorization_details": openid::authorization_details(&extension),
+        "dpop_jkt": extension("dpop_jkt"),
+        "extensions": extensions,
         "success": success,
         "success_status": status_of_answer(asked.method, mode),
         "success_headers_fault": null,
@@ -353,9 +371,9 @@ impl Parameters {
         Self(pairs.collect())
     }
 
-    /// Whether there is a recognised parameter, be it empty.
-    fn names_one(&self) -> bool {
-        SINGLE.into_iter().chain(["resource"]).any(|name| !self.copies(name).is_empty())
+    /// Whether there is a recognized parameter, be it empty.
+    fn names_one(&self, declared: &BTreeSet<&str>) -> bool {
+        SINGLE.into_iter().chain(["resource"]).chain(declared.iter().copied()).any(|name| !self.copies(name).is_empty())
     }
 
     fn copies(&self, name: &str) -> Vec<Result<String, Faulty>> {
@@ -525,7 +543,7 @@ fn redirect(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &T
         _ => match wants_page(asked) {
             Some(true) => return confirm(policy, asked, error, to),
             Some(false) => return direct(policy, asked, 400, error),
-            // A page or JSON, who knows.
+            // A page or JSON.
             None => return json!({ "either": {} }),
         },
     }
@@ -568,7 +586,7 @@ fn confirm(policy: Settings<'_>, asked: &Asked<'_>, error: &'static str, to: &Ta
     json!({ "confirm": told })
 }
 
-/// `{description}` stands for whatever text is sent.
+/// `{description}` stands for any text.
 fn error_parameters<'a>(policy: Settings<'a>, error: &'static str, to: &'a Target) -> Vec<(&'static str, &'a str)> {
     let mut answer = vec![("error", error), ("error_description", "{description}")];
     if let Some(uri) = policy.text("error_uri") {

@@ -3,7 +3,7 @@
 /// Nothing else counts as loopback.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// What an authorization server puts into a redirect URI, and nobody else may.
+/// Parameters that only an authorization server may add to a redirect URI.
 const RESPONSE_PARAMETERS: [&str; 12] = [
     "code",
     "state",
@@ -58,7 +58,7 @@ fn is_forbidden(scheme: &str) -> bool {
     }
 }
 
-/// Whether a client that nobody configured may register it, where `schemes` are those allowed without a period.
+/// Whether a dynamic client may register it; `schemes` are those allowed without a period.
 pub(crate) fn is_registrable_by_strangers(uri: &str, schemes: &[&str]) -> bool {
     let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
     let is_allowed = scheme == "https" || scheme == "http" || scheme.contains('.') || schemes.contains(&&*scheme);

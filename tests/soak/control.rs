@@ -1,4 +1,4 @@
-//! What happens to the clients and the databases meanwhile.
+//! Changes to clients and databases during the soak.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const WRITERS: usize = 4;
 /// Where the clients of a stage are.
 pub(crate) struct Source {
     pub(crate) name: &'static str,
-    /// As the server is told.
+    /// As it is passed to the server.
     pub(crate) location: String,
     place: Place,
 }
@@ -120,7 +120,7 @@ fn next(slot: &Slot, random: &mut Random) -> Document {
             changed["disabled"] = (known["disabled"] != true).into();
         }
         4 => {
-            // Exactly what it was before, or nobody knows what was revoked.
+            // Exactly what it was before, else it is unclear what was revoked.
             changed = Value::clone(&known);
             changed["revoked"] = true.into();
         }
@@ -182,7 +182,7 @@ async fn apply(store: &BoxStore, id: &str, old: &Document, new: &Document) -> Re
     }
 }
 
-/// Waits until the server answers as of now. Each document has a scope of its own.
+/// Waits until the server answers as of now. Each document has its own scope.
 async fn until_it_counts(
     stage: &Stage,
     connection: &mut Connection,
@@ -223,7 +223,7 @@ async fn restart(run: Arc<Run>, stage: Arc<Stage>, cluster: Arc<Cluster>) -> Res
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         stage.outage_begins();
-        // As by an operator who can wait, by one who cannot, and as a crash.
+        // A clean stop, a fast stop, and a crash.
         let signal = random.pick(&["-INT", "-QUIT", "-KILL"]);
         tokio::task::block_in_place(|| cluster.stop(signal));
         pause(&mut random, 4_000).await;

@@ -1,4 +1,4 @@
-//! Requests without a pause, and whether their answers are right.
+//! Sends requests without a pause and checks their answers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -380,7 +380,7 @@ async fn redeem(
     let wrong_verifier = random.percent(10);
     let verifier = if wrong_verifier { CHALLENGE } else { VERIFIER };
     let (answer, from, to) = connection.send("POST", "/token", &[FORM], &params(verifier)).await?;
-    // Others may have pushed it out meanwhile.
+    // Others may have evicted it in the meantime.
     let may_be_gone = stage.tally.codes.load(Ordering::Relaxed) >= issued + CODES / 2;
     let wanted = if wrong_verifier { Wanted::Refused } else { Wanted::Tokens { may_be_gone } };
     judge_token(&stage, id, own, &answer, (from, to), wanted)?;

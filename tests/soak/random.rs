@@ -1,4 +1,4 @@
-//! Numbers for picking; a seed is printed nowhere, since what happens depends on timing too.
+//! Random numbers. No seed is printed, since a run also depends on timing.
 
 /// xorshift64*
 pub(crate) struct Random(u64);

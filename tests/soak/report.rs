@@ -1,4 +1,4 @@
-//! What the servers needed over time, as a table and as a picture.
+//! Resources of the servers over time, as a table and as a plot.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -124,7 +124,7 @@ pub(crate) fn uris_of(id: &str) -> Vec<String> {
     ]
 }
 
-/// Each has the first redirect URI, and a scope of its own by which it is told from the others.
+/// Each has the first redirect URI, and its own scope that distinguishes it from the others.
 pub(crate) fn document(id: &str, random: &mut Random) -> Value {
     let uris = uris_of(id);
     let mut chosen = vec![uris[0].clone()];

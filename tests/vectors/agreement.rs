@@ -1,4 +1,4 @@
-//! The layer and the reference say the same.
+//! The layer agrees with the reference.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -22,7 +22,7 @@ use crate::reference::{self, Asked, Found};
 
 type Lookup = Result<Option<Arc<Client>>, RegistryError>;
 
-/// A vector that expects whatever the reference says.
+/// A vector with the outcome of the reference.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Trial {
     pub(crate) client: Option<Value>,

@@ -1,4 +1,4 @@
-//! What an answer says, and what holds for every one.
+//! Reads answers, and checks what holds for every answer.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -9,7 +9,7 @@ use url::form_urlencoded;
 
 use super::request::Request;
 
-/// Checks what holds for every answer, and tells the rest.
+/// Checks what holds for every answer, and returns the rest.
 pub(super) fn examine(request: &Request, response: &Response<Vec<u8>>) -> Result<Value, String> {
     ensure(!response.headers().contains_key(header::TRANSFER_ENCODING), "the length is known", response)?;
     let is_head = request.method() == Method::HEAD;

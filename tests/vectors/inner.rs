@@ -1,4 +1,4 @@
-//! The inner service that tells what it got.
+//! The inner service that reports what it got.
 
 use std::convert::Infallible;
 
@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Collected, Full};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tower_oauth_client_validation::{
-    CodeChallengeMethod, Delivery, Rejection, ReportedOutcome, UnregisteredClient, ValidatedRequest,
+    CodeChallengeMethod, Delivery, Parameter, Prompt, Rejection, ReportedOutcome, UnregisteredClient, ValidatedRequest,
 };
 
 use super::answer::security_headers;
@@ -40,7 +40,9 @@ where
         _ => body.collect().await.map(Collected::to_bytes).unwrap_or_default(),
     };
     let mut response = Response::new(Full::new(body));
-    response.headers_mut().insert("x-inner", HeaderValue::from_bytes(told.to_string().as_bytes()).unwrap());
+    // JSON may hold it as it is, a header may not.
+    let told = told.to_string().replace('\u{7f}', "\\u007f");
+    response.headers_mut().insert("x-inner", HeaderValue::from_bytes(told.as_bytes()).unwrap());
     if let Some(query) = parts.uri.query() {
         response.headers_mut().insert("x-query", HeaderValue::from_bytes(query.as_bytes()).unwrap());
     }
@@ -70,6 +72,9 @@ pub(super) fn describe(validated: &ValidatedRequest, method: &Method) -> Value {
     let success = validated.success([("code", "c d")]);
     let location = success.location().map(str::to_owned);
     let response: Response<Bytes> = success.into_http(method);
+    let is_extension = |name: &str| Parameter::ALL.iter().all(|parameter| parameter.as_str() != name);
+    let extensions = validated.request().pairs().filter(|(name, _)| is_extension(name));
+    let extensions: Map<String, Value> = extensions.map(|(name, value)| (name.to_owned(), value.into())).collect();
     json!({
         "client_id": validated.client_id(),
         "redirect_uri": validated.redirect_uri(),
@@ -86,6 +91,11 @@ pub(super) fn describe(validated: &ValidatedRequest, method: &Method) -> Value {
         }),
         "resources": validated.resources().collect::<Vec<_>>(),
         "requested_resources": validated.requested_resources().collect::<Vec<_>>(),
+        "extensions": extensions,
+        "prompts": validated.prompts().map(Prompt::as_str).collect::<Vec<_>>(),
+        "max_age": validated.max_age().map(|age| age.as_secs()),
+        "authorization_details": json!(validated.authorization_details()).to_string(),
+        "dpop_jkt": validated.dpop_jkt(),
         "success": location,
         "success_status": response.status().as_u16(),
         "success_headers_fault": security_headers(response.headers()).err(),

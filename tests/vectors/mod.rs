@@ -1,4 +1,4 @@
-//! Every rule as data. Each object of the JSON files beside this one is a case: a request, and what it gets.
+//! The rules as data. Each object in the JSON files of this folder is a case: a request and its outcome.
 //!
 //! A case runs three times: against the pure [`Validator`], over a socket against an axum server, and over a
 //! socket against a plain hyper server. `query` and `body` are bytes, one for each character (U+0000-00FF), and
@@ -21,7 +21,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tower_oauth_client_validation::{AuthorizationRequest, Delivery, Reason, RedirectUri, Validator};
+use tower_oauth_client_validation::{Delivery, Reason, RedirectUri, Validator};
 
 use crate::reference::redirect_uri::is_registrable;
 
@@ -29,7 +29,8 @@ use self::agreement::Trial;
 use self::inner::describe;
 use self::request::Request;
 use self::server::{Server, observe};
-use self::setup::{Clients, LayerOptions, policy};
+pub(crate) use self::setup::policy;
+use self::setup::{Clients, LayerOptions};
 
 /// One case.
 #[derive(Deserialize)]
@@ -86,7 +87,7 @@ pub(crate) struct Case<T> {
     pub(crate) vector: T,
 }
 
-/// The cases of `tests/vectors/<file>`: an array of objects. Each begins on a line of its own, and goes on in indented
+/// The cases of `tests/vectors/<file>`: an array of objects. Each begins on its own line and continues on indented
 /// lines where it is long.
 pub(crate) fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
     let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -113,7 +114,7 @@ pub(crate) fn cases<T: DeserializeOwned>(file: &str) -> Vec<Case<T>> {
 /// What a reviewer can still read.
 const MAX_LINE: usize = 400;
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "http.json",
     "parameters.json",
     "client.json",
@@ -123,6 +124,7 @@ const FILES: [&str; 14] = [
     "scope.json",
     "pkce.json",
     "resource.json",
+    "openid.json",
     "answers.json",
     "accepted.json",
     "report_only.json",
@@ -135,14 +137,14 @@ fn all_cases() -> Vec<Case<Vector>> {
 }
 
 #[tokio::test]
-async fn each_vector_gets_what_it_says() {
+async fn each_vector_gets_the_expected_outcome() {
     let cases = all_cases();
     let failures: Vec<Vec<String>> = futures::stream::iter(&cases).map(failures_of).buffered(8).collect().await;
     report(&failures.concat());
 }
 
 /// The row that refuses a request for each reason, in the order of `Validator`.
-const ROWS: [(&str, &[&str]); 12] = [
+const ROWS: [(&str, &[&str]); 13] = [
     ("gate", &["method", "content_type", "body_too_large", "body_unreadable", "split_parameters"]),
     ("1", &["client_id_missing", "client_id_character"]),
     ("2", &["registry_unavailable", "registry_fault", "client_id_mismatch"]),
@@ -165,6 +167,21 @@ const ROWS: [(&str, &[&str]); 12] = [
         &["code_challenge_missing", "code_challenge_malformed", "code_challenge_method", "code_challenge_method_alone"],
     ),
     ("11", &["resource_missing", "resource_malformed", "resource_not_allowed"]),
+    (
+        "11a",
+        &[
+            "prompt_unknown",
+            "prompt_none_combined",
+            "max_age_malformed",
+            "nonce_missing",
+            "scope_openid_missing",
+            "authorization_details_malformed",
+            "authorization_details_type_unknown",
+            "authorization_details_type_not_registered",
+            "dpop_jkt_malformed",
+            "dpop_jkt_missing",
+        ],
+    ),
     ("12", &["check"]),
 ];
 
@@ -180,7 +197,7 @@ fn each_vector_names_the_row_that_decides() {
         assert!(is_of_parameter, "{place}: {reason} is not of row {}", vector.row);
     }
     let named: BTreeSet<_> = cases.iter().map(|case| &*case.vector.row).collect();
-    for row in ["gate", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "answer", "report"] {
+    for row in ["gate", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "11a", "12", "answer", "report"] {
         assert!(named.contains(row), "no vector tests row {row}");
     }
 }
@@ -230,7 +247,7 @@ async fn failures_of(case: &Case<Vector>) -> Vec<String> {
 fn judge(vector: &Vector) -> Value {
     let validator = Validator::new(policy(&vector.policy));
     let clients = Clients::of(vector.client.as_ref());
-    let request = AuthorizationRequest::parse(&vector.request.query(), &vector.request.parameters_of_body());
+    let request = validator.parse(&vector.request.query(), &vector.request.parameters_of_body());
     let found = match validator.client_id(&request) {
         Ok(client_id) => clients.find(client_id).ok().flatten().map(Arc::new),
         Err(_) => None,
@@ -348,6 +365,16 @@ fn reasons() -> Vec<&'static str> {
         Reason::RESOURCE_MISSING,
         Reason::RESOURCE_MALFORMED,
         Reason::RESOURCE_NOT_ALLOWED,
+        Reason::PROMPT_UNKNOWN,
+        Reason::PROMPT_NONE_COMBINED,
+        Reason::MAX_AGE_MALFORMED,
+        Reason::NONCE_MISSING,
+        Reason::SCOPE_OPENID_MISSING,
+        Reason::AUTHORIZATION_DETAILS_MALFORMED,
+        Reason::AUTHORIZATION_DETAILS_TYPE_UNKNOWN,
+        Reason::AUTHORIZATION_DETAILS_TYPE_NOT_REGISTERED,
+        Reason::DPOP_JKT_MALFORMED,
+        Reason::DPOP_JKT_MISSING,
         Reason::CHECK,
     ]
     .map(|reason| reason.as_str())

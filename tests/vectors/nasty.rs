@@ -1,4 +1,4 @@
-//! Requests that were legal once: the layer and the reference say the same of them.
+//! Mutated requests: the layer agrees with the reference about them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ impl Dice<'_> {
 }
 
 /// Settings, each with the values that it may have, as JSON.
-const SETTINGS: [(&str, &[&str]); 20] = [
+const SETTINGS: [(&str, &[&str]); 24] = [
     ("profile", &[r#""oauth2""#, r#""rfc9700""#, r#""oauth21""#, r#""mcp""#]),
     ("redirect_uri_required", &["true", "false"]),
     ("loopback_ports", &[r#""ip_literals""#, r#""native_clients""#]),
@@ -55,6 +55,10 @@ const SETTINGS: [(&str, &[&str]); 20] = [
         &[r#"["https://api.example/"]"#, "[]", r#"["https://api.example", "urn:a", "https://u@API.example:8/x?Y"]"#],
     ),
     ("resource_required", &["true", "false"]),
+    ("parameters", &[r#"["prompt"]"#, r#"["x", "dpop_jkt"]"#, r#"["authorization_details"]"#]),
+    ("openid", &["true"]),
+    ("authorization_details_types", &[r#"["payment"]"#, r#"["payment", "account"]"#, "[]"]),
+    ("dpop_jkt_required", &["true", "true", "false"]),
     ("validators", &[r#"["nonce"]"#, r#"["state"]"#, r#"["state", "nonce"]"#]),
     ("redirect_errors", &[r#""always""#, r#""vouched""#, r#""never""#]),
     ("issuer", &[r#""https://as.example""#, r#""https://as.example/a=b&c""#, r#""http://as.example""#]),
@@ -95,9 +99,9 @@ const REDIRECT_URIS: [&str; 16] = [
 fn own_client(dice: &mut Dice<'_>) -> Value {
     let uris: Vec<&str> = (0..=dice.below(2)).map(|_| dice.pick(&REDIRECT_URIS)).collect();
     let mut client = json!({ "client_id": "c", "redirect_uris": uris, "scope": "read write" });
-    let members: [(&str, &[&str]); 11] = [
+    let members: [(&str, &[&str]); 13] = [
         ("dynamic", &["true", "true", "false"]),
-        ("scope", &["null", r#""*""#, r#""""#, r#""read * read""#, r#""read:mail admin""#]),
+        ("scope", &["null", r#""*""#, r#""""#, r#""read * read""#, r#""read:mail admin""#, r#""openid read""#]),
         ("default_scope", &[r#""read""#, r#""""#]),
         (
             "response_types",
@@ -109,6 +113,8 @@ fn own_client(dice: &mut Dice<'_>) -> Value {
         ("trusted", &["true", "false"]),
         ("disabled", &["false", "false", "true"]),
         ("revoked", &["false", "false", "true"]),
+        ("authorization_details_types", &[r#"["payment"]"#, "[]"]),
+        ("dpop_bound_access_tokens", &["true", "false"]),
         ("expires_at", &["0", "99999999999", "1", "null"]),
     ];
     for (name, values) in members {
@@ -187,6 +193,7 @@ fn value(dice: &mut Dice<'_>, name: &str, client: &Value) -> String {
                 "read *",
                 "read  write",
                 "r\"d",
+                "openid read",
             ])
             .to_owned(),
         "state" | "nonce" => dice.mostly(&["xyz", "a b&c=d#e%f+g", "\u{e4}\u{1f980}", "<script>'\"", ""]).to_owned(),
@@ -208,6 +215,26 @@ fn value(dice: &mut Dice<'_>, name: &str, client: &Value) -> String {
                 "a:",
                 "//a",
                 "http://[::1/",
+            ])
+            .to_owned(),
+        "prompt" => dice.mostly(&["login consent", "none", "none login", "login  consent", "create"]).to_owned(),
+        "max_age" => dice.mostly(&["3600", "0", "-1", "1.5", "99999999999999999999"]).to_owned(),
+        "dpop_jkt" => {
+            let length: usize = dice.mostly(&["43", "42", "44"]).parse().unwrap();
+            CHALLENGE.repeat(3)[..length].to_owned()
+        }
+        "authorization_details" => dice
+            .mostly(&[
+                r#"[{"type": "payment", "amount": {"type": 1}}]"#,
+                r#"[{"type": "account"}, {"type": "payment"}]"#,
+                "[]",
+                r#"{"type": "payment"}"#,
+                r#"[{"type": 1}]"#,
+                r#"[["payment"]]"#,
+                r#"[{"type": "payment", "type": "account"}]"#,
+                r#"[{"type": "payment", "t\u0079pe": "payment"}]"#,
+                r#"[{"type": "other"}]"#,
+                r#"[{}]"#,
             ])
             .to_owned(),
         "request" => "e30.e30.".to_owned(),
@@ -250,6 +277,11 @@ fn pairs(dice: &mut Dice<'_>, client: &Value) -> Vec<Vec<u8>> {
     }
     for name in unlikely {
         if dice.rarely(if name == "response_mode" { 3 } else { 7 }) {
+            names.push(name);
+        }
+    }
+    for name in ["prompt", "max_age", "login_hint", "authorization_details", "dpop_jkt"] {
+        if dice.rarely(16) {
             names.push(name);
         }
     }

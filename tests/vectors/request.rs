@@ -1,4 +1,4 @@
-//! Requests, byte for byte as they stand in the cases.
+//! Requests, byte for byte as the cases have them.
 
 use bytes::Bytes;
 use http::{Method, Uri};
@@ -17,9 +17,9 @@ pub(super) struct Request {
     /// A body without content type here gets that of a form.
     #[serde(default)]
     headers: Vec<(String, String)>,
-    /// Adds bytes of an unrecognised parameter to the body, until it is this long.
+    /// Adds bytes of an unrecognized parameter to the body, until it is this long.
     pad_body_to: Option<usize>,
-    /// How the length of the body is told.
+    /// How the length of the body is announced.
     #[serde(default)]
     framing: Framing,
 }
@@ -100,7 +100,7 @@ impl Request {
         headers
     }
 
-    /// The request without a connection; `None` where the `http` crate has no such request.
+    /// The request without a connection; `None` if the `http` crate cannot represent it.
     pub(super) fn to_http(&self) -> Option<http::Request<Full<Bytes>>> {
         let uri = match self.query {
             Some(_) => Uri::try_from([b"/authorize?", &*self.query()].concat()).ok()?,

@@ -1,4 +1,4 @@
-//! The servers, and the inner service that tells what it got.
+//! The servers, and the inner service that reports what it got.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Server {
     }
 }
 
-/// Sends the request of a case, and tells what came of it.
+/// Sends the request of a case, and returns the outcome.
 pub(super) async fn observe(server: Server, vector: &Vector) -> Result<Value, String> {
     let (address, task) = server.start(vector).await;
     let exchange = exchange(address, vector.request.to_bytes());

@@ -1,4 +1,4 @@
-//! Clients and policies, from what a case says about them.
+//! Builds the clients and policies of a case.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -65,7 +65,7 @@ fn client(mut metadata: Value) -> Result<Client, String> {
 }
 
 /// `profile`, then the methods of `Policy` by name.
-pub(super) fn policy(options: &Map<String, Value>) -> Policy {
+pub(crate) fn policy(options: &Map<String, Value>) -> Policy {
     try_policy(options).unwrap_or_else(|| panic!("policy {options:?}"))
 }
 
@@ -91,6 +91,8 @@ fn set(policy: PolicyBuilder, name: &str, value: &Value) -> Option<PolicyBuilder
         ("loopback_ports", "exact") => policy.loopback_ports(LoopbackPorts::Exact),
         ("loopback_ports", "native_clients") => policy.loopback_ports(LoopbackPorts::NativeClients),
         ("request_objects", "forward") => policy.request_objects(RequestObjects::Forward),
+        ("require_pushed_requests", _) => policy.require_pushed_requests(flag()?),
+        ("require_signed_requests", _) => policy.require_signed_requests(flag()?),
         ("response_types", _) => {
             policy.response_types(texts()?.into_iter().map(ResponseType::parse).collect::<Option<_>>()?)
         }
@@ -104,6 +106,10 @@ fn set(policy: PolicyBuilder, name: &str, value: &Value) -> Option<PolicyBuilder
         ("pkce", "required_for_public_clients") => policy.pkce(Pkce::RequiredForPublicClients),
         ("plain_pkce", _) => policy.plain_pkce(flag()?),
         ("resources", _) => policy.resources(texts()?),
+        ("parameters", _) => policy.parameters(texts()?),
+        ("openid", _) if flag()? => policy.openid(),
+        ("authorization_details_types", _) => policy.authorization_details_types(texts()?),
+        ("dpop_jkt_required", _) => policy.dpop_jkt_required(flag()?),
         ("resource_required", _) => policy.resource_required(flag()?),
         ("validators", _) => texts()?.into_iter().try_fold(policy, |policy, name| match name {
             "nonce" => Some(require(policy, Parameter::Nonce, ErrorCode::AccessDenied)),

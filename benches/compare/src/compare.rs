@@ -1,4 +1,4 @@
-//! This layer beside the other crates that judge authorization requests, each used as its documentation shows.
+//! This layer and other crates that validate authorization requests, each used as its documentation shows.
 //!
 //! `cargo bench --manifest-path benches/compare/Cargo.toml`
 

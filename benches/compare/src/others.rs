@@ -1,4 +1,4 @@
-//! Other crates with the same check. What they do not judge shows in the table instead of a time.
+//! Other crates with the same checks. Where one decides incorrectly, the table says so instead of giving a time.
 //!
 //! | crate | is measured with |
 //! |---|---|

@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 
 use clap::Parser;
-use shared::args::{Discreet, Profile};
+use shared::args::{Discreet, Profile, seal_keys};
 use shared::registry::Location;
 use shared::token::CODE_LIFETIME;
-use tower_oauth_client_validation::RedirectUri;
+use tower_oauth_client_validation::{RedirectUri, SealKeys};
 
 /// A small OAuth authorization server.
 #[derive(Debug, Parser)]
@@ -21,6 +21,11 @@ pub(crate) struct Args {
     /// clients that end with the program [default: sqlite://clients.db, which starts with the demonstration clients]
     #[arg(long, value_name = "REGISTRY", value_parser = Discreet(Location::parse))]
     pub(crate) registry: Option<Location>,
+
+    /// Where used assertions and pushed requests are: memory, sqlite://PATH, postgres://HOST/DATABASE or
+    /// redis://HOST/DATABASE [default: the database of the registry, or memory]
+    #[arg(long, value_name = "STATE", value_parser = Discreet(state))]
+    pub(crate) state: Option<State>,
 
     /// The issuer identifier; all endpoints are below its path [default: http://HOST:PORT]
     #[arg(long, value_name = "URL", value_parser = issuer)]
@@ -46,13 +51,29 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) auto_approve: bool,
 
+    /// Refuse authorization requests that were not pushed to /par
+    #[arg(long)]
+    pub(crate) require_pushed: bool,
+
     /// How long an authorization code is good for
     #[arg(long, value_name = "SECONDS", default_value_t = CODE_LIFETIME.as_secs())]
     pub(crate) code_lifetime: u64,
 
+    /// The keys that seal requests for the consent page: FILE, or 64 hexadecimal digits each, separated by commas, the
+    /// current one first; every node needs the same [default: a key that ends with the process]
+    #[arg(long, value_name = "FILE|HEX", value_parser = Discreet(seal_keys))]
+    pub(crate) seal_key: Option<SealKeys>,
+
     /// Refuse nothing; show what would have been refused
     #[arg(long)]
     pub(crate) report_only: bool,
+}
+
+/// Where short-lived facts are.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    Database(Location),
+    Redis(String),
 }
 
 /// Who may register a client.
@@ -86,6 +107,20 @@ fn listen(value: &str) -> Result<String, &'static str> {
     match parts.map(|(_, port)| port.parse::<u16>()) {
         Some(Ok(_)) => Ok(value.to_owned()),
         _ => Err("not HOST:PORT"),
+    }
+}
+
+fn state(value: &OsStr) -> Result<State, String> {
+    match value.to_str() {
+        Some(url) if url.starts_with("redis://") || url.starts_with("rediss://") || url.starts_with("unix://") => {
+            Ok(State::Redis(url.to_owned()))
+        }
+        _ => match Location::parse(value)? {
+            Location::Environment | Location::File(_) => {
+                Err("must be memory, sqlite://PATH, postgres://HOST/DATABASE or redis://HOST/DATABASE".to_owned())
+            }
+            location => Ok(State::Database(location)),
+        },
     }
 }
 

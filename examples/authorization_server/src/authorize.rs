@@ -8,6 +8,7 @@ use axum::extract::{Form, State};
 use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use shared::causes::Causes;
 use shared::consent::{self, Decided, Decision};
 use shared::pages;
 use shared::store::Code;
@@ -37,18 +38,20 @@ pub(crate) async fn authorize(
         return pages::headers().into_response();
     }
     if server.auto_approve {
-        return approve(&server, &request, &method);
+        return approve(&server, &request, &method, &headers).await;
     }
     if let Some(elsewhere) = consent::redirect_to_issuer(&method, &uri, &headers, &server.issuer) {
         return elsewhere;
     }
-    let ticket = server.tickets.issue(&request, BINDING);
-    let document = document_host(&server, request.client_id()).await;
-    pages::consent(&request, document.as_deref(), &ticket)
+    // Nobody signs in, so the seal is not bound to a user. A real server binds it to the session.
+    match server.sealer.seal(&request) {
+        Ok(sealed) => {
+            let document = document_host(&server, request.client_id()).await;
+            pages::consent(&request, document.as_deref(), &sealed)
+        }
+        Err(error) => failed(&request, &method, &error),
+    }
 }
-
-/// Nobody signs in, so a ticket is not bound to a user. A real server binds it to the session.
-const BINDING: &str = "consent";
 
 /// The host of the client's metadata document, if its id is the address of one.
 async fn document_host(server: &Server, client_id: &str) -> Option<String> {
@@ -65,18 +68,16 @@ pub(crate) async fn decide(
     if let Err(refused) = consent::refuse_other_sites(&headers, &server.issuer) {
         return refused;
     }
-    let Ok(Form(Decided { ticket, decision })) = decided else {
+    let Ok(Form(Decided { sealed_request, decision })) = decided else {
         return consent::start_again();
     };
-    let Some(pending) = server.tickets.read(&ticket, BINDING) else {
-        return consent::start_again();
-    };
-    let request = match consent::judge_again(pending, &server.clients.source, &server.validator).await {
+    let opened = consent::open(&server.sealer, &sealed_request, &server.clients.source, &server.validator).await;
+    let request = match opened {
         Ok(request) => request,
         Err(refused) => return refused,
     };
     match decision {
-        Decision::Approve => approve(&server, &request, &Method::POST),
+        Decision::Approve => approve(&server, &request, &Method::POST, &headers).await,
         Decision::Deny => {
             let denied = AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request");
             request.error(&denied).into_http(&Method::POST)
@@ -84,15 +85,21 @@ pub(crate) async fn decide(
     }
 }
 
-fn approve(server: &Server, request: &ValidatedRequest, method: &Method) -> Response {
+async fn approve(server: &Server, request: &ValidatedRequest, method: &Method, headers: &HeaderMap) -> Response {
+    // A pushed request gets one code, on whichever node.
+    if let Err(error) = request.use_up().await {
+        tracing::info!(error = %Causes(&error), "a pushed request was not used up");
+        return error.into_rejection().into_http(method, headers);
+    }
     match server.tokens.issue_code(Code::new(request)) {
         Ok(code) => request.success([("code", code.as_str())]).into_http(method),
-        Err(error) => {
-            tracing::error!(%error, "no code was issued");
-            let failed = AuthorizationError::new(ErrorCode::ServerError, "the server failed");
-            request.error(&failed).into_http(method)
-        }
+        Err(error) => failed(request, method, &error),
     }
+}
+
+fn failed(request: &ValidatedRequest, method: &Method, error: &dyn std::fmt::Display) -> Response {
+    tracing::error!(%error, "the request could not be completed");
+    request.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed")).into_http(method)
 }
 
 /// Only with `--report-only`: otherwise such a request does not get here.

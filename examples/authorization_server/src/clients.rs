@@ -7,15 +7,16 @@ use std::time::{Duration, SystemTime};
 use shared::causes::Causes;
 use shared::registry::{DEFAULT, Location, OpenError, Registry};
 use tower_oauth_client_validation::{
-    AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, ClientOrigin, FileWatch,
-    GrantTypes, MemoryRegistry, MetadataDocumentBuilder, RedirectUri, RegistryConfigError, RegistryError,
-    RegistrySource, RegistryStore, StateError, StateStore, StoreError,
+    AllowedScopes, BoxRegistry, BoxStore, CachedRegistry, Client, ClientBuilder, ClientError, ClientOrigin,
+    ConfigError, FileWatch, GrantTypes, MemoryRegistry, MetadataDocumentBuilder, RedirectUri, RedisStateStore,
+    RegistryError, RegistrySource, RegistryStore, StateError, StateStore, StoreError,
 };
 use url::Url;
 
 use crate::DEMO_CALLBACK;
+use crate::args::State;
 
-/// A page about a million clients would help nobody, and take long to make.
+/// A page with a million clients would be useless and slow.
 const LISTED: usize = 1000;
 
 /// The SHA-256 of `demo-secret`, the secret of `demo-web`.
@@ -72,13 +73,17 @@ impl Clients {
         Ok(Self { source, read_only, store, registry, location: opened, _watch: watch })
     }
 
-    /// Where used client assertions are remembered.
-    pub(crate) async fn replay_store(&self) -> Result<Arc<dyn StateStore>, StateError> {
-        Registry::replay_store(&self.location).await
+    /// Where used client assertions and pushed requests are kept, unless elsewhere.
+    pub(crate) async fn state_store(&self, elsewhere: Option<&State>) -> Result<Arc<dyn StateStore>, StateError> {
+        match elsewhere {
+            None => Registry::state_store(&self.location).await,
+            Some(State::Database(location)) => Registry::state_store(location).await,
+            Some(State::Redis(url)) => Ok(Arc::new(RedisStateStore::connect(url).await?)),
+        }
     }
 
     /// Accepts metadata documents, which are kept in the store: they survive a restart, and the operator can disable them.
-    pub(crate) fn with_documents(mut self, documents: MetadataDocumentBuilder) -> Result<Self, RegistryConfigError> {
+    pub(crate) fn with_documents(mut self, documents: MetadataDocumentBuilder) -> Result<Self, ConfigError> {
         let documents = documents.store(Arc::clone(&self.store)).build()?;
         self.source = match (&self.read_only, &self.registry) {
             (Some(read_only), _) => Arc::clone(read_only).or(documents).boxed(),
@@ -151,7 +156,7 @@ async fn demonstrate(store: &BoxStore, callback: &Url) -> Result<(), StartError>
     Ok(())
 }
 
-/// Whether it still has the page of a server that listened somewhere else, and no redirect URI besides.
+/// Whether its only redirect URI is the page of a server that listened elsewhere.
 fn has_moved(known: &Client, demo: &Client) -> bool {
     match (known.redirect_uris(), demo.redirect_uris()) {
         ([old], [new]) => old != new && old.as_str().ends_with(DEMO_CALLBACK),
@@ -160,7 +165,7 @@ fn has_moved(known: &Client, demo: &Client) -> bool {
 }
 
 fn demo_clients(callback: &Url) -> Result<Vec<Client>, ClientError> {
-    // A server that listens on an address other than loopback has no TLS of its own.
+    // A server that listens on an address other than loopback does no TLS itself.
     let callback = if RedirectUri::parse(callback.as_str()).is_ok() {
         callback.to_string()
     } else {

@@ -24,7 +24,6 @@ use axum::middleware::from_fn;
 use axum::response::Redirect;
 use axum::routing::{MethodRouter, any, get, post};
 use clap::Parser;
-use shared::ticket::Tickets;
 use shared::token::Tokens;
 use shared::{consent, pages, serve, token};
 use tower::util::MapRequestLayer;
@@ -32,8 +31,9 @@ use tower::{Layer, ServiceBuilder};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Policy, RedirectErrors,
-    RegistrationConfigError, RegistrationPolicy, RegistrationService, Validator,
+    BoxRegistry, ClientAuthenticationLayer, ClientValidationLayer, ConfigError, DEFAULT_MAX_BODY_BYTES, Policy,
+    PushedRequestService, PushedRequests, RedirectErrors, RegistrationPolicy, RegistrationService, RequestSealer,
+    SealKeys, SignedRequests, Validator,
 };
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -43,6 +43,7 @@ use crate::clients::{Clients, StartError};
 
 const DEMO_CALLBACK: &str = "/demo/callback";
 const REGISTER: &str = "/register";
+const PAR: &str = "/par";
 
 /// How long a user may take on the consent page.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -58,7 +59,9 @@ struct Server {
     documents: Documents,
     auto_approve: bool,
     report_only: bool,
-    tickets: Tickets,
+    sealer: RequestSealer,
+    signed: SignedRequests,
+    pushed: PushedRequests,
     tokens: Arc<Tokens>,
     authentication: ClientAuthenticationLayer<BoxRegistry>,
 }
@@ -104,16 +107,26 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         // Without pages, an error page before the redirect makes no sense either.
         policy = policy.redirect_errors(RedirectErrors::Always);
     }
-    let policy = policy.build()?;
-    let replays = clients.replay_store().await?;
-    let authentication = token::authentication(Arc::clone(&clients.source), &issuer, replays)?;
+    let policy = policy.require_pushed_requests(args.require_pushed).build()?;
+    let state = clients.state_store(args.state.as_ref()).await?;
+    let mut pushed = PushedRequests::builder(Arc::clone(&state));
+    if !args.auto_approve {
+        // A code must be issued within the lifetime.
+        pushed = pushed.lifetime(PATIENCE);
+    }
+    let pushed = pushed.build()?;
+    let authentication = token::authentication(Arc::clone(&clients.source), &issuer, state)?;
+    let seal_keys = args.seal_key.map_or_else(SealKeys::generate, Ok)?;
+    let signed = SignedRequests::builder(&issuer).build()?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
     let registration = registration::policy(&args.registration)?;
     let server = Server {
         validator: Validator::new(policy.clone()),
         policy,
         issuer,
-        tickets: Tickets::new(PATIENCE)?,
+        sealer: RequestSealer::new(seal_keys).lifetime(PATIENCE).pushed_requests(pushed.clone()),
+        signed,
+        pushed,
         tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), code_lifetime)),
         authentication,
         code_lifetime,
@@ -128,9 +141,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
+fn router(server: Arc<Server>) -> Result<Router, ConfigError> {
     let validation = ClientValidationLayer::new(Arc::clone(&server.clients.source))
         .validator(server.validator.clone())
+        .signed_requests(server.signed.clone())
+        .pushed_requests(server.pushed.clone())
         .report_only(server.report_only)
         // Report-only then passes on bodies of any size.
         .wrap_bodies();
@@ -150,6 +165,9 @@ fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
         let layers = ServiceBuilder::new().layer(cors.clone()).layer(server.authentication.clone());
         handler.with_state(Arc::clone(&server.tokens)).layer(layers)
     };
+    let push = ServiceBuilder::new().layer(cors.clone()).layer(server.authentication.clone()).service(
+        PushedRequestService::new(server.pushed.clone(), server.policy.clone()).signed_requests(server.signed.clone()),
+    );
     let issuer_path = metadata::issuer_path(&server.issuer);
     let router = router
         // Segments of the issuer's path may look like patterns of older routers.
@@ -158,6 +176,7 @@ fn router(server: Arc<Server>) -> Result<Router, RegistrationConfigError> {
         // On the method router, so that the layer sees every method.
         .route("/authorize", any(authorize::authorize).layer(validation))
         .route("/consent", post(authorize::decide))
+        .route_service(PAR, push)
         .route("/token", called_by_clients(post(token::token)))
         .route("/revoke", called_by_clients(post(token::revoke)))
         .route(&metadata::path(&server.issuer), get(metadata::document).layer(cors.clone()))

@@ -12,7 +12,7 @@ use tower_oauth_client_validation::{Scope, server_metadata};
 use url::Url;
 
 use crate::args::Documents;
-use crate::{REGISTER, Server, clients, registration};
+use crate::{PAR, REGISTER, Server, clients, registration};
 
 /// Where clients look for the document: the well-known part precedes the issuer's path (RFC 8414 §3.1).
 pub(crate) fn path(issuer: &str) -> String {
@@ -28,7 +28,9 @@ pub(crate) async fn document(State(server): State<Arc<Server>>) -> impl IntoResp
     let document = server_metadata(&server.policy)
         .authorization_endpoint(server.url("/authorize"))
         .token_endpoint(server.url("/token"))
-        .member("revocation_endpoint", server.url("/revoke"));
+        .pushed_authorization_request_endpoint(server.url(PAR))
+        .member("revocation_endpoint", server.url("/revoke"))
+        .signed_requests(&server.signed);
     let mut document = token::announce(document, server.authentication.authenticator().policy())
         .metadata_documents(server.documents != Documents::Off);
     if server.registration.is_some() {

@@ -1,4 +1,4 @@
-//! Clients that nobody configured: they register themselves, or their id is the address of their metadata.
+//! Dynamic clients: they register themselves, or their id is the URL of their metadata.
 
 use shared::args::Profile;
 use tower_oauth_client_validation::{
@@ -7,7 +7,7 @@ use tower_oauth_client_validation::{
 
 use crate::args::{Documents, Registration};
 
-/// What such clients may ask for, whatever they registered: many register no scope, or come back for more.
+/// The scopes that such clients may request even if they did not register them: many register none, or request more later.
 const SCOPES: &str = "profile photos:read photos:write";
 /// What they get when neither the client nor its request names any.
 const DEFAULT_SCOPE: &str = "profile";
@@ -16,7 +16,7 @@ pub(crate) fn scopes() -> Result<Scope, ScopeError> {
     Scope::parse(SCOPES)
 }
 
-/// `None` where nobody may register.
+/// `None` if registration is off.
 pub(crate) fn policy(registration: &Registration) -> Result<Option<RegistrationPolicy>, ScopeError> {
     let policy = RegistrationPolicy::new()
         .allowed_scopes(scopes()?)

@@ -1,4 +1,4 @@
-//! The start page: links that show what requests get, and a page that stands in for a client.
+//! The start page, with links that show the outcomes of requests, and a page that plays the client.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use axum::response::Response;
 use maud::{Markup, html};
 use shared::pages;
 use tower_oauth_client_validation::{
-    AllowedScopes, AuthorizationRequest, Client, ClientKind, ClientStatus, RedirectUri, Rejection, ResponseMode,
-    Validator,
+    AllowedScopes, AuthorizationRequest, Client, ClientKind, ClientStatus, Parameter, Reason, RedirectUri, Rejection,
+    ResponseMode, Validator,
 };
 use url::{Url, form_urlencoded};
 
@@ -19,6 +19,9 @@ use crate::{DEMO_CALLBACK, REGISTER, Server};
 /// The example of RFC 7636 appendix B.
 const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+/// A request object with the algorithm `none`.
+const UNSIGNED: &str = "eyJhbGciOiJub25lIn0.e30.";
 
 const LISTED: usize = 50;
 
@@ -140,7 +143,7 @@ fn concrete(uri: &RedirectUri, issuer: &str) -> String {
 
 fn cases(sample: &Sample<'_>, clients: &[Arc<Client>]) -> Vec<(&'static str, String)> {
     let foreign_scope = match sample.client.allowed_scopes() {
-        // Nobody may have this one, not even who may have all.
+        // No client may have this scope, not even one that may have all.
         Some(AllowedScopes::All) => "*",
         _ => "another-scope",
     };
@@ -174,7 +177,7 @@ fn cases(sample: &Sample<'_>, clients: &[Arc<Client>]) -> Vec<(&'static str, Str
         ("Response type that is not supported", sample.query(&[("response_type", Some("token"))])),
         ("No response type", sample.query(&[("response_type", None)])),
         ("Unknown response mode", sample.query(&[("response_mode", Some("carrier-pigeon"))])),
-        ("Request object", sample.query(&[("request", Some("e30.e30."))])),
+        ("Request object that is not signed", sample.query(&[("request", Some(UNSIGNED))])),
         ("Resource that is no URI", sample.query(&[("resource", Some("somewhere"))])),
     ];
     cases.extend(
@@ -192,13 +195,16 @@ enum Outcome {
     Rejected(Rejection),
 }
 
-/// What the layer will say, asked of the same validator.
+/// What the layer will say, asked of the same validator. It reads request objects too, and the only one here is refused.
 fn judge(validator: &Validator, clients: &[Arc<Client>], query: &str) -> Outcome {
     let request = AuthorizationRequest::parse(query.as_bytes(), b"");
     let client = match validator.client_id(&request) {
         Ok(id) => clients.binary_search_by(|client| client.id().cmp(id)).ok().map(|at| Arc::clone(&clients[at])),
         Err(rejection) => return Outcome::Rejected(rejection),
     };
+    if request.get(Parameter::Request).is_some() {
+        return Outcome::Rejected(validator.direct(Reason::REQUEST_OBJECT_ALGORITHM, Some(request)));
+    }
     match validator.validate(request, client) {
         Ok(request) => Outcome::Accepted(request.response_mode()),
         Err(rejection) => Outcome::Rejected(rejection),

@@ -149,6 +149,10 @@ pub(crate) struct Check {
     #[arg(long, value_name = "METHOD")]
     pub(crate) code_challenge_method: Option<String>,
 
+    /// The issuer identifier of the server, to check a request that the client signed
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+
     /// What the server requires of requests
     #[arg(long, value_enum, default_value_t = Profile::Rfc9700)]
     pub(crate) profile: Profile,

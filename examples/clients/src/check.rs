@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
-use shared::registry::Registry;
+use shared::causes::Causes;
+use shared::registry::{Location, Registry};
 use tower_oauth_client_validation::{
-    AuthorizationRequest, Explanation, Parameter, RedirectUri, RegistrySource, UriPart, Validator,
+    AuthorizationRequest, ClientValidationLayer, Parameter, PushedRequests, RedirectUri, RegistrySource, Rejection,
+    SignedRequests, UriPart, ValidatedRequest, Validator,
 };
 use url::form_urlencoded;
 
@@ -16,7 +18,7 @@ use crate::show::{plain, write_pairs};
 use crate::{Failure, Format, Output};
 
 pub(crate) async fn check(
-    registry: &Registry,
+    (registry, location): (&Registry, &Location),
     check: Check,
     out: &mut Output,
     format: Format,
@@ -29,12 +31,25 @@ pub(crate) async fn check(
         Ok(id) => registry.source().find_client(id).await?,
         Err(_) => None,
     };
-    let explanation = validator.explain(&request, client.as_deref());
+    let is_signed = request.get(Parameter::Request).is_some() && check.issuer.is_some();
+    let decision = if request.get(Parameter::RequestUri).is_some() || is_signed {
+        let mut layer = ClientValidationLayer::new(registry.source()).validator(validator);
+        if let Some(issuer) = &check.issuer {
+            let signed = SignedRequests::builder(issuer).build();
+            layer = layer.signed_requests(signed.map_err(|error| Failure::Broken(error.to_string()))?);
+        }
+        // What clients push is in the database of the clients.
+        let pushed = Registry::state_store(location).await.map(PushedRequests::new);
+        let pushed = pushed.map_err(|error| Failure::Broken(format!("--registry: {}", Causes(&error))))?;
+        layer.pushed_requests(pushed).explain(&request).await
+    } else {
+        validator.validate(request.clone(), client)
+    };
     match format {
-        Format::Text => write_pairs(pairs(&request, &explanation), out)?,
-        Format::Json => writeln!(out, "{:#}", to_json(&request, &explanation))?,
+        Format::Text => write_pairs(pairs(&request, &decision), out)?,
+        Format::Json => writeln!(out, "{:#}", to_json(&request, &decision))?,
     }
-    Ok(if explanation.is_accepted() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if decision.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn query(check: &Check) -> String {
@@ -58,8 +73,10 @@ const GREEN: Style = AnsiColor::Green.on_default().bold();
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
-fn pairs(request: &AuthorizationRequest, explanation: &Explanation) -> Vec<(&'static str, String)> {
-    let rejection = match explanation.decision() {
+type Decision = Result<ValidatedRequest, Rejection>;
+
+fn pairs(request: &AuthorizationRequest, decision: &Decision) -> Vec<(&'static str, String)> {
+    let rejection = match decision {
         Ok(accepted) => {
             return vec![
                 ("decision", format!("{GREEN}accepted{GREEN:#}")),
@@ -81,8 +98,8 @@ fn pairs(request: &AuthorizationRequest, explanation: &Explanation) -> Vec<(&'st
         ("rule", rejection.rule().to_owned()),
     ];
     pairs.extend(rejection.detail().map(|detail| ("detail", plain(&detail))));
-    if let Some(closest) = explanation.closest_redirect_uri() {
-        let differences: Vec<_> = explanation.differences().map(UriPart::as_str).collect();
+    if let Some(closest) = rejection.closest_redirect_uri() {
+        let differences: Vec<_> = rejection.differences().map(UriPart::as_str).collect();
         pairs.extend([
             ("requested", plain(request.get(Parameter::RedirectUri).unwrap_or_default())),
             ("registered", plain(closest.as_str())),
@@ -92,9 +109,9 @@ fn pairs(request: &AuthorizationRequest, explanation: &Explanation) -> Vec<(&'st
     pairs
 }
 
-fn to_json(request: &AuthorizationRequest, explanation: &Explanation) -> Value {
+fn to_json(request: &AuthorizationRequest, decision: &Decision) -> Value {
     let client_id = request.get(Parameter::ClientId);
-    let rejection = match explanation.decision() {
+    let rejection = match decision {
         Ok(accepted) => {
             return json!({
                 "decision": "accepted",
@@ -105,8 +122,8 @@ fn to_json(request: &AuthorizationRequest, explanation: &Explanation) -> Value {
         }
         Err(rejection) => rejection,
     };
-    let nearest = explanation.closest_redirect_uri().map(RedirectUri::as_str).map(|uri| {
-        json!({ "redirect_uri": uri, "differs": explanation.differences().map(UriPart::as_str).collect::<Vec<_>>() })
+    let nearest = rejection.closest_redirect_uri().map(RedirectUri::as_str).map(|uri| {
+        json!({ "redirect_uri": uri, "differs": rejection.differences().map(UriPart::as_str).collect::<Vec<_>>() })
     });
     json!({
         "decision": "refused",

@@ -45,7 +45,7 @@ pub(crate) async fn switch(
     report(&*store, id, if on { "enabled" } else { "disabled" }, out, format).await
 }
 
-/// `false` if the client itself changed its registration meanwhile.
+/// `false` if the client changed its registration in the meantime.
 async fn switch_once(store: &BoxStore, id: &str, on: bool) -> Result<bool, Failure> {
     let known = store.record(id).await?.ok_or_else(|| about(id, StoreError::Missing))?.client;
     if known.status() == ClientStatus::Revoked {

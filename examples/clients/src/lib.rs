@@ -62,7 +62,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Colours go to terminals only, and not where `NO_COLOR` is set.
+/// Colors go to terminals only, and not where `NO_COLOR` is set.
 type Output = anstream::AutoStream<io::Stdout>;
 
 /// How results are written.
@@ -125,7 +125,7 @@ async fn run(arguments: Arguments, out: &mut Output) -> Result<ExitCode, Failure
         Command::Import { at_once } => {
             return import::import(&*writable(&open().await?)?, at_once.get(), out, format).await;
         }
-        Command::Check(check) => return check::check(&open().await?, check, out, format).await,
+        Command::Check(check) => return check::check((&open().await?, &location), check, out, format).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! All clients, one page at a time, so that memory does not grow with their number.
+//! Lists all clients, one page at a time, so that memory does not grow with their number.
 
 use std::io::{self, Write};
 

@@ -73,7 +73,7 @@ pub(crate) async fn drop_previous(
     report(&*store, id, "dropped the previous secret of", out, format).await
 }
 
-/// Changes the metadata of a client, again if somebody else changed it meanwhile.
+/// Changes the metadata of a client, and retries after a concurrent change.
 async fn change(
     store: &BoxStore,
     id: &str,

@@ -126,7 +126,7 @@ impl Known {
 /// Spaces between two columns.
 pub(crate) const GAP: u16 = 2;
 
-/// A table without lines. Colours reach terminals only: see [`Output`].
+/// A table without lines. Colors reach terminals only: see [`Output`].
 pub(crate) fn table() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).enforce_styling();

@@ -18,6 +18,10 @@
 //!    so no validated request has to be stored meanwhile.
 //! 7. **The handler**, which has a user and a validated request.
 //!
+//! The consent page carries the request sealed, and bound to its user, in a form field. `/consent` opens it and judges it
+//! again. Give every node the same `SEAL_KEY` (`openssl rand -hex 32`), and any of them can take the answer; without it,
+//! each start makes a new key.
+//!
 //! `Router::layer` wraps what was added before it, so the last layer runs first. `ServiceBuilder` reads from top to
 //! bottom.
 
@@ -28,14 +32,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::FormRejection;
-use axum::extract::{ConnectInfo, Extension, Form, OriginalUri, Query, RawQuery, Request};
+use axum::extract::{ConnectInfo, Extension, Form, OriginalUri, Query, RawQuery, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum_login::{AuthManagerLayerBuilder, AuthSession, AuthUser, AuthnBackend, UserId};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -50,7 +54,8 @@ use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    AuthorizationError, Client, ClientValidationLayer, ErrorCode, MemoryRegistry, Policy, ValidatedRequest,
+    AuthorizationError, Client, ClientValidationLayer, ErrorCode, MemoryRegistry, Policy, RequestSealer, SealKeys,
+    ValidatedRequest, Validator,
 };
 use tower_sessions::cookie::SameSite;
 use tower_sessions::{MemoryStore, SessionManagerLayer};
@@ -78,7 +83,11 @@ async fn run() -> Result<Infallible, Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(address).await?;
     let base = format!("http://{}", listener.local_addr()?);
-    let app = router(clients, &base)?;
+    let keys = match std::env::var("SEAL_KEY") {
+        Ok(keys) => keys.parse()?,
+        Err(_) => SealKeys::generate()?,
+    };
+    let app = router(clients, &base, keys)?;
     println!("listening on {base}");
     eprintln!("open {base}/authorize?response_type=code&client_id=photo-app&redirect_uri={base}/callback&state=xyz");
     let mut http = http1::Builder::new();
@@ -96,21 +105,32 @@ async fn run() -> Result<Infallible, Box<dyn Error>> {
     }
 }
 
-fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error>> {
+/// What the handlers share.
+#[derive(Clone)]
+struct Server {
+    clients: MemoryRegistry,
+    validator: Validator,
+    sealer: RequestSealer,
+}
+
+fn router(clients: MemoryRegistry, issuer: &str, keys: SealKeys) -> Result<Router, Box<dyn Error>> {
+    let validator = Validator::new(Policy::oauth2().issuer(issuer).build()?);
     let log = TraceLayer::new_for_http().make_span_with(
         |request: &Request| tracing::info_span!("request", method = %request.method(), path = request.uri().path()),
     );
     let limit = GovernorConfigBuilder::default().burst_size(50).per_millisecond(500).finish().ok_or("no rate limit")?;
-    let validation = ClientValidationLayer::new(clients).policy(Policy::oauth2().issuer(issuer).build()?);
+    let validation = ClientValidationLayer::new(clients.clone()).validator(validator.clone());
     let cookies = SessionManagerLayer::new(MemoryStore::default())
         // Users arrive by a link on another site. With `Strict`, the default, they would seem to be logged out.
         .with_same_site(SameSite::Lax)
         // For this machine only: elsewhere the server needs https, and this line must go.
         .with_secure(false);
     let session = AuthManagerLayerBuilder::new(Users, cookies).build();
-    let judged = ServiceBuilder::new().layer(validation).layer(session.clone()).layer(from_fn(require_login));
+    let with_user = ServiceBuilder::new().layer(session.clone()).layer(from_fn(require_login));
+    let judged = ServiceBuilder::new().layer(validation).layer(with_user.clone());
     Ok(Router::new()
-        .route("/authorize", get(ask).post(decide).layer(judged))
+        .route("/authorize", get(ask).layer(judged))
+        .route("/consent", post(decide).layer(with_user))
         .route("/login", get(login_page).post(login).layer(session))
         .route("/callback", get(callback))
         .route("/style.css", get(async || ([(CONTENT_TYPE, "text/css")], STYLE)))
@@ -119,13 +139,17 @@ fn router(clients: MemoryRegistry, issuer: &str) -> Result<Router, Box<dyn Error
         }))
         .layer(GovernorLayer::new(limit))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
-        .layer(log))
+        .layer(log)
+        .with_state(Server { clients, validator, sealer: RequestSealer::new(keys) }))
 }
 
-/// The consent page. Its form posts to the URL of the page, so the request is validated again with the answer.
-async fn ask(auth: AuthSession<Users>, validated: ValidatedRequest) -> Response {
+/// The consent page. Its form carries the request to [`decide`].
+async fn ask(State(server): State<Server>, auth: AuthSession<Users>, validated: ValidatedRequest) -> Response {
     let client = validated.client();
     let user = auth.user.map(|user| user.name).unwrap_or_default();
+    let Ok(sealed) = server.sealer.bound_to(&user).seal(&validated) else {
+        return page(StatusCode::INTERNAL_SERVER_ERROR, "Please try again later", &html! {});
+    };
     let body = html! {
         p {
             strong { (client.name().unwrap_or_else(|| client.id())) }
@@ -133,7 +157,8 @@ async fn ask(auth: AuthSession<Users>, validated: ValidatedRequest) -> Response 
         }
         p { "It will be able to: " (validated.scope()) }
         p { "You will be sent to: " (validated.redirect_uri()) }
-        form method="post" {
+        form method="post" action="consent" {
+            input type="hidden" name="sealed_request" value=(sealed);
             button type="submit" name="decision" value="approve" { "Allow" }
             button type="submit" name="decision" value="deny" { "Deny" }
         }
@@ -143,6 +168,7 @@ async fn ask(auth: AuthSession<Users>, validated: ValidatedRequest) -> Response 
 
 #[derive(Deserialize)]
 struct Decided {
+    sealed_request: String,
     decision: Decision,
 }
 
@@ -153,13 +179,30 @@ enum Decision {
     Deny,
 }
 
-async fn decide(validated: ValidatedRequest, decided: Result<Form<Decided>, FormRejection>) -> Response {
+async fn decide(
+    State(server): State<Server>,
+    auth: AuthSession<Users>,
+    headers: HeaderMap,
+    decided: Result<Form<Decided>, FormRejection>,
+) -> Response {
     let Ok(Form(decided)) = decided else {
         return page(StatusCode::BAD_REQUEST, "This answer could not be read", &html! {});
     };
+    let user = auth.user.map(|user| user.name).unwrap_or_default();
+    let sealer = server.sealer.bound_to(user);
+    let validated = match sealer.open(&decided.sealed_request, &server.clients, &server.validator).await {
+        Ok(validated) => validated,
+        Err(error) => return error.into_http(&Method::POST, &headers),
+    };
     match decided.decision {
-        // A real server stores what the code stands for.
-        Decision::Approve => validated.success([("code", "a-code")]),
+        Decision::Approve => {
+            // A pushed request gets one code. Every other request passes.
+            if let Err(error) = validated.use_up().await {
+                return error.into_rejection().into_http(&Method::POST, &headers);
+            }
+            // A real server stores what the code stands for.
+            validated.success([("code", "a-code")])
+        }
         Decision::Deny => {
             validated.error(&AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request"))
         }
@@ -225,7 +268,7 @@ async fn login(
 fn ask_for_password(back: &WayBack, status: StatusCode, problem: &str) -> Response {
     let body = html! {
         @if !problem.is_empty() { p role="alert" { strong { (problem) } } }
-        p { "The name is ada, the password enchantress." }
+        p { "The name is ada, the password enchantress; or grace, and compiler." }
         form method="post" {
             label { "Name " input name="name" autocomplete="username" required autofocus; }
             label { "Password " input type="password" name="password" autocomplete="current-password" required; }
@@ -291,13 +334,17 @@ impl AuthUser for User {
 
     /// A session ends when this changes, for example with a new password.
     fn session_auth_hash(&self) -> &[u8] {
-        PASSWORD.as_bytes()
+        password_of(&self.name).unwrap_or_default().as_bytes()
     }
 }
 
-const PASSWORD: &str = "enchantress";
+/// A real server stores a slow hash of each password.
+const PASSWORDS: [(&str, &str); 2] = [("ada", "enchantress"), ("grace", "compiler")];
 
-/// The only user is `ada`. A real server stores a slow hash of each password.
+fn password_of(user: &str) -> Option<&'static str> {
+    PASSWORDS.iter().find(|(name, _)| *name == user).map(|(_, password)| *password)
+}
+
 #[derive(Clone, Debug)]
 struct Users;
 
@@ -314,10 +361,10 @@ impl AuthnBackend for Users {
 
     async fn authenticate(&self, credentials: Credentials) -> Result<Option<User>, Infallible> {
         let user = self.get_user(&credentials.name).await?;
-        Ok(user.filter(|_| credentials.password == PASSWORD))
+        Ok(user.filter(|user| password_of(&user.name) == Some(&credentials.password)))
     }
 
     async fn get_user(&self, name: &UserId<Self>) -> Result<Option<User>, Infallible> {
-        Ok((name == "ada").then(|| User { name: name.clone() }))
+        Ok(password_of(name).map(|_| User { name: name.clone() }))
     }
 }

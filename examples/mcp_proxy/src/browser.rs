@@ -1,4 +1,4 @@
-//! Cookies that bind a ticket to the browser that it was made for, so that nobody can finish what somebody else began.
+//! Cookies that bind a sealed request to the browser that it was made for, so that nobody can finish what somebody else began.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ impl Browser {
         Self { is_https: issuer.starts_with("https://") }
     }
 
-    /// Sets the cookie for `name`. Each ticket has its own, so that two tabs do not disturb each other.
+    /// Sets the cookie for `name`. Each request has its own, so that two tabs do not disturb each other.
     pub(crate) fn set<B>(&self, response: &mut Response<B>, name: &str, value: &str, lifetime: Duration) {
         let name = self.cookie_name(name);
         let secure = if self.is_https { "; Secure" } else { "" };

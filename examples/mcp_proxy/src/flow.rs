@@ -1,5 +1,6 @@
 //! From the application's request to the upstream, and back.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
@@ -11,9 +12,9 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use shared::consent::{self, Decided, Decision, judge_again, start_again};
+use shared::consent::{self, Decided, Decision, start_again};
 use shared::pages;
-use shared::store::{Code, Grant, Refused, secret};
+use shared::store::{Code, Grant, secret};
 use tower_oauth_client_validation::{AuthorizationError, ErrorCode, ValidatedRequest};
 
 use crate::upstream::Narrowed;
@@ -39,13 +40,18 @@ pub(crate) async fn authorize(
     ask(&server, &request).unwrap_or_else(|error| failed(&request, &method, &error))
 }
 
-/// Shows the consent page. Its ticket works only with the cookie that comes with it.
-fn ask(server: &Server, request: &ValidatedRequest) -> Result<Response, Refused> {
+/// Shows the consent page. Its sealed request opens only with the cookie that comes with it.
+fn ask(server: &Server, request: &ValidatedRequest) -> Result<Response, Box<dyn Error>> {
     let mark = secret()?;
-    let ticket = server.tickets.issue(request, &mark);
-    let mut page = pages::consent(request, None, &ticket);
-    server.browser.set(&mut page, &ticket, &mark, PATIENCE);
+    let sealed = server.sealer.clone().bound_to(&mark).seal(request)?;
+    let mut page = pages::consent(request, None, &sealed);
+    server.browser.set(&mut page, cookie_of(&sealed), &mark, PATIENCE);
     Ok(page)
+}
+
+/// The end of a seal names its cookie: it is different for each, unlike the beginning.
+fn cookie_of(sealed: &str) -> &str {
+    sealed.len().checked_sub(16).and_then(|at| sealed.get(at..)).unwrap_or(sealed)
 }
 
 pub(crate) async fn decide(
@@ -56,14 +62,11 @@ pub(crate) async fn decide(
     if let Err(refused) = consent::refuse_other_sites(&headers, &server.issuer) {
         return refused;
     }
-    let Ok(Form(Decided { ticket, decision })) = decided else {
+    let Ok(Form(Decided { sealed_request, decision })) = decided else {
         return start_again();
     };
-    let mark = server.browser.get(&headers, &ticket).unwrap_or_default();
-    let Some(pending) = server.tickets.read(&ticket, mark) else {
-        return start_again();
-    };
-    let request = match judge_again(pending, &server.clients.source, &server.validator).await {
+    let mark = server.browser.get(&headers, cookie_of(&sealed_request)).unwrap_or_default();
+    let request = match open(&server, &sealed_request, mark).await {
         Ok(request) => request,
         Err(refused) => return refused,
     };
@@ -71,25 +74,31 @@ pub(crate) async fn decide(
         Decision::Approve => forward(&server, &request).unwrap_or_else(|error| failed(&request, &Method::POST, &error)),
         Decision::Deny => denied(&request, &Method::POST),
     };
-    server.browser.clear(&mut response, &ticket);
+    server.browser.clear(&mut response, cookie_of(&sealed_request));
     response
+}
+
+/// The sealed request of the browser that has this mark.
+async fn open(server: &Server, sealed: &str, mark: &str) -> Result<ValidatedRequest, Response> {
+    let sealer = server.sealer.clone().bound_to(mark);
+    consent::open(&sealer, sealed, &server.clients.source, &server.validator).await
 }
 
 /// Sends the browser to the upstream. The request travels in a cookie that only the new `state` unlocks, so there is no
 /// `state` without consent.
-fn forward(server: &Server, request: &ValidatedRequest) -> Result<Response, Refused> {
+fn forward(server: &Server, request: &ValidatedRequest) -> Result<Response, Box<dyn Error>> {
     let state = secret()?;
-    let ticket = server.tickets.issue(request, &state);
-    if ticket.len() > MAX_COOKIE_BYTES {
+    let sealed = server.sealer.clone().bound_to(&state).seal(request)?;
+    if sealed.len() > MAX_COOKIE_BYTES {
         let too_long = AuthorizationError::new(ErrorCode::InvalidRequest, "the request is too long");
         return Ok(request.error(&too_long).into_http(&Method::POST));
     }
-    let code_verifier = server.tickets.derive(&state);
+    let code_verifier = server.verifiers.derive(&state);
     let code_challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(code_verifier));
     let url = server.upstream.authorization_url(&state, &code_challenge, request.scope());
     let location = HeaderValue::try_from(url).unwrap_or(HeaderValue::from_static("/"));
     let mut response = (StatusCode::SEE_OTHER, pages::headers(), [(LOCATION, location)]).into_response();
-    server.browser.set(&mut response, &state, &ticket, PATIENCE);
+    server.browser.set(&mut response, &state, &sealed, PATIENCE);
     Ok(response)
 }
 
@@ -116,11 +125,8 @@ pub(crate) async fn callback(
         return start_again();
     };
     let state = &answered.state;
-    let ticket = server.browser.get(&headers, state).unwrap_or_default();
-    let Some(pending) = server.tickets.read(ticket, state) else {
-        return start_again();
-    };
-    let mut response = match judge_again(pending, &server.clients.source, &server.validator).await {
+    let sealed = server.browser.get(&headers, state).unwrap_or_default();
+    let mut response = match open(&server, sealed, state).await {
         Ok(request) => finish(&server, &request, &answered).await,
         Err(refused) => refused,
     };
@@ -144,7 +150,7 @@ async fn finish(server: &Server, request: &ValidatedRequest, answered: &Answered
             return failed(request, &Method::GET, &error);
         }
     };
-    let code_verifier = server.tickets.derive(&answered.state);
+    let code_verifier = server.verifiers.derive(&answered.state);
     // A real server stores the tokens of the upstream with the grant. They never go to the application.
     let Narrowed { scope } = match server.upstream.redeem(code, &code_verifier, request.scope()).await {
         Ok(narrowed) => narrowed,
@@ -153,6 +159,10 @@ async fn finish(server: &Server, request: &ValidatedRequest, answered: &Answered
     if scope.is_empty() && !request.scope().is_empty() {
         let refused = AuthorizationError::new(ErrorCode::InvalidScope, "the identity provider granted no scope");
         return request.error(&refused).into_http(&Method::GET);
+    }
+    // A pushed request gets one code. Every other request passes.
+    if let Err(error) = request.use_up().await {
+        return error.into_response();
     }
     let mut grant = Grant::new(request);
     grant.scope = scope;

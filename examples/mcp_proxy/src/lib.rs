@@ -14,6 +14,7 @@ mod args;
 mod browser;
 mod flow;
 mod upstream;
+mod verifier;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -28,7 +29,6 @@ use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use clap::Parser;
 use serde_json::Value;
-use shared::ticket::Tickets;
 use shared::token::{CODE_LIFETIME, Tokens};
 use shared::{consent, pages, serve, token};
 use tower::{Layer, ServiceBuilder};
@@ -36,13 +36,14 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_oauth_client_validation::{
     BoxRegistry, BoxStore, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Environment,
     GrantTypes, MemoryStateStore, Policy, RegistrationPolicy, RegistrationService, RegistrySource, RegistryStore,
-    UpstreamRegistration, Validator, server_metadata,
+    RequestSealer, SealKeys, UpstreamRegistration, Validator, server_metadata,
 };
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Args;
 use crate::browser::Browser;
 use crate::upstream::Upstream;
+use crate::verifier::CodeVerifiers;
 
 /// How long a user may take here, and at the identity provider.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -54,7 +55,8 @@ struct Server {
     clients: Clients,
     upstream: Upstream,
     browser: Browser,
-    tickets: Tickets,
+    sealer: RequestSealer,
+    verifiers: CodeVerifiers,
     tokens: Arc<Tokens>,
     authentication: ClientAuthenticationLayer<BoxRegistry>,
 }
@@ -101,7 +103,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         authentication: token::authentication(Arc::clone(&clients.source), &bound.issuer, replays)?,
         clients,
         upstream,
-        tickets: Tickets::new(PATIENCE)?,
+        sealer: RequestSealer::new(SealKeys::generate()?).lifetime(PATIENCE),
+        verifiers: CodeVerifiers::new()?,
     };
     let app = router(Arc::new(server))?;
     bound.serve(app).await?;

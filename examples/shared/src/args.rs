@@ -1,11 +1,12 @@
 //! Values of the command line that several programs take.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, ValueEnum};
-use tower_oauth_client_validation::{Policy, PolicyBuilder};
+use tower_oauth_client_validation::{Policy, PolicyBuilder, SealKeys};
 
 /// What a server requires of authorization requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,6 +35,23 @@ impl Profile {
             Self::Mcp => Policy::mcp(),
         }
     }
+}
+
+/// Seal keys: the keys themselves, or a file that holds them.
+///
+/// # Errors
+///
+/// Says what is wrong, without the keys.
+pub fn seal_keys(value: &OsStr) -> Result<SealKeys, String> {
+    if let Some(Ok(keys)) = value.to_str().map(str::parse) {
+        return Ok(keys);
+    }
+    let path = Path::new(value);
+    if !path.is_file() {
+        return Err("must be a file, or 64 hexadecimal digits".to_owned());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    text.trim().parse::<SealKeys>().map_err(|error| error.to_string())
 }
 
 /// A parser for values that may hold a secret. Clap's own messages repeat the value; these say only what is wrong.

@@ -6,18 +6,16 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
-use tower_oauth_client_validation::{BoxRegistry, RegistrySource, ValidatedRequest, Validator};
+use tower_oauth_client_validation::{BoxRegistry, OpenErrorKind, RequestSealer, ValidatedRequest, Validator};
 use url::{Position, Url};
 
-use crate::causes::Causes;
 use crate::pages;
-use crate::ticket::Pending;
 
 /// The form of the consent page.
 #[derive(Debug, Deserialize)]
 pub struct Decided {
     /// The request that the page showed.
-    pub ticket: String,
+    pub sealed_request: String,
     /// Which button was pressed.
     pub decision: Decision,
 }
@@ -93,42 +91,31 @@ pub async fn programs_only(issuer: String, request: Request, next: Next) -> Resp
     (StatusCode::FORBIDDEN, "pages of other sites cannot use this endpoint\n").into_response()
 }
 
-/// Judges a request again after the user's decision: the client may have been disabled or changed since.
+/// Opens a sealed request and judges it again: the client may have been disabled or changed since.
 ///
 /// # Errors
 ///
 /// The page for the user if the request is not valid any more.
-pub async fn judge_again(
-    pending: Pending,
+pub async fn open(
+    sealer: &RequestSealer,
+    sealed: &str,
     clients: &BoxRegistry,
     validator: &Validator,
 ) -> Result<ValidatedRequest, Response> {
-    let Pending { request, scope } = pending;
-    let client = match validator.client_id(&request) {
-        Ok(id) => clients.find_client(id).await,
-        Err(_) => Ok(None),
-    };
-    let client = client.map_err(|error| {
-        tracing::error!(error = %Causes(&error), "the client could not be looked up");
-        pages::message(
+    sealer.open(sealed, clients, validator).await.map_err(|error| match error.kind() {
+        OpenErrorKind::Refused => pages::message(
+            StatusCode::BAD_REQUEST,
+            "This application's registration has changed",
+            "It changed after the page was shown, so nothing was sent to the application. \
+             Please go back to it and start again.",
+        ),
+        OpenErrorKind::Unavailable => pages::message(
             StatusCode::SERVICE_UNAVAILABLE,
             "Sign-in could not continue",
             "The server could not look the application up. Please go back to it and start again in a moment.",
-        )
-    })?;
-    let reason = match validator.validate(request, client) {
-        // The user agreed to the scope on the page, even if the client's default is another one by now.
-        Ok(judged) if judged.scope() == scope => return Ok(judged),
-        Ok(_) => "scope_changed",
-        Err(rejection) => rejection.reason().as_str(),
-    };
-    tracing::info!(reason, "the client changed after its consent page was shown");
-    Err(pages::message(
-        StatusCode::BAD_REQUEST,
-        "This application's registration has changed",
-        "It changed after the page was shown, so nothing was sent to the application. \
-         Please go back to it and start again.",
-    ))
+        ),
+        _ => start_again(),
+    })
 }
 
 /// The page for an answer that cannot be used.

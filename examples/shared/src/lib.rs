@@ -8,5 +8,4 @@ pub mod pages;
 pub mod registry;
 pub mod serve;
 pub mod store;
-pub mod ticket;
 pub mod token;

@@ -71,7 +71,7 @@ pub async fn not_found() -> Response {
 
 /// The consent page. `document` is the host of the client's metadata document, if it has one.
 #[must_use]
-pub fn consent(request: &ValidatedRequest, document: Option<&str>, ticket: &str) -> Response {
+pub fn consent(request: &ValidatedRequest, document: Option<&str>, sealed: &str) -> Response {
     let client = request.client();
     let is_local = client.redirect_uris().iter().all(RedirectUri::is_loopback);
     let name = readable(client.name().unwrap_or_else(|| client.id()));
@@ -110,7 +110,7 @@ pub fn consent(request: &ValidatedRequest, document: Option<&str>, ticket: &str)
         }
         p class="note" { "Allow this only if you have just started it yourself, in an application that you trust." }
         form method="post" action="consent" {
-            input type="hidden" name="ticket" value=(ticket);
+            input type="hidden" name="sealed_request" value=(sealed);
             button type="submit" class="primary" name="decision" value="approve" { "Allow" }
             button type="submit" name="decision" value="deny" { "Deny" }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tower_oauth_client_validation::{
     BoxRegistry, BoxStore, Client, Environment, FileError, FileRegistry, MemoryRegistry, MemoryStateStore,
     PostgresRegistry, PostgresStateStore, Record, RegistryError, RegistrySource, RegistryStore, SqliteRegistry,
-    StateError, StateStore,
+    SqliteStateStore, StateError, StateStore,
 };
 
 use crate::causes::Causes;
@@ -124,19 +124,24 @@ impl Registry {
         }
     }
 
-    /// Where nodes remember used client assertions together. One node can do so in memory.
+    /// Where nodes keep used client assertions and pushed requests together: in the database of the clients, or in memory.
     ///
     /// # Errors
     ///
     /// If the database cannot be reached or changed.
-    pub async fn replay_store(location: &Location) -> Result<Arc<dyn StateStore>, StateError> {
+    pub async fn state_store(location: &Location) -> Result<Arc<dyn StateStore>, StateError> {
         Ok(match location {
+            Location::Sqlite(url) => {
+                let store = SqliteStateStore::connect(url).await?;
+                store.migrate().await?;
+                Arc::new(store)
+            }
             Location::Postgres(url) => {
                 let store = PostgresStateStore::connect(url).await?;
                 store.migrate().await?;
                 Arc::new(store)
             }
-            _ => Arc::new(MemoryStateStore::new()),
+            Location::Memory | Location::Environment | Location::File(_) => Arc::new(MemoryStateStore::new()),
         })
     }
 

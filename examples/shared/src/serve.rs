@@ -1,4 +1,4 @@
-//! Serving until a signal, with time limits for slow clients.
+//! Serves until a signal, with time limits for slow clients.
 
 use std::error::Error;
 use std::io::{self, Write};

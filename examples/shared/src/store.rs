@@ -1,4 +1,4 @@
-//! Codes and refresh tokens: secrets that are good for one use.
+//! Codes and refresh tokens: secrets that work once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -85,7 +85,7 @@ impl Grant {
     }
 }
 
-/// What an authorization code stands for.
+/// The grant behind an authorization code.
 #[derive(Clone, Debug)]
 pub struct Code {
     /// What the user agreed to.
@@ -166,7 +166,7 @@ struct Entry<T> {
     end: Instant,
 }
 
-/// What a secret stands for.
+/// The value behind a secret.
 #[derive(Debug)]
 pub enum Taken<T> {
     /// The value, for the first time.

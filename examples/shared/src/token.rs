@@ -1,4 +1,4 @@
-//! The token and revocation endpoints (RFC 6749 §3.2, RFC 7009). They stand behind [`authentication`], which knows the
+//! The token and revocation endpoints (RFC 6749 §3.2, RFC 7009). They are behind [`authentication`], which knows the
 //! client and the form before a handler runs.
 
 use std::borrow::Cow;
@@ -16,9 +16,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_oauth_client_validation::{
-    AuthenticatedClient, AuthenticationMethod, AuthenticationPolicy, AuthenticationPolicyError, BoxRegistry, BoxStore,
-    Client, ClientAuthenticationLayer, CodeChallengeMethod, FormParameters, GrantTypes, RegistryStore, ServerMetadata,
-    SigningAlgorithm, StateStore, StoreError,
+    AuthenticatedClient, AuthenticationMethod, AuthenticationPolicy, BoxRegistry, BoxStore, Client,
+    ClientAuthenticationLayer, CodeChallengeMethod, ConfigError, FormParameters, GrantTypes, RegistryStore,
+    ServerMetadata, SigningAlgorithm, StateStore, StoreError,
 };
 
 use crate::causes::Causes;
@@ -76,7 +76,7 @@ impl Tokens {
     /// Records that the client received tokens: operators see which registrations are in use, and unused ones expire.
     async fn record_use(&self, client_id: &str) {
         match self.store.touch(client_id, SystemTime::now()).await {
-            // A client of a file, a metadata document, or one that was removed meanwhile.
+            // A client of a file, a metadata document, or one that was removed since.
             Ok(()) | Err(StoreError::Missing) => {}
             Err(error) => tracing::warn!(client_id, error = %Causes(&error), "the use of a client was not recorded"),
         }
@@ -92,7 +92,7 @@ pub fn authentication(
     clients: BoxRegistry,
     issuer: &str,
     replays: Arc<dyn StateStore>,
-) -> Result<ClientAuthenticationLayer<BoxRegistry>, AuthenticationPolicyError> {
+) -> Result<ClientAuthenticationLayer<BoxRegistry>, ConfigError> {
     let policy = AuthenticationPolicy::builder().issuer(issuer).replay_store(replays).build()?;
     Ok(ClientAuthenticationLayer::new(clients, policy))
 }

@@ -1,4 +1,4 @@
-//! The pages for people whose request was refused.
+//! The page that tells users why their request was refused.
 
 use std::fmt::Write;
 
@@ -6,18 +6,18 @@ use bytes::Bytes;
 use http::Response;
 use http::header::{self, HeaderValue};
 
-use super::page::{Escaped, page_policy, page_start};
+use super::page::{Escaped, page_headers, page_policy, page_start};
 use super::redirect::error_link;
 use crate::authorization::error::ErrorCode;
 use crate::authorization::rejection::{Delivery, Rejection};
 
-/// The content security policy of the page for this rejection. Where the user decides, the page may hold a form, and
-/// some browsers apply `form-action` to the client's redirects after it.
-fn policy(rejection: &Rejection) -> HeaderValue {
-    HeaderValue::from_static(match rejection.delivery() {
+/// The content security policy of the page for this rejection. If the user decides, the page may contain a form, and
+/// some browsers apply `form-action` to the redirects of the client that follow.
+fn policy(rejection: &Rejection) -> &'static str {
+    match rejection.delivery() {
         Delivery::Confirm => page_policy!("script-src 'none'"),
         Delivery::Direct | Delivery::Redirect => page_policy!("form-action 'none'"),
-    })
+    }
 }
 
 /// A custom answer may set its own content security policy; a page without one gets ours.
@@ -25,14 +25,12 @@ pub(super) fn keep_policy(rejection: &Rejection, response: &mut Response<Bytes>)
     let headers = response.headers_mut();
     let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().ends_with(b"json"));
     if !is_json {
-        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| policy(rejection));
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| HeaderValue::from_static(policy(rejection)));
     }
 }
 
 pub(super) fn write_page(rejection: &Rejection, response: &mut Response<Bytes>) {
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy(rejection));
+    *response.headers_mut() = page_headers(policy(rejection));
     *response.body_mut() = page(rejection, response.status().as_u16()).into();
 }
 
@@ -54,7 +52,7 @@ fn page(rejection: &Rejection, status: u16) -> String {
             let _ = write!(
                 page,
                 "The application registered itself, and the operator of this server has not checked it.</p>\n\
-                 <p>If you trust <strong>{}</strong>, you can continue there, and it is told about the error. \
+                 <p>If you trust <strong>{}</strong>, you can continue there; the application then receives the error. \
                  If you do not, close this page.</p>\n",
                 Escaped(&destination),
             );

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{self, HeaderValue};
 use serde_json::json;
 
 use crate::authorization::rejection::Rejection;
+use crate::http::answer::json_headers;
 
 pub(super) fn write_error(rejection: &Rejection, response: &mut Response<Bytes>) {
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.headers_mut() = json_headers();
     *response.body_mut() = if let Some(json) = rejection.prepared_json() {
         Bytes::from_static(json.as_bytes())
     } else {

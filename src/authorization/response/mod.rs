@@ -1,4 +1,4 @@
-//! Answers: the only part of the room that knows HTTP.
+//! Turns decisions into HTTP responses.
 
 mod html;
 mod json;
@@ -13,7 +13,7 @@ use self::redirect::AuthorizationResponse;
 use super::error::ErrorCode;
 use super::rejection::{Delivery, Rejection};
 use crate::http::accept::prefers_html;
-use crate::http::answer::finish;
+use crate::http::answer::{finish, for_method};
 
 /// The methods of the authorization endpoint.
 pub(crate) const ALLOW: &str = "GET, HEAD, POST, OPTIONS";
@@ -57,11 +57,10 @@ impl Rejection {
 /// The answer to a refused request, with the rejection in its extensions.
 pub(crate) fn reject(rejection: Rejection, to: AnswerTo<'_>) -> Response<Bytes> {
     let redirect = if rejection.delivery() == Delivery::Redirect { rejection.redirect_response() } else { None };
-    let Some(redirect) = redirect else {
-        let answer = prepare(&rejection, to);
-        return complete(rejection, answer, to.method);
+    let mut response = match redirect {
+        Some(redirect) => redirect.into_http(to.method),
+        None => for_method(prepare(&rejection, to), to.method),
     };
-    let mut response = redirect.into_http(to.method);
     response.extensions_mut().insert(rejection);
     response
 }
@@ -71,20 +70,20 @@ pub(crate) fn prepare(rejection: &Rejection, to: AnswerTo<'_>) -> Response<Bytes
     let mut response = Response::new(Bytes::new());
     let status = status(rejection);
     *response.status_mut() = status;
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(to.allow));
-    } else if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    }
     if prefers_html(to.headers) {
         html::write_page(rejection, &mut response);
     } else {
         json::write_error(rejection, &mut response);
     }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(to.allow));
+    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
     response
 }
 
-/// Adds what every answer for the user agent has, with the rejection in its extensions.
+/// Adds to the answer of a hook what every answer has, with the rejection in its extensions.
 pub(crate) fn complete(rejection: Rejection, mut answer: Response<Bytes>, method: &Method) -> Response<Bytes> {
     html::keep_policy(&rejection, &mut answer);
     let mut answer = finish(answer, method);

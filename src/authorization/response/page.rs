@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use http::header::{self, HeaderMap, HeaderValue};
+
+use crate::http::answer::with_security_headers;
+
 /// A content security policy: only the style of the page ([`STYLE`], by its hash), no frame around it, and the given
 /// directives.
 macro_rules! page_policy {
@@ -25,6 +29,14 @@ dd{margin:0 0 .75rem}
 code{font-size:1rem}
 button{font:inherit;padding:.75rem 1.5rem}
 ";
+
+/// The headers of a page with this policy.
+pub(super) fn page_headers(policy: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    with_security_headers(headers)
+}
 
 pub(super) fn page_start(title: &str) -> String {
     format!(

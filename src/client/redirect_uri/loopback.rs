@@ -1,4 +1,4 @@
-//! `http` URIs on a loopback host, cut around the port.
+//! `http` URIs on a loopback host, split around the port.
 
 use crate::client::uri::LOOPBACK_HOSTS;
 
@@ -19,7 +19,8 @@ impl<'a> Loopback<'a> {
             None | Some(b'/' | b'?') => Some(Self { host, port: None, rest: after_host }),
             Some(b':') => {
                 let after_colon = &after_host[1..];
-                let end = after_colon.find(['/', '?']).unwrap_or(after_colon.len());
+                let end = after_colon.bytes().position(|byte| matches!(byte, b'/' | b'?'));
+                let end = end.unwrap_or(after_colon.len());
                 let (port, rest) = after_colon.split_at(end);
                 Some(Self { host, port: Some(port), rest })
             }

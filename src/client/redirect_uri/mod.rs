@@ -1,7 +1,7 @@
 //! Registered redirect URIs, and how a requested one matches them.
 //!
-//! Strings are compared byte for byte (RFC 3986 §6.2.1, RFC 9700 §2.1). A URI is parsed only to judge it, and to cut
-//! the port out of a loopback URI.
+//! URIs are compared as strings, byte for byte (RFC 3986 §6.2.1, RFC 9700 §2.1). They are parsed only to validate them
+//! and to find the port of a loopback URI.
 
 mod closest;
 mod loopback;
@@ -53,11 +53,11 @@ use super::uri::UriParts;
 pub struct RedirectUri(Box<str>);
 
 impl RedirectUri {
-    /// Judges a URI by the rules above.
+    /// Checks a URI against the rules above.
     ///
     /// # Errors
     ///
-    /// Names the broken rule and the byte where it is broken.
+    /// The error names the broken rule and the byte offset.
     pub fn parse(uri: &str) -> Result<Self, RedirectUriError> {
         judge_registered(uri, PlainHttp::LoopbackOnly).map(|()| Self(uri.into()))
     }
@@ -68,7 +68,7 @@ impl RedirectUri {
     ///
     /// # Errors
     ///
-    /// Names the broken rule and the byte where it is broken.
+    /// The error names the broken rule and the byte offset.
     pub fn insecure_http(uri: &str) -> Result<Self, RedirectUriError> {
         judge_registered(uri, PlainHttp::Anywhere).map(|()| Self(uri.into()))
     }
@@ -94,7 +94,7 @@ impl RedirectUri {
     /// Whether `requested` matches, with [`LoopbackPorts::Any`].
     #[must_use]
     pub fn matches(&self, requested: &str) -> bool {
-        find(requested, std::slice::from_ref(self), |_host| true).is_ok()
+        find(requested, std::slice::from_ref(self), |_host| true).is_some()
     }
 
     /// Whether only [`RedirectUri::insecure_http`] allows this URI.
@@ -130,8 +130,8 @@ impl std::str::FromStr for RedirectUri {
 
 /// Which registered `http` loopback URIs match with a port that differs from the registered one.
 ///
-/// RFC 8252 §7.3 asks for it on loopback IP literals; RFC 9700 §2.1 names `localhost` too. Wildcard-port patterns
-/// match any port in every case.
+/// RFC 8252 §7.3 requires it for loopback IP literals, and RFC 9700 §2.1 for `localhost` too. Wildcard-port patterns match
+/// any port in every case.
 ///
 /// ```
 /// use tower_oauth_client_validation::LoopbackPorts;
@@ -141,7 +141,7 @@ impl std::str::FromStr for RedirectUri {
 #[non_exhaustive]
 pub enum LoopbackPorts {
     /// Those on `localhost`, `127.0.0.1` and `[::1]` (the default). Widely used native clients register
-    /// `http://localhost/callback` and ask for it with an ephemeral port.
+    /// `http://localhost/callback` and request it with an ephemeral port.
     #[default]
     Any,
     /// Those on `127.0.0.1` and `[::1]` (RFC 8252 §8.3).
@@ -156,31 +156,29 @@ pub enum LoopbackPorts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedirectUriMismatch {
-    /// It breaks a rule for redirect URIs, whatever the client registered.
+    /// It breaks a rule that applies to every redirect URI.
     Malformed(RedirectUriError),
     /// It matches no registered URI.
     NotRegistered(ClosestMatch),
 }
 
-/// The registered URI that `requested` matches, or why there is none. `any_port` says whether a loopback URI with this
-/// host matches with a port that differs from the registered one.
+/// The registered URI that `requested` matches. `any_port` says whether a loopback URI with this host matches with a
+/// port that differs from the registered one.
 pub(super) fn find<'c>(
     requested: &str,
     registered: &'c [RedirectUri],
     any_port: impl FnOnce(&str) -> bool,
-) -> Result<&'c RedirectUri, RedirectUriMismatch> {
-    find_equal(requested, registered)
-        .or_else(|| find_loopback(requested, registered, any_port))
-        .ok_or_else(|| explain(requested, registered))
+) -> Option<&'c RedirectUri> {
+    find_equal(requested, registered).or_else(|| find_loopback(requested, registered, any_port))
 }
 
-/// Finds the same string. It was judged at registration, so it is not judged again. A wildcard pattern is not a URI,
-/// and asking for it literally matches nothing.
+/// Finds the same string. It was checked at registration. A wildcard pattern is not a URI, so requesting it literally
+/// matches nothing.
 fn find_equal<'c>(requested: &str, registered: &'c [RedirectUri]) -> Option<&'c RedirectUri> {
     registered.iter().find(|uri| *uri.0 == *requested).filter(|uri| !uri.has_wildcard_port())
 }
 
-/// Finds an `http` loopback URI that is the same but for the port (RFC 8252 §7.3).
+/// Finds an `http` loopback URI that differs in the port only (RFC 8252 §7.3).
 fn find_loopback<'c>(
     requested: &str,
     registered: &'c [RedirectUri],
@@ -192,7 +190,7 @@ fn find_loopback<'c>(
         Loopback::split(&uri.0).is_some_and(|own| {
             own.host == asked.host
                 && match (own.port, own.rest) {
-                    // Path and query are the client's choice, so they must be judged.
+                    // The client chose path and query, so they must be checked.
                     (Some("*"), "") => asked.port.is_some() && judge(requested, PlainHttp::LoopbackOnly).is_ok(),
                     (Some("*"), rest) => asked.port.is_some() && asked.rest == rest,
                     (_, rest) => any_port && asked.rest == rest,
@@ -201,11 +199,16 @@ fn find_loopback<'c>(
     })
 }
 
-/// Why nothing matched: a rule that the URI breaks in itself, or how the closest registered URI differs.
-fn explain(requested: &str, registered: &[RedirectUri]) -> RedirectUriMismatch {
-    // Clients can register plain `http`, so it is not malformed.
-    if let Err(error) = judge(requested, PlainHttp::Anywhere) {
+/// Why nothing matched: the rule that the URI breaks, or how the closest registered URI differs.
+pub(super) fn explain(requested: &str, registered: &[RedirectUri]) -> RedirectUriMismatch {
+    if let Err(error) = judge_requested(requested) {
         return RedirectUriMismatch::Malformed(error);
     }
     RedirectUriMismatch::NotRegistered(ClosestMatch::find(requested, registered.iter().map(RedirectUri::as_str)))
+}
+
+/// Checks a requested URI against the rules that apply to every redirect URI. They allow plain `http`, which a client may
+/// have registered.
+pub(crate) fn judge_requested(requested: &str) -> Result<(), RedirectUriError> {
+    judge(requested, PlainHttp::Anywhere)
 }

@@ -1,4 +1,4 @@
-//! The rules that a redirect URI must follow, whether a client registers it or asks for it.
+//! The rules for redirect URIs, registered and requested ones.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ use crate::client::uri::{LOOPBACK_HOSTS, is_dot_segment};
 /// The longest host name: 253 bytes (RFC 1035 §2.3.4) and a dot for the root.
 const MAX_HOST_BYTES: usize = 254;
 
-/// Schemes that can never be a redirect URI, whoever registers it (RFC 9700 §4.11.2). Browsers refuse to open some of
-/// them from a page; a redirect must not open the others.
+/// Schemes that no redirect URI may have (RFC 9700 §4.11.2). Browsers refuse to open some of them from a page; a redirect
+/// must not open the others.
 const FORBIDDEN_SCHEMES: [&str; 8] = [
     // Script, local files and pages of the browser itself.
     "about blob chrome data edge file filesystem jar javascript res resource vbscript view-source",
-    // Not a place that an answer can go to.
+    // Mail, calls and messages: nothing that takes a response.
     "callto facetime facetime-audio mailto news nntp sip sips sms smsto snews tel telprompt urn webcal ws wss",
     // File shares, directories and remote shells.
     "afp cifs dav davs disk disks ftp ftps ldap ldapi ldaps nfs rdp rlogin sftp smb ssh telnet tn3270 vnc",
-    // Handlers of Windows, besides the prefix below.
+    // Handlers of Windows, in addition to the prefix below.
     "hcp ie.http its mhtml microsoft-edge mk search search-ms shell vnd.ms.radio windowsdefender",
     // Handlers of macOS and iOS.
     "app-prefs applescript help itms macappstore macappstores prefs shortcuts workflow x-help-action x-man-page",
@@ -38,8 +38,8 @@ const FORBIDDEN_PREFIXES: [&str; 3] = ["ms-", "itms-", "x-apple"];
 /// Redirect URIs of Windows apps and of the Windows account broker. They launch nothing.
 const WINDOWS_APP_SCHEMES: [&str; 2] = ["ms-app", "ms-appx-web"];
 
-/// Parameters of the authorization response. If a redirect URI brings one, an attacker can choose which of the two
-/// the client reads (CVE-2026-9689).
+/// Parameters of the authorization response. If a redirect URI already contains one, an attacker can choose which of the
+/// two the client reads (CVE-2026-9689).
 const RESPONSE_PARAMETERS: &str = "code state error error_description error_uri iss access_token id_token token_type \
                                    expires_in session_state response";
 
@@ -50,7 +50,7 @@ pub(super) enum PlainHttp {
     Anywhere,
 }
 
-/// Judges a URI that a client registers: it may have a wildcard port.
+/// Checks a URI that a client registers, which may have a wildcard port.
 pub(super) fn judge_registered(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriError> {
     let Some(at) = uri.find('*') else {
         return judge(uri, plain_http);
@@ -62,22 +62,23 @@ pub(super) fn judge_registered(uri: &str, plain_http: PlainHttp) -> Result<(), R
     if !Loopback::split(uri).is_some_and(|loopback| loopback.has_wildcard_port()) {
         return broken(at);
     }
-    // The digit is as long as the asterisk, so that offsets stay right.
+    // One digit is as long as the asterisk, so offsets stay correct.
     judge(&uri.replacen('*', "1", 1), plain_http)
 }
 
-/// Judges a URI by the rules that registered and requested URIs share.
+/// Checks a URI against the rules for registered and requested URIs.
 pub(super) fn judge(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriError> {
     let broken = |rule, at| Err(RedirectUriError { rule, at });
-    for (at, byte) in uri.bytes().enumerate() {
-        match byte {
-            b' ' => return broken(RedirectUriRule::Whitespace, at),
-            0x00..=0x1F | 0x7F => return broken(RedirectUriRule::ControlCharacter, at),
-            0x80.. => return broken(RedirectUriRule::NotAscii, at),
-            b'\\' => return broken(RedirectUriRule::Backslash, at),
-            b'#' => return broken(RedirectUriRule::Fragment, at),
-            _ => {}
-        }
+    let is_forbidden = |byte: u8| !matches!(byte, b'!'..=b'~') || matches!(byte, b'\\' | b'#');
+    if let Some(at) = uri.bytes().position(is_forbidden) {
+        let rule = match uri.as_bytes()[at] {
+            b' ' => RedirectUriRule::Whitespace,
+            b'\\' => RedirectUriRule::Backslash,
+            b'#' => RedirectUriRule::Fragment,
+            0x80.. => RedirectUriRule::NotAscii,
+            _ => RedirectUriRule::ControlCharacter,
+        };
+        return broken(rule, at);
     }
     let Some((scheme, after_scheme)) = uri.split_once(':') else {
         return broken(RedirectUriRule::NotAbsolute, 0);
@@ -106,7 +107,7 @@ pub(super) fn judge(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriE
         if host.is_empty() {
             return broken(RedirectUriRule::HostMissing, after_colon);
         }
-        // Reading punycode takes more than linear time, so the length comes first.
+        // Decoding punycode takes more than linear time, so check the length first.
         if host.len() > MAX_HOST_BYTES || !browser_agrees(&parsed) {
             return broken(RedirectUriRule::BrowserSpelling, 0);
         }
@@ -116,7 +117,7 @@ pub(super) fn judge(uri: &str, plain_http: PlainHttp) -> Result<(), RedirectUriE
     }
     let path_and_query = |path: &str, query: Option<&str>| path.len() + query.map_or(0, |query| query.len() + 1);
     let (path, query) = (parsed.path().as_str(), parsed.query().map(|query| query.as_str()));
-    if path.split('/').any(is_dot_segment) {
+    if path.as_bytes().split(|byte| *byte == b'/').any(is_dot_segment) {
         return broken(RedirectUriRule::DotSegment, uri.len() - path_and_query(path, query));
     }
     if let Some(query) = query.filter(|query| query.split(['&', ';']).any(is_response_parameter)) {
@@ -153,15 +154,15 @@ fn browser_agrees(uri: &Uri<&str>) -> bool {
 }
 
 /// Whether browsers leave this host as it is: lower-case labels without punycode, the last of which does not begin
-/// like a number. Most hosts are such, and need no second parser.
+/// like a number. Most hosts are like this and need no second parser.
 fn is_plain_host(host: &str) -> bool {
-    let is_plain_label = |label: &str| {
+    let is_plain_label = |label: &[u8]| {
         !label.is_empty()
-            && !label.starts_with("xn--")
-            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !label.starts_with(b"xn--")
+            && label.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
     };
-    let last = host.rsplit('.').next().unwrap_or_default();
-    last.starts_with(|first: char| first.is_ascii_lowercase()) && host.split('.').all(is_plain_label)
+    let mut labels = host.as_bytes().rsplit(|byte| *byte == b'.');
+    labels.next().is_some_and(|last| is_plain_label(last) && last[0].is_ascii_lowercase()) && labels.all(is_plain_label)
 }
 
 fn is_response_parameter(pair: &str) -> bool {

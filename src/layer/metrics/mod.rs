@@ -1,4 +1,4 @@
-//! Counts decisions and times lookups where the feature `metrics` is on.
+//! Counts decisions and times lookups if the feature `metrics` is on.
 
 #[cfg(not(feature = "metrics"))]
 mod off;

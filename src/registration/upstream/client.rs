@@ -1,4 +1,4 @@
-//! HTTP to the upstream.
+//! The HTTP client for the upstream.
 
 use std::error::Error;
 use std::fmt;
@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-use super::super::error::RegistrationConfigError;
 use super::super::refusal::{INVALID_METADATA, access_denied, invalid_token};
 use crate::http::endpoint::Refusal;
+use crate::registry::ConfigError;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_MAX_CONCURRENT_REQUESTS: usize = 32;
@@ -73,7 +73,7 @@ impl Upstream {
     }
 
     /// A second origin (scheme, host and port) where the upstream's client configuration endpoints may be
-    /// (`registration_client_uri`, RFC 7592 §3), besides that of its registration endpoint (default: none).
+    /// (`registration_client_uri`, RFC 7592 §3), in addition to that of its registration endpoint (default: none).
     ///
     /// For an upstream that this server reaches under another name than its clients do. Access tokens of clients are
     /// sent there, so an answer of the upstream alone does not suffice.
@@ -85,9 +85,9 @@ impl Upstream {
     /// Whether a registration is answered with a configured public client, without asking the upstream, if exactly one
     /// configured client allows all requested redirect URIs (default: no).
     ///
-    /// Native clients come with another port each time, and would become another client at the upstream each time. The
-    /// answer has no credentials, and of the client's metadata only the members of RFC 7591 §2. Clients that are added
-    /// count after ten seconds at the latest.
+    /// Native clients use a different port each time, and each time would create another client at the upstream. The
+    /// answer has no credentials, and only the members of RFC 7591 §2. Newly configured clients are used after ten
+    /// seconds at the latest.
     pub fn reuse_configured_clients(mut self, reuse: bool) -> Self {
         self.reuse_configured_clients = reuse;
         self
@@ -119,11 +119,9 @@ impl Upstream {
         self
     }
 
-    fn url(&self, setting: &'static str, url: &str) -> Result<Url, RegistrationConfigError> {
+    fn url(&self, setting: &'static str, url: &str) -> Result<Url, ConfigError> {
         let url = Url::parse(url).ok().filter(|url| self.admits(url));
-        url.ok_or_else(|| {
-            RegistrationConfigError::new(setting, "must be an absolute https URL, or http with insecure_http")
-        })
+        url.ok_or_else(|| ConfigError::new(setting, "must be an absolute https URL, or http with insecure_http"))
     }
 
     fn admits(&self, url: &Url) -> bool {
@@ -163,7 +161,7 @@ pub(super) struct UpstreamClient {
 }
 
 impl UpstreamClient {
-    pub(super) fn new(upstream: Upstream, max_answer_bytes: usize) -> Result<Self, RegistrationConfigError> {
+    pub(super) fn new(upstream: Upstream, max_answer_bytes: usize) -> Result<Self, ConfigError> {
         let place = match &upstream.place {
             Place::Endpoint(url) => Place::Endpoint(upstream.url("endpoint of the upstream", url)?),
             Place::MetadataDocument(url) => Place::MetadataDocument(upstream.url("discovered_at", url)?),
@@ -171,10 +169,10 @@ impl UpstreamClient {
         let configuration = upstream.configuration_endpoints_at.as_deref();
         let configuration = configuration.map(|url| upstream.url("configuration_endpoints_at", url)).transpose()?;
         if upstream.max_concurrent_requests == 0 {
-            return Err(RegistrationConfigError::new("max_concurrent_requests", "must not be 0"));
+            return Err(ConfigError::new("max_concurrent_requests", "must not be 0"));
         }
         let untrusted = |error: reqwest::Error| {
-            RegistrationConfigError::new("root_certificates", "must be certificates as PEM").with_source(error)
+            ConfigError::new("root_certificates", "must be certificates as PEM").with_source(error)
         };
         let mut roots = Vec::new();
         for pem in &upstream.root_certificates {
@@ -339,7 +337,7 @@ fn passed_on_to_manager(status: StatusCode, answered: &Map<String, Value>) -> Re
     }
 }
 
-/// A failure that the client cannot do anything about.
+/// A failure of the server or the upstream.
 pub(super) fn failed(status: StatusCode, description: &'static str) -> Refusal {
     tracing::error!(status = status.as_u16(), "{description}");
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {

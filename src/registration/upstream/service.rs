@@ -1,4 +1,4 @@
-//! Registration that an upstream identity provider decides about.
+//! Registration at an upstream identity provider.
 
 use std::error::Error;
 use std::future::Future;
@@ -12,7 +12,6 @@ use tracing::Instrument;
 use url::Url;
 
 use super::super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
-use super::super::error::RegistrationConfigError;
 use super::super::members::{UPSTREAM_URI, with_source};
 use super::super::metadata::judge;
 use super::super::policy::RegistrationPolicy;
@@ -25,7 +24,7 @@ use crate::client::member::strings;
 use crate::client::operator::with_operator_changes;
 use crate::client::{Client, ClientOrigin, Scope};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
-use crate::registry::{Record, RegistryError, RegistryStore, StoreError};
+use crate::registry::{ConfigError, Record, RegistryError, RegistryStore, StoreError};
 
 /// For how many clients an access token is remembered if the policy does not limit registrations.
 const MAX_WITHDRAWALS: u64 = 10_000;
@@ -33,8 +32,8 @@ const MAX_WITHDRAWALS: u64 = 10_000;
 /// Registers clients at an upstream identity provider and stores what it answers, so that their authorization requests
 /// can be validated here.
 ///
-/// Requests and answers are those of [`RegistrationService`](super::super::RegistrationService). The policy holds for
-/// what clients ask for and for what the upstream answers. If it names no
+/// Requests and answers are those of [`RegistrationService`](super::super::RegistrationService). The policy applies to
+/// what clients request and to what the upstream answers. If it names no
 /// [allowed scopes](RegistrationPolicy::allowed_scopes), the upstream decides about scopes.
 ///
 /// - The upstream gets what passed the policy: members of RFC 7591 §2 and those that the policy
@@ -103,12 +102,12 @@ impl<S: RegistryStore + 'static> UpstreamRegistration<S> {
         endpoint: &str,
         upstream: Upstream,
         mut policy: RegistrationPolicy,
-    ) -> Result<Self, RegistrationConfigError> {
+    ) -> Result<Self, ConfigError> {
         if policy.reuse_identical {
-            return Err(RegistrationConfigError::new("reuse_identical", "the upstream chooses ids"));
+            return Err(ConfigError::new("reuse_identical", "the upstream chooses ids"));
         }
         if policy.statement_hook.is_some() {
-            return Err(RegistrationConfigError::new("software_statement_hook", "the upstream verifies statements"));
+            return Err(ConfigError::new("software_statement_hook", "the upstream verifies statements"));
         }
         if policy.allowed_scopes.is_none() && !policy.grant_all_scopes {
             policy = policy.allowed_scopes(Scope::from_valid_tokens(["*"].into_iter()));
@@ -226,7 +225,7 @@ impl<S: RegistryStore + 'static> Registrar for Proxy<S> {
     }
 }
 
-/// Completes the work, also if nobody waits for it anymore: what is done at the upstream must be stored here.
+/// Completes the work even if the client hangs up: what is done at the upstream must be stored here.
 async fn to_the_end(work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static) -> Result<Answer, Refusal> {
     tokio::spawn(work.in_current_span()).await.unwrap_or_else(|stopped| {
         tracing::error!(error = &stopped as &dyn Error, "a registration was stopped");
@@ -415,7 +414,7 @@ impl<S: RegistryStore + 'static> Proxy<S> {
     /// Marks clients that were removed here for deletion at the upstream.
     async fn schedule_withdrawals(&self, removed: &[String]) {
         for id in removed {
-            // It may have been added again: an upstream may answer with a client that it had before.
+            // It may have been added again: an upstream may return an earlier client.
             let is_gone = matches!(self.endpoint.store.record(id).await, Ok(None));
             if is_gone && !self.withdrawals.schedule(id) {
                 tracing::warn!(client_id = id, "an unused client stays at the upstream: its access token is unknown");

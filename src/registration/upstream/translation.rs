@@ -1,4 +1,4 @@
-//! What the upstream is asked for, and what its answer counts for here.
+//! Translates registrations between this server and the upstream.
 
 use std::collections::HashSet;
 

@@ -1,18 +1,10 @@
-//! How documents are fetched, judged and kept.
+//! Settings for fetching, checking and keeping documents.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::future::Future;
-use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use http_body_util::Full;
-use tower::{BoxError, Service};
 use url::Url;
 
 use super::cache::{Cache, CacheBounds};
@@ -21,8 +13,8 @@ use super::kept::KeptDocuments;
 use super::{MetadataDocumentRegistry, Shared, Trust};
 use crate::client::{AllowedScopes, DynamicClientRules, Scope};
 use crate::fetch::single_flight::SingleFlight;
-use crate::fetch::{Fetcher, FetcherConfig, Limits, TransportConfig};
-use crate::registry::{BoxStore, RegistryConfigError, RegistryStore};
+use crate::fetch::{Fetcher, FetcherConfig, Limits, fetcher_settings};
+use crate::registry::{BoxStore, ConfigError, RegistryStore};
 
 /// Builds a [`MetadataDocumentRegistry`].
 #[derive(Clone)]
@@ -42,13 +34,7 @@ impl MetadataDocumentBuilder {
             hosts: None,
             trust: None,
             policy: DocumentPolicy::default(),
-            fetcher: FetcherConfig {
-                transport: TransportConfig::new(),
-                limits: Limits { all: 256, per_domain: 4, per_network: 16 },
-                headers_timeout: Duration::from_secs(3),
-                timeout: Duration::from_secs(10),
-                max_bytes: 5 * 1024,
-            },
+            fetcher: FetcherConfig::new(5 * 1024),
             cache: CacheBounds {
                 shortest: Duration::from_secs(60),
                 longest: Duration::from_secs(24 * 3600),
@@ -86,7 +72,7 @@ impl MetadataDocumentBuilder {
         self
     }
 
-    /// The scopes that a document may name besides the [default ones](Self::default_scopes) (default: none). Other scopes
+    /// The scopes that a document may name in addition to the [default ones](Self::default_scopes) (default: none). Other scopes
     /// in a document are ignored, because it is written for many servers.
     pub fn allowed_scopes(mut self, scopes: Scope) -> Self {
         self.policy.allowed_scopes = Some(AllowedScopes::new(scopes));
@@ -100,99 +86,36 @@ impl MetadataDocumentBuilder {
         self
     }
 
-    /// Lets every client request all [`allowed_scopes`](Self::allowed_scopes), whatever its document names (default: no).
+    /// Lets every client request all [`allowed_scopes`](Self::allowed_scopes), even if its document does not name them
+    /// (default: no).
     /// A request without `scope` is then granted the scopes that the document names, or the default ones.
     pub fn grant_all_scopes(mut self, all: bool) -> Self {
         self.policy.grant_all_scopes = all;
         self
     }
 
-    /// Sends requests with `service` instead of the HTTP client of this crate, for instance through an egress proxy, or
-    /// to record them.
-    ///
-    /// The limits of time, size and number of fetches still apply, except
-    /// [`max_fetches_per_network`](Self::max_fetches_per_network): the service resolves hosts, so it must keep requests
-    /// away from private addresses (see [`AddressFilter`](crate::AddressFilter)). It must not follow redirects. The
-    /// [`resolver`](Self::resolver) and [`root_certificates`](Self::root_certificates) have no effect.
-    ///
-    /// ```
-    /// use std::convert::Infallible;
-    ///
-    /// use bytes::Bytes;
-    /// use http::{Request, Response};
-    /// use http_body_util::Full;
-    /// use tower_oauth_client_validation::{MetadataDocumentRegistry, RegistrySource};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let recorded = tower::service_fn(|request: Request<Full<Bytes>>| async move {
-    ///     let document = format!(r#"{{"client_id":"{}","redirect_uris":["https://app.example/cb"]}}"#, request.uri());
-    ///     let response = Response::builder().header("content-type", "application/json");
-    ///     Ok::<_, Infallible>(response.body(Full::<Bytes>::from(document)).unwrap())
-    /// });
-    /// let documents = MetadataDocumentRegistry::builder().fetcher(recorded).build()?;
-    /// assert!(documents.find_client("https://app.example/client.json").await?.is_some());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn fetcher<S, B>(mut self, service: S) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.fetcher.transport.replace(service);
-        self
-    }
-
-    /// Resolves host names (default: the system does). The addresses are filtered.
-    ///
-    /// A lookup runs to its end even if its fetch is given up, because a lookup of the system cannot be cancelled. It no
-    /// longer counts as a fetch then, but at most four times as many lookups as fetches run for a domain, and as many as
-    /// fetches in all.
-    ///
-    /// ```
-    /// use std::io;
-    /// use tower_oauth_client_validation::MetadataDocumentRegistry;
-    ///
-    /// let documents = MetadataDocumentRegistry::builder()
-    ///     .resolver(|host: String| async move { Err(io::Error::other(format!("no lookups of {host} here"))) });
-    /// ```
-    pub fn resolver<F, Fut>(mut self, resolver: F) -> Self
-    where
-        F: Fn(String) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
-    {
-        self.fetcher.transport.set_resolver(resolver);
-        self
-    }
-
-    /// Trusts the certificates in this PEM text besides the roots of the platform. Those are read when the registry is
-    /// built; on Linux from `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set.
-    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
-        self.fetcher.transport.add_root_certificates(pem.as_ref());
-        self
-    }
-
-    /// For development: admits loopback addresses, and `http` ids on `localhost`, `127.0.0.1` and `[::1]` (default: no).
-    /// Anybody who sends an authorization request can then reach the services on this machine.
-    pub fn insecure_allow_loopback(mut self, allow: bool) -> Self {
-        self.fetcher.transport.filter = self.fetcher.transport.filter.insecure_allow_loopback(allow);
-        self
-    }
-
-    /// How long a fetch may take until the headers of the response, from the lookup of the host (default: 3 seconds).
-    pub fn headers_timeout(mut self, timeout: Duration) -> Self {
-        self.fetcher.headers_timeout = timeout;
-        self
-    }
-
-    /// How long a fetch may take until the last byte (default: 10 seconds).
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.fetcher.timeout = timeout;
-        self
+    fetcher_settings! {
+        ///
+        /// ```
+        /// use std::convert::Infallible;
+        ///
+        /// use bytes::Bytes;
+        /// use http::{Request, Response};
+        /// use http_body_util::Full;
+        /// use tower_oauth_client_validation::{MetadataDocumentRegistry, RegistrySource};
+        ///
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// let recorded = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+        ///     let document = format!(r#"{{"client_id":"{}","redirect_uris":["https://app.example/cb"]}}"#, request.uri());
+        ///     let response = Response::builder().header("content-type", "application/json");
+        ///     Ok::<_, Infallible>(response.body(Full::<Bytes>::from(document)).unwrap())
+        /// });
+        /// let documents = MetadataDocumentRegistry::builder().fetcher(recorded).build()?;
+        /// assert!(documents.find_client("https://app.example/client.json").await?.is_some());
+        /// # Ok(())
+        /// # }
+        /// ```
     }
 
     /// How large a document may be (default: 5 KiB).
@@ -221,15 +144,15 @@ impl MetadataDocumentBuilder {
         self
     }
 
-    /// How long a document is kept, whatever it says itself: at least a minute and at most a day unless set. Documents
-    /// that forbid storing are not kept at all.
+    /// The bounds of how long a document is cached (default: a minute to a day). Documents that forbid storing are not
+    /// cached.
     pub fn cache_lifetime(mut self, shortest: Duration, longest: Duration) -> Self {
         self.cache.shortest = shortest;
         self.cache.longest = longest;
         self
     }
 
-    /// How many documents are kept (default: 1000). The domain with the most bytes makes room.
+    /// How many documents are kept (default: 1000). Documents of the domain with the most bytes are evicted first.
     pub fn max_cached_documents(mut self, documents: usize) -> Self {
         self.cache.max_documents = documents;
         self
@@ -241,8 +164,8 @@ impl MetadataDocumentBuilder {
         self
     }
 
-    /// How long a document is still answered beyond its lifetime while its host fails (default: an hour). Documents that
-    /// forbid it (RFC 9111 §4.2.4) are not.
+    /// How long a document is used beyond its lifetime while its host fails (default: an hour), unless the document
+    /// forbids it (RFC 9111 §4.2.4).
     pub fn stale_if_error(mut self, bound: Duration) -> Self {
         self.cache.stale = bound;
         self
@@ -261,7 +184,7 @@ impl MetadataDocumentBuilder {
     /// operator set them. A document that was withdrawn is removed, unless the operator limited the client.
     ///
     /// [`max_cached_documents`](Self::max_cached_documents) bounds their number: the oldest client that was never
-    /// [used](crate::RegistryStore::touch), or else one that was not used for 90 days, makes room. A document that finds no
+    /// [used](crate::RegistryStore::touch), or else one that was not used for 90 days, is removed. A document for which there is no
     /// room is not kept. A client that made room begins anew with its document: disable those that must not come back,
     /// since they never make room.
     ///
@@ -294,7 +217,7 @@ impl MetadataDocumentBuilder {
     ///
     /// When a limit is 0, the shortest cache lifetime is longer than the longest, an allowed host is not a host, or TLS
     /// cannot be set up, for instance because the platform has no root certificates.
-    pub fn build(self) -> Result<MetadataDocumentRegistry, RegistryConfigError> {
+    pub fn build(self) -> Result<MetadataDocumentRegistry, ConfigError> {
         let Limits { all, per_domain, per_network } = self.fetcher.limits;
         for (setting, limit) in [
             ("max_fetches", all),
@@ -303,21 +226,18 @@ impl MetadataDocumentBuilder {
             ("max_document_bytes", self.fetcher.max_bytes),
         ] {
             if limit == 0 {
-                return Err(RegistryConfigError::new(setting, "must be at least 1"));
+                return Err(ConfigError::new(setting, "must be at least 1"));
             }
         }
         if self.cache.shortest > self.cache.longest {
-            return Err(RegistryConfigError::new("cache_lifetime", "the shortest must not exceed the longest"));
+            return Err(ConfigError::new("cache_lifetime", "the shortest must not exceed the longest"));
         }
         if !self.hosts.iter().flatten().all(|host| is_host(host.strip_prefix("*.").unwrap_or(host))) {
-            return Err(RegistryConfigError::new(
-                "allowed_hosts",
-                "must be hosts such as example.com or *.example.com",
-            ));
+            return Err(ConfigError::new("allowed_hosts", "must be hosts such as example.com or *.example.com"));
         }
         let filter = self.fetcher.transport.filter;
         let fetcher = Fetcher::new(self.fetcher)
-            .map_err(RegistryConfigError::with_source("root_certificates", "TLS cannot be set up"))?;
+            .map_err(|error| ConfigError::new("root_certificates", "TLS cannot be set up").with_source(error))?;
         Ok(MetadataDocumentRegistry {
             shared: Arc::new(Shared {
                 filter,
@@ -333,7 +253,7 @@ impl MetadataDocumentBuilder {
     }
 }
 
-/// Whether this is a host as it stands in a URL.
+/// Whether this is a host as URLs spell it.
 fn is_host(host: &str) -> bool {
     !host.contains('*') && Url::parse(&format!("https://{host}/")).is_ok_and(|url| url.host_str() == Some(host))
 }

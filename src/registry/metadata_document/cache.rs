@@ -1,4 +1,4 @@
-//! Documents, kept for as long as RFC 9111 and the operator allow.
+//! A cache of documents by RFC 9111, within bounds of the operator.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -103,8 +103,8 @@ impl Cache {
         self.make_room();
     }
 
-    /// Removes documents of the domain that takes the most memory, so that one domain cannot push out those of all
-    /// others; the ones that end first go first.
+    /// Removes documents of the domain that takes the most memory, so that one domain cannot evict those of all others.
+    /// Those that expire first are removed first.
     fn make_room(&self) {
         let documents = self.documents.pin();
         let mut by_domain: HashMap<&str, usize> = HashMap::new();

@@ -1,4 +1,4 @@
-//! Client ids that are the address of a document, judged as strings.
+//! Client ids that are the URL of a document, checked as strings.
 
 use url::Url;
 
@@ -13,7 +13,7 @@ pub(super) fn is_document_id(client_id: &str, filter: AddressFilter) -> bool {
 }
 
 /// The address of the document, if the id follows the rules of the draft: `https`, a path, no dot segment, fragment or
-/// userinfo. The host must be written as URL parsers normalise it, so that no two of them disagree about it.
+/// userinfo. The host must be written as URL parsers normalize it, so that no two of them disagree about it.
 pub(super) fn document_address(client_id: &str, filter: AddressFilter) -> Result<Url, Rule> {
     if client_id.len() > MAX_ID_BYTES {
         return Err(Rule::Length);
@@ -33,11 +33,11 @@ pub(super) fn document_address(client_id: &str, filter: AddressFilter) -> Result
     if path.is_empty() {
         return Err(Rule::Path);
     }
-    if path.split('/').any(is_dot_segment) {
+    if path.as_bytes().split(|byte| *byte == b'/').any(is_dot_segment) {
         return Err(Rule::DotSegment);
     }
     let address = Url::parse(client_id).map_err(|_| Rule::Syntax)?;
-    // A default port may be written out, and is part of the id then.
+    // An explicit default port is allowed, and part of the id.
     let port_agrees = authority.port().is_none_or(|port| {
         let port = port.as_str();
         address.port_or_known_default().is_some_and(|read| port.parse() == Ok(read) && !port.starts_with('0'))

@@ -1,4 +1,4 @@
-//! What a document must and must not say.
+//! The rules for documents.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,7 @@ use super::rule::Rule;
 use crate::client::member::{holds_private_key, is_internal, is_key_set, is_web_uri, strings};
 use crate::client::{AllowedScopes, Client, ClientErrorKind, ClientOrigin, DynamicClientRules, Scope};
 
-/// What the operator adds to the rules.
+/// The rules of the operator.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DocumentPolicy {
     pub(super) rules: DynamicClientRules,

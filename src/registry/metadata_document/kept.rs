@@ -13,13 +13,13 @@ use crate::client::operator::{is_changed_by_operator, with_granted, with_operato
 use crate::client::{Client, ClientOrigin, from_unix_seconds, unix_seconds};
 use crate::registry::{BoxStore, RegistryError, RegistryStore, StoreError};
 
-/// How long a document keeps its room without being used.
+/// How long a document is kept without being used.
 const MAX_IDLE: Duration = Duration::from_secs(90 * 86_400);
 
-/// How often a write is repeated because somebody else changed the client.
+/// How often a write is repeated because the client was changed concurrently.
 const MAX_ROUNDS: usize = 8;
 
-/// The store, and what it cannot know.
+/// The store, and state that it does not hold.
 pub(super) struct KeptDocuments {
     store: BoxStore,
     max_documents: usize,

@@ -1,4 +1,4 @@
-//! Clients whose id is the address of their metadata.
+//! Clients whose id is the URL of their metadata.
 
 mod builder;
 mod cache;
@@ -10,13 +10,9 @@ mod rule;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use futures::FutureExt;
 use http::StatusCode;
 use tower::BoxError;
 use tracing::field::display;
@@ -32,16 +28,16 @@ use super::{RegistryError, RegistrySource};
 #[cfg(doc)]
 use crate::client::DynamicClientRules;
 use crate::client::{Causes, Client, Untrusted};
-use crate::fetch::single_flight::{Interrupted, Joined, Lookup, SingleFlight};
+use crate::fetch::single_flight::{Interrupted, Lookup, LookupFuture, SingleFlight};
 use crate::fetch::{AddressFilter, FetchError, Fetcher, TooManyFetches, registrable_domain};
 
 type Found = Result<Option<Arc<Client>>, RegistryError>;
 type Trust = dyn Fn(&Url) -> bool + Send + Sync;
 
-/// Finds clients whose id is the address of their metadata (draft-ietf-oauth-client-id-metadata-document-02).
+/// Finds clients whose id is the URL of their metadata (draft-ietf-oauth-client-id-metadata-document-02).
 ///
 /// An id that begins with `https://` is fetched and read as client metadata. Any other id is unknown here. Ask this
-/// source last, as in `registered.or(documents)`, so that a registered client of the same id wins.
+/// source last, as in `registered.or(documents)`, so that a registered client of the same id takes precedence.
 ///
 /// # The id
 ///
@@ -50,13 +46,13 @@ type Trust = dyn Fn(&Url) -> bool + Send + Sync;
 ///
 /// # The fetch
 ///
-/// Anybody who sends an authorization request chooses a host that this server connects to. Therefore:
+/// Anyone who sends an authorization request chooses a host that this server connects to. Therefore:
 ///
 /// - It connects to public addresses only, see [`AddressFilter`]. A host with one forbidden address is refused. The
 ///   addresses that were checked are the ones it connects to.
 /// - It uses no proxy, and follows no redirect. It reads at most 5 KiB, waits 3 seconds for the headers of the response,
 ///   and 10 seconds for all of it.
-/// - It fetches a document once for all who wait for it.
+/// - It fetches a document once for all requests that wait for it.
 /// - At most 256 fetches run at the same time, 4 for a registrable domain (by the public suffix list), and 16 for a
 ///   network (IPv4 /24, IPv6 /48). A quarter of each is kept free for hosts whose last answer came in time, so that slow
 ///   hosts of an attacker cannot shut out clients that work.
@@ -81,7 +77,7 @@ type Trust = dyn Fn(&Url) -> bool + Send + Sync;
 ///
 /// Documents are kept as RFC 9111 says, but at least a minute and at most a day: up to 1000 documents and 16 MiB.
 /// Documents that forbid storing are not kept, and failures never are. A document that is used in the last quarter of its
-/// time is fetched in the background, so that nobody waits for it. Documents that should survive a restart, or that the
+/// time is refreshed in the background, so that no request waits for it. Documents that should survive a restart, or that the
 /// operator should see and disable, go into a [store](MetadataDocumentBuilder::store).
 ///
 /// Needs a Tokio runtime.
@@ -129,26 +125,26 @@ impl MetadataDocumentRegistry {
 }
 
 impl RegistrySource for MetadataDocumentRegistry {
-    type Future = MetadataDocumentFuture;
+    type Future = LookupFuture<Found>;
 
     fn find_client(&self, client_id: &str) -> Self::Future {
-        MetadataDocumentFuture { found: Shared::find(&self.shared, client_id) }
+        Shared::find(&self.shared, client_id)
     }
 }
 
 impl Shared {
-    fn find(shared: &Arc<Self>, client_id: &str) -> Joined<Found> {
+    fn find(shared: &Arc<Self>, client_id: &str) -> LookupFuture<Found> {
         let cached = || shared.cache.fresh(client_id).map(|client| Ok(Some(client)));
         let found = cached();
         if found.is_some() && !shared.cache.is_due(client_id) {
-            return Joined::ready(found.unwrap_or(Ok(None)));
+            return LookupFuture::ready(found.unwrap_or(Ok(None)));
         }
         let address = shared.address(client_id);
         if shared.kept.is_none() {
             match address {
                 Ok(_) => {}
-                Err(None) => return Joined::ready(Ok(None)),
-                Err(Some(rule)) => return Joined::ready(unusable(client_id, &rule)),
+                Err(None) => return LookupFuture::ready(Ok(None)),
+                Err(Some(rule)) => return LookupFuture::ready(unusable(client_id, &rule)),
             }
         }
         let lookup =
@@ -156,7 +152,7 @@ impl Shared {
         match found {
             Some(found) => {
                 lookup.refresh_in_background();
-                Joined::ready(found)
+                LookupFuture::ready(found)
             }
             None => shared.lookups.join(client_id, cached, || Ok(lookup)),
         }
@@ -189,7 +185,7 @@ struct DocumentLookup {
     refreshes: bool,
 }
 
-/// What a lookup came to.
+/// The result of a lookup.
 enum Read {
     Fetched(Client, Lifetime),
     /// The store has it.
@@ -201,7 +197,7 @@ enum Read {
 enum Failure {
     /// There is none, or it breaks a rule.
     Unusable(Rule),
-    /// Nobody knows.
+    /// It is not known whether there is one.
     Unavailable(BoxError),
     /// Our own limits refused it.
     TooMany,
@@ -268,7 +264,7 @@ impl DocumentLookup {
         }
     }
 
-    /// Fetches the document without waiting for it, unless that is under way.
+    /// Fetches the document in the background, unless a fetch is in flight.
     fn refresh_in_background(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
@@ -288,7 +284,7 @@ impl DocumentLookup {
     }
 }
 
-/// The key of a background fetch, which is no id: those hold no space.
+/// The key of a background fetch. No id contains a space.
 fn refresh_key(client_id: &str) -> String {
     format!("{client_id} refresh")
 }
@@ -327,7 +323,7 @@ impl Lookup for DocumentLookup {
                 }
                 None => Err(RegistryError::client_hosted(cause)),
             },
-            // Never a stale client: our own limit is no outage of the host.
+            // No stale client: our own limit is not an outage of the host.
             Err(Failure::TooMany) => Err(RegistryError::client_hosted(TooManyFetches)),
             Err(Failure::Store(error)) => Err(error),
         }
@@ -371,26 +367,6 @@ fn unusable(client_id: &str, rule: &Rule) -> Found {
     let (client_id, detail) = (display(Untrusted(client_id)), rule.detail());
     tracing::info!(outcome = "unusable", rule = rule.as_str(), detail, client_id, "client metadata document");
     Ok(None)
-}
-
-/// The lookup of [`MetadataDocumentRegistry`].
-#[must_use = "futures do nothing unless polled"]
-pub struct MetadataDocumentFuture {
-    found: Joined<Found>,
-}
-
-impl Future for MetadataDocumentFuture {
-    type Output = Found;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found> {
-        self.found.poll_unpin(cx)
-    }
-}
-
-impl fmt::Debug for MetadataDocumentFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MetadataDocumentFuture").finish_non_exhaustive()
-    }
 }
 
 impl fmt::Debug for MetadataDocumentRegistry {

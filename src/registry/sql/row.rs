@@ -90,7 +90,7 @@ impl Row {
     }
 }
 
-/// A row that describes no client.
+/// A row that cannot be read as a client.
 #[derive(Debug)]
 struct UnreadableRow {
     client_id: String,

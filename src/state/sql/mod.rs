@@ -159,7 +159,7 @@ impl<B: Statements> SqlStateStore<B> {
             self.check_count(kind, new.max_in_all).await?;
         }
         self.sweep_sometimes();
-        // Again when the live value of the first attempt was taken or has expired meanwhile.
+        // Repeats if the live value of the first attempt was taken or expired in between.
         for _ in 0..2 {
             if self.pool.execute(B::PUT, new.arguments()).await? > 0 {
                 if let Some((kind, _)) = &new.group {

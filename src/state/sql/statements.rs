@@ -14,7 +14,7 @@ pub trait Statements: Backend {
 
 macro_rules! statements {
     (bytes: $bytes:literal, now: $now:literal, sweep: ($before:literal, $after:literal)) => {
-        /// Changes no row when a live value stands there, or when the owner has `$6` of them.
+        /// Changes no row if the key has a live value, or if the owner has `$6` of them.
         const PUT: &'static str = concat!(
             "INSERT INTO oauth_state (key, value, kind, owner, expires_at) ",
             "SELECT CAST($1 AS ",
