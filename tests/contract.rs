@@ -29,6 +29,7 @@ macro_rules! contract {
                 every_legal_character_is_kept
                 large_metadata_is_kept
                 pages_hold_every_client_once
+                pages_follow_changes
                 uses_are_recorded
                 unused_registrations_are_removed
                 writers_at_once_do_not_lose_a_write
@@ -74,6 +75,16 @@ async fn least() -> Option<(Recording, ())> {
 }
 
 contract!(with_the_default_methods, super::least);
+
+#[tokio::test]
+async fn the_default_methods_read_more_than_one_page() {
+    let (store, ()) = least().await.unwrap();
+    for n in 0..1_001 {
+        let client = client(&n.to_string()).to_builder().metadata("registration_source", "a").build().unwrap();
+        store.insert(client, ClientOrigin::Registered).await.unwrap();
+    }
+    assert_eq!(store.count_by_source(ClientOrigin::Registered, "a").await.unwrap(), 1_001);
+}
 
 fn day() -> Duration {
     Duration::from_secs(86_400)
@@ -154,7 +165,10 @@ pub(crate) async fn a_revoked_client_stays_revoked(store: &impl Store) {
     assert!(matches!(store.revoke("app").await, Err(StoreError::Missing)));
     store.insert(client("app"), ClientOrigin::Registered).await.unwrap();
     store.revoke("app").await.unwrap();
+    let revoked_at = store.record("app").await.unwrap().unwrap().updated_at;
+    next_second().await;
     store.revoke("app").await.unwrap();
+    assert_eq!(store.record("app").await.unwrap().unwrap().updated_at, revoked_at, "nothing was changed");
     assert_eq!(store.find_client("app").await.unwrap().unwrap().status(), ClientStatus::Revoked);
     assert!(matches!(store.replace(client("app")).await, Err(StoreError::Missing)));
     assert!(matches!(store.insert(client("app"), ClientOrigin::Configured).await, Err(StoreError::AlreadyExists)));
@@ -229,7 +243,24 @@ pub(crate) async fn pages_hold_every_client_once(store: &impl Store) {
     }
     assert_eq!(paged, expected.into_iter().collect::<Vec<_>>());
     assert!(store.list(None, 0).await.unwrap().is_empty());
-    assert_eq!(store.list(Some("client-"), 1).await.unwrap()[0].client.id(), paged[0]);
+    // No id holds a NUL, but a page may begin after one.
+    for before in ["client-", "client-\0"] {
+        assert_eq!(store.list(Some(before), 1).await.unwrap()[0].client.id(), paged[0]);
+    }
+}
+
+pub(crate) async fn pages_follow_changes(store: &impl Store) {
+    for id in ["a", "b", "c", "d"] {
+        store.insert(client(id), ClientOrigin::Configured).await.unwrap();
+    }
+    assert_eq!(ids(store).await, ["a", "b", "c", "d"]);
+    store.remove("a").await.unwrap();
+    store.remove("b").await.unwrap();
+    store.insert(client("cc"), ClientOrigin::Configured).await.unwrap();
+    store.replace(client("c").to_builder().name("new").build().unwrap()).await.unwrap();
+    let page = store.list(None, 2).await.unwrap();
+    let page: Vec<_> = page.iter().map(|record| (record.client.id(), record.client.name())).collect();
+    assert_eq!(page, [("c", Some("new")), ("cc", None)]);
 }
 
 pub(crate) async fn uses_are_recorded(store: &impl Store) {

@@ -426,6 +426,7 @@ async fn refused_metadata() {
         (json!({ "redirect_uris": [web], "scope": "*" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "scope": "two  spaces" }), "invalid_client_metadata"),
         (json!({ "redirect_uris": [web], "software_statement": "a.b.c" }), "unapproved_software_statement"),
+        (json!({ "redirect_uris": [web], "response_types": ["code", "token"] }), "invalid_client_metadata"),
     ] {
         let answer = register(&service, body.clone()).await;
         assert_eq!(answer.body["error"], error, "{body} got {}", answer.body);
@@ -578,7 +579,10 @@ async fn a_software_statement_needs_a_verifier() {
     let store = MemoryRegistry::new();
     let policy = RegistrationPolicy::new().software_statement_hook(|statement| async move {
         match statement.as_str() {
-            "good" => Ok(json!({ "client_name": "Signed", "trusted": true }).as_object().unwrap().clone()),
+            "good" => {
+                let claims = json!({ "client_name": "Signed", "trusted": true, "software_statement": "another" });
+                Ok(claims.as_object().unwrap().clone())
+            }
             "stranger" => Err(SoftwareStatementError::Unapproved),
             _ => Err(SoftwareStatementError::Invalid),
         }
@@ -610,6 +614,77 @@ async fn a_software_statement_needs_a_verifier() {
     let changed = send(&service, "PUT", &path, Some(&token), Some(change)).await;
     assert_eq!((changed.status.as_u16(), changed.text("client_name")), (200, "Plain"));
     assert!(changed.body.get("software_statement").is_none());
+}
+
+/// RFC 7591 §2.2: only what people read has translations.
+#[tokio::test]
+async fn members_that_are_not_for_people_have_no_language_tag() {
+    let (store, service) = open();
+    let tagged =
+        json!({ "client_name#de": "Anwendung", "contacts#de": ["a"], "jwks_uri#de": "https://app.example/keys" });
+    let answer = register(&service, with(public(), tagged)).await;
+    let stored = store.get(answer.text("client_id")).unwrap().to_metadata();
+    assert_eq!(stored["client_name#de"], "Anwendung");
+    assert!(!stored.contains_key("contacts#de") && !stored.contains_key("jwks_uri#de"));
+}
+
+/// `*` is no scope that a client could be granted.
+#[tokio::test]
+async fn a_star_among_the_default_scopes_allows_no_others() {
+    let scope = |text| Scope::parse(text).unwrap();
+    let policy = RegistrationPolicy::new().allowed_scopes(scope("a b")).default_scopes(scope("*"));
+    let store = MemoryRegistry::new();
+    let answer = register(&service(&store, policy.grant_all_scopes(true)), public()).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let client = store.get(answer.text("client_id")).unwrap();
+    assert_eq!(client.allowed_scopes().unwrap().as_str(), "a b");
+}
+
+/// More than are removed at once.
+#[tokio::test]
+async fn a_clean_up_removes_all_idle_registrations() {
+    let store = MemoryRegistry::new();
+    let long_ago = SystemTime::now() - Duration::from_secs(91 * 86_400);
+    for n in 0..1_001 {
+        let client = Client::builder(n.to_string()).build().unwrap();
+        RegistryStore::insert(&store, client, ClientOrigin::Registered).await.unwrap();
+        store.touch(&n.to_string(), long_ago).await.unwrap();
+    }
+    let service = RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new()).unwrap();
+    assert_eq!(service.clean_up().await.unwrap(), 1_001);
+    assert!(store.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_is_found_below_the_endpoint_only() {
+    let (_store, service) = open();
+    let created = register(&service, public()).await;
+    let (id, token) = (created.text("client_id"), created.text("registration_access_token"));
+    for right in [format!("/register/{id}"), format!("/{id}")] {
+        assert_eq!(send(&service, "GET", &right, Some(token), None).await.status, 200, "{right}");
+    }
+    for wrong in [format!("/register{id}"), format!("/registered/{id}"), format!("/register/{id}/x")] {
+        let answer = send(&service, "GET", &wrong, Some(token), None).await;
+        assert!(matches!(answer.status.as_u16(), 401 | 404), "{wrong}: {}", answer.status);
+    }
+}
+
+#[tokio::test]
+async fn room_for_a_large_client_is_made_in_few_steps() {
+    let store = Recording { inner: MemoryRegistry::new().max_bytes(100_000), ..Recording::default() };
+    let small = |n: usize| Client::builder(n.to_string()).build().unwrap();
+    for n in 0.. {
+        if store.insert(small(n), ClientOrigin::Registered).await.is_err() {
+            break;
+        }
+    }
+    let before = store.inner.len();
+    let service = RegistrationService::new(store.clone(), ENDPOINT, RegistrationPolicy::new()).unwrap();
+    let large = with(public(), json!({ "client_name": "a".repeat(7_000) }));
+    assert_eq!(register(&service, large).await.status, 201);
+    let removed = before + 1 - store.inner.len();
+    let steps = store.removals.lock().unwrap().len();
+    assert!(removed > 10 && steps < 8, "{removed} clients in {steps} steps");
 }
 
 #[tokio::test]
@@ -906,6 +981,8 @@ async fn an_existing_id_cannot_be_registered_over() {
         for origin in [ClientOrigin::Configured, ClientOrigin::Upstream, ClientOrigin::Registered] {
             for status in [ClientStatus::Active, ClientStatus::Disabled, ClientStatus::Revoked] {
                 let taken = Client::builder(id).name("Ours").redirect_uri("https://ours.example/").status(status);
+                // Clients of other origins are not shared, whatever their metadata says.
+                let taken = taken.metadata("registration_shared", origin != ClientOrigin::Registered);
                 let taken = taken.metadata("registration_access_token_sha256", digest.clone()).build().unwrap();
                 let store = MemoryRegistry::new();
                 let taken = RegistryStore::insert(&store, taken, origin).await.unwrap();
@@ -1036,8 +1113,10 @@ fn a_wrong_setting_is_named() {
         ("auth_methods", policy().auth_methods(["none", "client_secret_jwt"])),
         ("keep_members", policy().keep_members(["note", "trusted"])),
         ("keep_members", policy().keep_members(["client_id"])),
+        ("keep_members", policy().keep_members(["registration_access_token"])),
         ("keep_members", policy().keep_members(["client_secret_sha256"])),
         ("max_registrations", policy().max_registrations(0)),
+        ("max_registrations_per_source", policy().max_registrations_per_source(0)),
     ] {
         let error = new(ENDPOINT, wrong).unwrap_err();
         assert_eq!(error.setting(), setting);
@@ -1051,6 +1130,7 @@ pub(crate) struct Recording {
     pub(crate) inner: MemoryRegistry,
     removals: Arc<Mutex<Vec<(SystemTime, u64)>>>,
     pub(crate) fails: Arc<Mutex<bool>>,
+    pub(crate) failures: Arc<AtomicUsize>,
     pub(crate) cannot_remove: Arc<AtomicBool>,
     /// How much older its clients are than they look.
     older_by: Duration,
@@ -1110,7 +1190,10 @@ mod recording {
     impl Recording {
         fn failure<T: Send + 'static>(&self) -> Option<BoxFuture<'static, Result<T, RegistryError>>> {
             let fails = *self.fails.lock().unwrap();
-            fails.then(|| ready(Err(RegistryError::transient("no connection"))).boxed())
+            fails.then(|| {
+                self.failures.fetch_add(1, Ordering::SeqCst);
+                ready(Err(RegistryError::transient("no connection"))).boxed()
+            })
         }
     }
 
@@ -1190,16 +1273,6 @@ mod recording {
                 return ready(Err(RegistryError::transient("no time"))).boxed();
             }
             self.inner.remove_unused(origin, before + self.older_by, most)
-        }
-
-        fn remove_idle<'a>(
-            &'a self,
-            origin: ClientOrigin,
-            source: Option<&'a str>,
-            before: SystemTime,
-            max: u64,
-        ) -> BoxFuture<'a, Result<Vec<String>, RegistryError>> {
-            self.inner.remove_idle(origin, source, before, max)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -128,6 +129,27 @@ async fn two_authorization_headers_authorize_nothing() {
                 let request = request.body(Full::<Bytes>::from(public().to_string())).unwrap();
                 Answer::read(service.ask(request).await.unwrap()).await.assert_error(401, "invalid_token");
             }
+        }
+    }
+}
+
+/// RFC 6750 §2.1.
+#[tokio::test]
+async fn access_tokens_come_with_the_bearer_scheme() {
+    for kind in [Own, AtUpstream] {
+        let policy = RegistrationPolicy::new().initial_access_token("secret");
+        let service = kind.service(MemoryRegistry::new(), policy).await;
+        let post = async |authorization: &str| {
+            let request = Request::post("/register").header("content-type", "application/json");
+            let request = request.header("authorization", authorization);
+            let request = request.body(Full::<Bytes>::from(public().to_string())).unwrap();
+            Answer::read(service.ask(request).await.unwrap()).await
+        };
+        for wrong in ["Basic secret", "DPoP secret", "secret", "Bearer", "Bearer ", "Bearer: secret", "Bearersecret"] {
+            post(wrong).await.assert_error(401, "invalid_token");
+        }
+        for right in ["Bearer secret", "bearer secret", "BEARER  secret"] {
+            assert_eq!(post(right).await.status, 201, "{right}");
         }
     }
 }
@@ -557,6 +579,28 @@ async fn registrations_that_wait_for_the_store_are_bounded() {
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1_000);
 }
 
+/// Otherwise all that wait would find out one after the other, each after the store's timeout.
+#[tokio::test]
+async fn an_outage_of_the_store_refuses_all_registrations_that_wait() {
+    let store = Recording::default();
+    let policy = RegistrationPolicy::new().reuse_identical(true);
+    let service = RegistrationService::new(store.clone(), ENDPOINT, policy).unwrap();
+    assert_eq!(register(&service, public()).await.status, 201);
+    let gate = Arc::new(Barrier::new(2));
+    *store.meeting.lock().unwrap() = Some((Arc::clone(&gate), 1));
+    let outage = async {
+        // The first registration holds the turn, and all others wait for it.
+        *store.fails.lock().unwrap() = true;
+        gate.wait().await;
+    };
+    let registrations = join_all((0..20).map(|_| register(&service, public())));
+    let (answers, ()) = in_time(futures::future::join(registrations, outage)).await;
+    assert!(answers.iter().all(|answer| answer.status == 503));
+    assert_eq!(store.failures.load(Ordering::SeqCst), 1, "only the first one asked the store");
+    *store.fails.lock().unwrap() = false;
+    assert_eq!(register(&service, public()).await.status, 201, "it recovers");
+}
+
 /// Two servers share the store, and each registers as fast as it can; some clients are used at once.
 async fn past_the_cap<S: RegistryStore + Clone + 'static>(kind: Kind, store: S, each: usize) {
     const CAP: u64 = 50;
@@ -809,10 +853,43 @@ async fn restrictions_by_the_operator_survive_an_update() {
             assert_eq!((answer.text("scope"), answer.text("client_name")), ("profile", "App (not a bank)"));
             assert!(answer.body.get("logo_uri").is_none() && answer.body.get("registration_granted").is_none());
         }
+        // A client that asks for other scopes keeps those that it has: without any it might get the policy's default.
+        let change = with(wide(), json!({ "client_id": id, "scope": "photos:write" }));
+        let answer = send(&*service, "PUT", &path, Some(&token), Some(change)).await;
+        assert_eq!((answer.status.as_u16(), answer.text("scope")), (200, "profile"), "{}", answer.body);
+        assert_eq!(store.get(&id).unwrap().allowed_scopes().unwrap().as_str(), "profile");
+        token = answer.text("registration_access_token").to_owned();
         // Nothing that is left.
         let other = with(wide(), json!({ "client_id": id, "redirect_uris": ["https://app.example/b"] }));
         let refused = send(&*service, "PUT", &path, Some(&token), Some(other)).await;
         refused.assert_error(400, "invalid_redirect_uri");
+    }
+}
+
+/// Secrets that the operator gave a client are for a client that authenticates with one.
+#[tokio::test]
+async fn a_client_that_becomes_public_loses_all_of_its_secrets() {
+    let confidential = || json!({ "redirect_uris": ["https://app.example/"], "client_name": "App" });
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new();
+        let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
+        let (id, path, mut token) = created(&*service, confidential()).await;
+        let secrets = ["client_secret", "client_secret_hash", "previous_client_secret_sha256"];
+        let mut given = store.get(&id).unwrap().to_builder();
+        for name in secrets {
+            given = given.metadata(name, "operator's");
+        }
+        store.replace(given.build().unwrap()).unwrap();
+        for (method, has_secrets) in [("client_secret_basic", true), ("none", false)] {
+            let change = json!({ "client_id": id, "token_endpoint_auth_method": method });
+            let answer = send(&*service, "PUT", &path, Some(&token), Some(with(confidential(), change))).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            token = answer.text("registration_access_token").to_owned();
+            let metadata = store.get(&id).unwrap().metadata().unwrap().clone();
+            if kind == Own || has_secrets {
+                assert!(secrets.iter().all(|name| metadata.contains_key(*name) == has_secrets), "{metadata:?}");
+            }
+        }
     }
 }
 

@@ -397,6 +397,16 @@ async fn long_unknown_ids_are_not_kept() {
 }
 
 #[tokio::test]
+async fn a_cache_for_no_clients_keeps_none() {
+    let source = Source::new(&["app"]);
+    let registry = CachedRegistry::with_config(source.clone(), CacheConfig::new().max_clients(0));
+    for lookups in 1..4 {
+        assert!(is_known(&registry, "app").await);
+        assert_eq!(source.lookups(), lookups);
+    }
+}
+
+#[tokio::test]
 async fn unknown_ids_evict_no_client() {
     let ids: Vec<_> = (0..10).map(|n| format!("client-{n}")).collect();
     let source = Source::new(&ids.iter().map(String::as_str).collect::<Vec<_>>());

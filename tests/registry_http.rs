@@ -15,6 +15,8 @@ use tower_oauth_client_validation::{
     ResponseType, ResponseTypes, verify_client_secret,
 };
 
+use crate::wait::in_time;
+
 /// A server that answers every request alike, and records the requests.
 struct Server {
     base: String,
@@ -323,9 +325,9 @@ fn a_base_that_is_not_a_plain_http_url_is_refused() {
 }
 
 #[tokio::test]
-async fn a_password_in_the_base_is_not_shown() {
+async fn what_is_secret_in_the_base_is_not_shown() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let builder = HttpRegistry::builder(format!("http://user:secret@{closed}/clients"));
+    let builder = HttpRegistry::builder(format!("http://user:secret@{closed}/secret/clients"));
     assert!(!format!("{builder:?}").contains("secret"));
     let registry = builder.build().unwrap();
     assert!(!format!("{registry:?}").contains("secret"));
@@ -336,6 +338,28 @@ async fn a_password_in_the_base_is_not_shown() {
     }
     let error = HttpRegistry::builder("http://user:secret@[/").build().unwrap_err();
     assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_server_is_asked_without_the_proxy_of_the_environment() {
+    let server = Server::json(hydra()).await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "registry_http::asks_the_server", "--ignored"]).env("SERVER", &server.base);
+    child.env_remove("NO_PROXY").env_remove("no_proxy");
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        child.env(name, format!("http://{closed}"));
+    }
+    let output = in_time(child.output()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(server.paths(), ["/admin/clients/photo-app"]);
+}
+
+#[tokio::test]
+#[ignore = "run by `the_server_is_asked_without_the_proxy_of_the_environment`"]
+async fn asks_the_server() {
+    let registry = HttpRegistry::builder(std::env::var("SERVER").unwrap()).build().unwrap();
+    assert!(registry.find_client("photo-app").await.unwrap().is_some());
 }
 
 fn keycloak(changes: &Value) -> Value {

@@ -436,6 +436,20 @@ mod sqlite {
     }
 
     #[tokio::test]
+    async fn a_migration_waits_for_others_longer_than_a_statement_may_take() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqlConfig::default().statement_timeout(Duration::from_millis(30));
+        let registry = SqliteRegistry::connect_with(&url(folder.path()), config).await.unwrap();
+        let mut other = other_connection(folder.path()).await;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        let mut migrating = tokio::spawn(async move { registry.migrate().await });
+        let gave_up = tokio::time::timeout(Duration::from_millis(300), &mut migrating).await;
+        assert!(gave_up.is_err(), "{gave_up:?}");
+        sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+        in_time(migrating).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_locked_out_writer_gets_a_transient_error() {
         let (_, folder) = open().await.unwrap();
         let config = SqlConfig::default().statement_timeout(Duration::from_millis(30));

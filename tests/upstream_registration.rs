@@ -21,7 +21,7 @@ use tower_oauth_client_validation::{
 use crate::registration::{self, Answer, ENDPOINT};
 
 use crate::fixture;
-use crate::wait::eventually;
+use crate::wait::{eventually, in_time};
 
 /// An identity provider: what it was asked, and what it answers next.
 #[derive(Clone, Default)]
@@ -262,6 +262,7 @@ async fn the_oldest_unused_client_is_evicted_here_and_at_the_upstream() {
     provider.take_asked();
     // One for the registration, one for the withdrawal; either may come first.
     provider.will_answer(201, registered(&base, "c"));
+    provider.will_answer(201, registered(&base, "c"));
     assert_eq!(register("c").await.status, 201);
     until(|| provider.was_asked("DELETE /clients/b")).await;
     let asked_then = provider.take_asked();
@@ -277,7 +278,76 @@ async fn the_oldest_unused_client_is_evicted_here_and_at_the_upstream() {
 }
 
 #[tokio::test]
+<<<<<<< HEAD
 async fn unused_clients_expire_here_and_at_the_upstream() {
+=======
+async fn an_idle_client_that_makes_room_or_ends_is_deleted_at_the_upstream() {
+    let day = Duration::from_secs(24 * 3600);
+    let policy = RegistrationPolicy::new().max_registrations(1).idle_lifetime(10 * day);
+    let (provider, base, store, service) = set_up_with(policy, |upstream| upstream).await;
+    // The third one is for the withdrawal, which may come before the registration.
+    for id in ["a", "b", "b"] {
+        provider.will_answer(201, registered(&base, id));
+    }
+    for (id, idle) in [("a", 2 * day), ("b", 11 * day)] {
+        assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
+        store.touch(id, SystemTime::now() - idle).await.unwrap();
+    }
+    until(|| provider.was_asked("DELETE /clients/a")).await;
+    provider.will_answer(204, Value::Null);
+    assert_eq!(service.clean_up().await.unwrap(), 1);
+    assert!(provider.was_asked("DELETE /clients/b") && store.is_empty());
+}
+
+/// The token that the upstream issued last is the one that it accepts.
+#[tokio::test]
+async fn a_client_is_withdrawn_with_the_access_token_that_it_has_now() {
+    let policy = RegistrationPolicy::new().max_registrations(1);
+    let (provider, base, store, service) = set_up_with(policy, |upstream| upstream).await;
+    provider.will_answer(201, registered(&base, "a"));
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
+    let mut changed = registered(&base, "a");
+    changed["registration_access_token"] = json!("rotated");
+    provider.will_answer(200, changed);
+    let change = json!({ "client_id": "a", "redirect_uris": ["http://127.0.0.1:5000/cb"] });
+    assert_eq!(send(&service, "PUT", "/register/a", Some("token-of-a"), change).await.status, 200);
+    for _ in 0..2 {
+        provider.will_answer(201, registered(&base, "b"));
+    }
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
+    until(|| provider.was_asked("DELETE /clients/a")).await;
+    let asked = provider.take_asked();
+    let (_, authorization, _) = asked.iter().find(|(request, ..)| request == "DELETE /clients/a").unwrap();
+    assert_eq!(authorization.as_deref(), Some("Bearer rotated"));
+    assert!(store.get("a").is_none());
+}
+
+/// An upstream may answer with the client that it registered before.
+#[tokio::test]
+async fn a_client_that_was_removed_and_registered_again_is_not_withdrawn() {
+    let policy = RegistrationPolicy::new().max_registrations(2);
+    let (provider, base, store, service) = set_up_with(policy, |upstream| upstream).await;
+    provider.will_answer(201, registered(&base, "a"));
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
+    provider.take_asked();
+    let closed = Arc::clone(&provider.gate).write_owned().await;
+    provider.will_answer(201, registered(&base, "a"));
+    let registering = service.clone();
+    let again = tokio::spawn(async move { send(&registering, "POST", "/register", None, asked()).await.status });
+    until(|| provider.was_asked("POST /clients")).await;
+    // Another client takes the room that there was.
+    let other = Client::builder("other").build().unwrap();
+    RegistryStore::insert(&store, other, ClientOrigin::Upstream).await.unwrap();
+    store.touch("other", SystemTime::now()).await.unwrap();
+    drop(closed);
+    assert_eq!(in_time(again).await.unwrap(), 201);
+    assert_eq!(service.clean_up().await.unwrap(), 0);
+    assert!(store.get("a").is_some() && !provider.was_asked("DELETE /clients/a"));
+}
+
+#[tokio::test]
+async fn unused_clients_end_at_both() {
+>>>>>>> 28eadb7
     let policy = RegistrationPolicy::new().unused_lifetime(Duration::ZERO);
     let (provider, base, store, service) = set_up_with(policy, |upstream| upstream).await;
     for id in ["used", "refused", "silent", "unmanaged"] {
@@ -457,7 +527,61 @@ async fn errors_are_passed_on() {
 }
 
 #[tokio::test]
+<<<<<<< HEAD
 async fn a_client_that_cannot_be_stored_is_withdrawn() {
+=======
+async fn a_client_is_not_told_what_is_not_stored() {
+    let (provider, base, store, service) = set_up(|upstream| upstream).await;
+    let mut answer = registered(&base, "x");
+    answer["logo_uri"] = json!("javascript:alert(1)");
+    answer["contacts"] = json!("no list");
+    provider.will_answer(201, answer);
+    let answer = send(&service, "POST", "/register", None, asked()).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    for name in ["logo_uri", "contacts"] {
+        assert!(answer.body.get(name).is_none() && !store.get("x").unwrap().to_metadata().contains_key(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_description_of_the_upstream_is_cut() {
+    let (provider, _, _, service) = set_up(|upstream| upstream).await;
+    let error = json!({ "error": "invalid_redirect_uri", "error_description": "a".repeat(10_000) });
+    provider.will_answer(400, error);
+    let refused = send(&service, "POST", "/register", None, asked()).await;
+    refused.assert_error(400, "invalid_redirect_uri");
+    assert_eq!(refused.text("error_description").len(), 512);
+}
+
+#[tokio::test]
+async fn an_answer_about_another_client_is_not_stored() {
+    let (provider, base, store, service) = set_up(|upstream| upstream).await;
+    provider.will_answer(201, registered(&base, "x"));
+    assert_eq!(send(&service, "POST", "/register", None, asked()).await.status, 201);
+    let before = store.get("x").unwrap();
+    provider.will_answer(200, registered(&base, "y"));
+    let refused = send(&service, "GET", "/register/x", Some("token-of-x"), Value::Null).await;
+    refused.assert_error(500, "server_error");
+    assert_eq!((store.get("x").unwrap(), store.len()), (before, 1));
+}
+
+#[tokio::test]
+async fn an_authentication_method_that_the_policy_excludes_is_not_stored() {
+    let policy = RegistrationPolicy::new().auth_methods(["none"]);
+    let (provider, base, store, service) = set_up_with(policy, |upstream| upstream).await;
+    let mut answer = registered(&base, "x");
+    answer["token_endpoint_auth_method"] = json!("client_secret_basic");
+    provider.will_answer(201, answer);
+    provider.will_answer(204, Value::Null);
+    let mut public = asked();
+    public["token_endpoint_auth_method"] = json!("none");
+    send(&service, "POST", "/register", None, public).await.assert_error(500, "server_error");
+    assert!(store.is_empty() && provider.was_asked("DELETE /clients/x"));
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_be_kept_is_withdrawn() {
+>>>>>>> 28eadb7
     let (provider, base, store, service) = set_up(|upstream| upstream).await;
     let mut wrong = registered(&base, "x");
     wrong["redirect_uris"] = json!(["http://app.example/"]);
@@ -514,6 +638,18 @@ async fn a_registration_is_managed_here_and_at_the_upstream() {
     assert_eq!(provider.take_asked()[0].0, "GET /clients/x");
     assert_eq!(store.get("x").unwrap().allowed_scopes().unwrap().as_str(), "openid profile");
 
+    // The upstream knows the client no more, or does not let it do this.
+    for (status, expected) in [
+        (401, (401, "invalid_token")),
+        (404, (401, "invalid_token")),
+        (403, (403, "access_denied")),
+        (405, (403, "access_denied")),
+    ] {
+        provider.will_answer(status, Value::Null);
+        let refused = send(&service, "GET", "/register/x", Some("token-of-x"), Value::Null).await;
+        refused.assert_error(expected.0, expected.1);
+    }
+    provider.take_asked();
     // The upstream rotates the token.
     let mut changed = registered(&base, "x");
     changed["redirect_uris"] = json!(["https://new.example/"]);
@@ -585,6 +721,10 @@ async fn the_endpoint_is_discovered_once() {
     // Not for ever, when it fails.
     provider.will_answer(503, Value::Null);
     send(&service, "POST", "/register", None, asked()).await.assert_error(503, "temporarily_unavailable");
+    for (status, error) in [(404, (500, "server_error")), (503, (503, "temporarily_unavailable"))] {
+        provider.will_answer(status, json!({ "registration_endpoint": format!("{base}/error-page") }));
+        send(&service, "POST", "/register", None, asked()).await.assert_error(error.0, error.1);
+    }
     provider.will_answer(200, json!({ "issuer": base }));
     send(&service, "POST", "/register", None, asked()).await.assert_error(500, "server_error");
     provider.will_answer(200, json!({ "registration_endpoint": format!("{base}/found") }));
@@ -594,19 +734,28 @@ async fn the_endpoint_is_discovered_once() {
     }
     let asked: Vec<_> = provider.take_asked().into_iter().map(|(request, ..)| request).collect();
     let discovery = "GET /.well-known/openid-configuration";
-    assert_eq!(asked, [discovery, discovery, discovery, "POST /found", "POST /found"]);
+    assert_eq!(asked, [discovery, discovery, discovery, discovery, discovery, "POST /found", "POST /found"]);
 }
 
 #[tokio::test]
+<<<<<<< HEAD
 async fn a_configured_client_can_cover_ephemeral_ports() {
     let (provider, base, store, service) = set_up(|upstream| upstream.reuse_configured_clients(true)).await;
+=======
+async fn a_configured_client_can_answer_for_ephemeral_ports() {
+    let keeping = RegistrationPolicy::new().keep_members(["note"]);
+    let (provider, base, store, service) =
+        set_up_with(keeping, |upstream| upstream.reuse_configured_clients(true)).await;
+>>>>>>> 28eadb7
     // One that has not looked for configured clients yet.
     let fresh = || {
         let upstream = Upstream::endpoint(format!("{base}/clients")).insecure_http(true).reuse_configured_clients(true);
         UpstreamRegistration::new(store.clone(), ENDPOINT, upstream, RegistrationPolicy::new()).unwrap()
     };
-    let client =
-        |id: &str, uri: &str| Client::builder(id).redirect_uri(uri).metadata("client_secret", "s").build().unwrap();
+    let client = |id: &str, uri: &str| {
+        let client = Client::builder(id).redirect_uri(uri).metadata("client_secret", "s");
+        client.metadata("note", "the operator's").build().unwrap()
+    };
     for number in 0..300 {
         store.insert(client(&format!("other-{number}"), "https://other.example/")).unwrap();
     }
@@ -615,10 +764,23 @@ async fn a_configured_client_can_cover_ephemeral_ports() {
     assert_eq!((answer.status.as_u16(), &answer.body["client_id"]), (201, &json!("native")));
     assert_eq!(answer.body["redirect_uris"], json!(["http://127.0.0.1:5000/cb"]));
     assert_eq!(answer.body["token_endpoint_auth_method"], "none");
-    for secret in ["client_secret", "registration_access_token", "registration_client_uri"] {
+    for secret in ["client_secret", "note", "registration_access_token", "registration_client_uri"] {
         assert!(answer.body.get(secret).is_none());
     }
     assert_eq!(provider.take_asked(), []);
+    // Clients of other origins neither answer nor stand in the way.
+    RegistryStore::insert(&store, client("stranger", "http://127.0.0.1/cb"), ClientOrigin::Registered).await.unwrap();
+    assert_eq!(send(&fresh(), "POST", "/register", None, asked()).await.body["client_id"], "native");
+    assert_eq!(provider.take_asked(), []);
+    // A client without redirect URIs would fit all of them.
+    let device = json!({
+        "grant_types": ["urn:ietf:params:oauth:grant-type:device_code"],
+        "token_endpoint_auth_method": "none",
+    });
+    let (other, other_base, one, without_others) = set_up(|upstream| upstream.reuse_configured_clients(true)).await;
+    one.insert(client("native", "http://127.0.0.1/cb")).unwrap();
+    other.will_answer(201, registered(&other_base, "up-0"));
+    assert_eq!(send(&without_others, "POST", "/register", None, device).await.body["client_id"], "up-0");
 
     // Not when one URI is left over, when two admit it, or when the client has a secret to keep.
     let both = json!({ "redirect_uris": ["http://127.0.0.1:5000/cb", "http://127.0.0.1:5000/other"] });
@@ -822,7 +984,7 @@ async fn proxy_variables_are_ignored() {
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
         child.env(name, &proxy);
     }
-    assert!(child.output().await.unwrap().status.success());
+    assert!(in_time(child.output()).await.unwrap().status.success());
     assert_eq!((through_proxy.load(Ordering::SeqCst), direct.load(Ordering::SeqCst)), (0, 1));
 }
 

@@ -160,7 +160,7 @@ fn allowed(name: &str, asked: Option<&Value>, current: Option<&Value>) -> Option
         (Value::Array(asked), Value::Array(current)) => {
             Some(asked.iter().filter(|part| current.contains(part)).cloned().collect())
         }
-        (Value::String(asked), Value::String(current)) if name == "scope" && asked != "*" => {
+        (Value::String(asked), Value::String(current)) if name == "scope" => {
             let both: Vec<_> = tokens(current).filter(|token| tokens(asked).any(|asked| asked == *token)).collect();
             // A client without scopes could ask for none at all.
             Some(both.join(" ").into()).filter(|both| both != "")

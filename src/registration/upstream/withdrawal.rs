@@ -59,3 +59,43 @@ impl Known {
         self.by_age.remove(position).map(|(_, management)| management)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn management(token: &str) -> Management {
+        Management { uri: "https://idp.example/x".parse().expect("a URL"), token: token.to_owned() }
+    }
+
+    fn due(withdrawals: &Withdrawals) -> Vec<(String, String)> {
+        std::iter::from_fn(|| withdrawals.next()).map(|(id, management)| (id, management.token)).collect()
+    }
+
+    #[test]
+    fn tokens_are_remembered_for_the_youngest_clients_only() {
+        let withdrawals = Withdrawals::new(2);
+        for id in ["a", "b", "c"] {
+            withdrawals.remember(id, management(id));
+        }
+        assert!(!withdrawals.schedule("a") && withdrawals.schedule("b") && withdrawals.schedule("c"));
+        assert!(!withdrawals.schedule("b"), "it is due already");
+        // No more are due at once.
+        withdrawals.remember("d", management("d"));
+        assert!(!withdrawals.schedule("d"));
+        assert_eq!(due(&withdrawals), [("b".to_owned(), "b".to_owned()), ("c".to_owned(), "c".to_owned())]);
+    }
+
+    #[test]
+    fn the_token_that_was_remembered_last_counts() {
+        let withdrawals = Withdrawals::new(2);
+        for token in ["old", "new"] {
+            withdrawals.remember("a", management(token));
+        }
+        assert!(withdrawals.schedule("a") && !withdrawals.schedule("a"));
+        assert_eq!(due(&withdrawals), [("a".to_owned(), "new".to_owned())]);
+        withdrawals.remember("b", management("b"));
+        withdrawals.forget("b");
+        assert!(!withdrawals.schedule("b"));
+    }
+}
