@@ -158,9 +158,7 @@ pub use crate::request_object::{SignedRequests, SignedRequestsBuilder};
 // Clients that register themselves.
 #[cfg(feature = "registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "registration")))]
-pub use crate::registration::{
-    RegistrationError, RegistrationPolicy, RegistrationService, SoftwareStatementError, verify_client_secret,
-};
+pub use crate::registration::{RegistrationError, RegistrationPolicy, RegistrationService, SoftwareStatementError};
 #[cfg(feature = "upstream-registration")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upstream-registration")))]
 pub use crate::registration::{Upstream, UpstreamRegistration};

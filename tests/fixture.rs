@@ -59,6 +59,15 @@ pub(crate) fn may_use(store: &MemoryRegistry, id: &str, uri: Option<&str>, scope
     })
 }
 
+/// Whether the client's metadata holds the SHA-256 of `secret`.
+#[cfg(feature = "registration")]
+pub(crate) fn has_secret(client: &Client, secret: &str) -> bool {
+    use sha2::{Digest, Sha256};
+
+    let digest: String = Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect();
+    client.metadata().and_then(|members| members.get("client_secret_sha256")).is_some_and(|stored| *stored == *digest)
+}
+
 pub(crate) async fn text<B>(response: Response<B>) -> String
 where
     B: http_body::Body,

@@ -19,13 +19,13 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use crate::fixture::{self, ACCEPTED, UNKNOWN, WRONG_SCOPE, client, text};
 
 #[derive(Debug)]
-struct Event {
-    level: Level,
+pub(crate) struct Event {
+    pub(crate) level: Level,
     fields: BTreeMap<&'static str, String>,
 }
 
 impl Event {
-    fn get(&self, field: &str) -> Option<&str> {
+    pub(crate) fn get(&self, field: &str) -> Option<&str> {
         self.fields.get(field).map(String::as_str)
     }
 
@@ -59,23 +59,23 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Capture {
 
 type Body = Full<Bytes>;
 
-/// The events of one request, and the answer.
-fn ask<R: RegistrySource>(layer: ClientValidationLayer<R>, request: Request<Body>) -> (Vec<Event>, Response<Body>) {
-    let inner = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
-    captured(|| block_on(layer.layer(inner).oneshot(request)).unwrap())
-}
-
-/// The events of whatever runs.
-fn captured<T>(run: impl FnOnce() -> T) -> (Vec<Event>, T) {
+/// The events of this crate while something runs, and its result.
+pub(crate) fn events_of<T>(run: impl FnOnce() -> T) -> (Vec<Event>, T) {
     let capture = Capture::default();
     let subscriber = tracing_subscriber::registry().with(capture.clone());
-    let done = tracing::subscriber::with_default(subscriber, || {
+    let result = tracing::subscriber::with_default(subscriber, || {
         // Another test may have reached the call sites without a subscriber.
         tracing::callsite::rebuild_interest_cache();
         run()
     });
     let events = std::mem::take(&mut *capture.0.lock().unwrap());
-    (events, done)
+    (events, result)
+}
+
+/// The events of one request, and the answer.
+fn ask<R: RegistrySource>(layer: ClientValidationLayer<R>, request: Request<Body>) -> (Vec<Event>, Response<Body>) {
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    events_of(|| block_on(layer.layer(inner).oneshot(request)).unwrap())
 }
 
 /// The only event of one request.
@@ -342,7 +342,7 @@ mod pushed {
     fn push(pushed: &PushedRequests, form: &str) -> (Vec<Event>, String) {
         let service = PushedRequestService::new(pushed.clone(), Policy::default());
         let service = service.client_from(|_: &Parts| std::future::ready(Ok(Some(Arc::new(client())))));
-        captured(|| {
+        events_of(|| {
             block_on(async { text(service.oneshot(fixture::form(Body::from(form.to_owned()))).await.unwrap()).await })
         })
     }
@@ -371,11 +371,11 @@ mod pushed {
             Verdict::Accepted(validated) => validated,
             other => panic!("{other:?}"),
         };
-        let (events, _) = captured(|| validated.success([("code", "c")]));
+        let (events, _) = events_of(|| validated.success([("code", "c")]));
         assert_eq!((events.len(), events[0].level), (1, Level::ERROR));
         assert!(events[0].get("message").unwrap().contains("ValidatedRequest::use_up"));
         block_on(validated.use_up()).unwrap();
-        let (events, _) = captured(|| block_on(validated.use_up()).unwrap_err());
+        let (events, _) = events_of(|| block_on(validated.use_up()).unwrap_err());
         assert_eq!((events.len(), events[0].level), (1, Level::INFO));
         let fields = [Some("rejected"), Some("invalid_request_uri"), Some("request_uri_used"), Some("app")];
         assert_eq!(events[0].of(FIELDS), fields);
@@ -383,6 +383,6 @@ mod pushed {
         // A request from the user agent is silent.
         let plain = AuthorizationRequest::parse(ACCEPTED.as_bytes(), b"");
         let plain = Validator::default().validate(plain, Some(Arc::new(client()))).unwrap();
-        assert!(captured(|| block_on(plain.use_up()).unwrap()).0.is_empty());
+        assert!(events_of(|| block_on(plain.use_up()).unwrap()).0.is_empty());
     }
 }

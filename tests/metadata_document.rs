@@ -787,7 +787,7 @@ async fn the_rules_for_dynamic_clients_apply_to_documents() {
 
 /// OpenID Connect RP Metadata Choices: a list of methods beside the one method of RFC 7591.
 #[tokio::test]
-async fn a_client_that_offers_several_methods_is_public_if_none_is_among_them() {
+async fn of_several_methods_that_a_document_offers_the_first_one_that_the_server_has_counts() {
     const METHOD: &str = "token_endpoint_auth_method";
     const METHODS: &str = "token_endpoint_auth_methods_supported";
     let keys = json!({ "keys": [{ "kty": "RSA", "n": "x", "e": "AQAB" }] });
@@ -799,7 +799,14 @@ async fn a_client_that_offers_several_methods_is_public_if_none_is_among_them() 
             json!({ METHOD: "private_key_jwt", METHODS: ["none", "private_key_jwt"], "jwks": keys }),
             Ok(ClientKind::Public),
         ),
+        (
+            json!({ METHOD: "none", METHODS: ["tls_client_auth", "private_key_jwt", "none"], "jwks": keys }),
+            Ok(ClientKind::Confidential),
+        ),
         (json!({ METHODS: ["private_key_jwt"], "jwks": keys }), Ok(ClientKind::Confidential)),
+        (json!({ METHODS: ["private_key_jwt", "none"] }), Ok(ClientKind::Public)),
+        (json!({ METHODS: ["tls_client_auth"], "jwks": keys }), Err("auth_method")),
+        (json!({ METHOD: "tls_client_auth" }), Err("auth_method")),
         (json!({ METHODS: ["client_secret_basic", "none"] }), Ok(ClientKind::Public)),
         (json!({ METHODS: ["private_key_jwt"] }), Err("keys")),
         (json!({ METHODS: ["client_secret_post"] }), Err("shared_secret_method")),
@@ -822,10 +829,37 @@ async fn a_client_that_offers_several_methods_is_public_if_none_is_among_them() 
         if let Err(rule) = expected {
             assert!(logged.contains(&format!("rule=\"{rule}\"")), "{members}: {logged}");
         }
-        if let Some(methods) = client.and_then(|client| client.metadata()?.get(METHODS).cloned()) {
-            assert!(methods.as_array().unwrap().iter().all(|method| method != "client_secret_basic"));
+        if let Some((client, methods)) =
+            client.and_then(|client| Some((client.clone(), client.metadata()?.get(METHODS)?.clone())))
+        {
+            let is_usable = |method: &Value| ["none", "private_key_jwt"].contains(&method.as_str().unwrap());
+            assert!(methods.as_array().unwrap().iter().all(is_usable), "{methods}");
+            assert_eq!(client.token_endpoint_auth_method(), methods[0]);
         }
     }
+}
+
+#[tokio::test]
+async fn the_methods_of_a_server_without_keys_can_be_set() {
+    let offered = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+        let mut document = document(&request.uri().to_string());
+        document["token_endpoint_auth_methods_supported"] = json!(["private_key_jwt", "none"]);
+        document["jwks_uri"] = json!("https://app.example/keys");
+        let response = http::Response::builder().header("content-type", "application/json");
+        Ok::<_, io::Error>(response.body(Full::<Bytes>::from(document.to_string())).unwrap())
+    });
+    let builder = || MetadataDocumentRegistry::builder().fetcher(offered);
+    for (methods, method) in [
+        (&["none", "client_secret_basic"][..], "none"),
+        (&["none", "private_key_jwt"], "private_key_jwt"),
+        (&["client_secret_basic", "private_key_jwt"], "private_key_jwt"),
+    ] {
+        let registry = builder().auth_methods(methods.iter().copied()).build().unwrap();
+        let client = find(&registry, "https://app.example/client").await.unwrap().unwrap();
+        assert_eq!(client.token_endpoint_auth_method(), method, "{methods:?}");
+    }
+    let error = builder().auth_methods(["client_secret_basic"]).build().unwrap_err();
+    assert!(error.to_string().starts_with("auth_methods"), "{error}");
 }
 
 /// An egress proxy, or a recording in tests.

@@ -31,7 +31,7 @@ where
     recorder.handle().render()
 }
 
-fn has(metrics: &str, name: &str, labels: &[(&str, &str)], value: u64) -> bool {
+pub(crate) fn has(metrics: &str, name: &str, labels: &[(&str, &str)], value: u64) -> bool {
     metrics.lines().any(|line| {
         line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
             && labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
@@ -121,6 +121,7 @@ fn the_dashboard_uses_existing_metrics() {
         .map(|target| target["expr"].as_str().unwrap())
         .collect();
     for metric in [
+        "oauth_client_authentication_decisions_total",
         "oauth_client_validation_decisions_total",
         "oauth_client_validation_lookup_duration_seconds_bucket",
         "oauth_client_cache_events_total",
@@ -128,6 +129,7 @@ fn the_dashboard_uses_existing_metrics() {
         assert!(queries.iter().any(|query| query.contains(metric)), "{metric}");
     }
     let known = [
+        "oauth_client_authentication_decisions_total",
         "oauth_client_validation_decisions_total",
         "oauth_client_validation_lookup_duration_seconds_",
         "oauth_client_cache_events_total",

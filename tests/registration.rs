@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tower::{Service as _, ServiceExt};
 use tower_oauth_client_validation::{
     AllowedScopes, Client, ClientKind, ClientOrigin, ClientStatus, EndpointFuture, GrantTypes, MemoryRegistry,
-    RegistrationPolicy, RegistrationService, RegistryStore, Scope, SoftwareStatementError, verify_client_secret,
+    RegistrationPolicy, RegistrationService, RegistryStore, Scope, SoftwareStatementError,
 };
 
 use crate::fixture;
@@ -142,9 +142,9 @@ async fn a_confidential_client_is_registered_with_all_credentials() {
     let client = store.get(id).unwrap();
     assert_eq!(client.kind(), ClientKind::Confidential);
     assert_eq!(store.origin(id), Some(ClientOrigin::Registered));
-    assert!(verify_client_secret(&client, answer.text("client_secret")));
-    assert!(!verify_client_secret(&client, "wrong"));
-    assert!(!verify_client_secret(&client, ""));
+    assert!(fixture::has_secret(&client, answer.text("client_secret")));
+    assert!(!fixture::has_secret(&client, "wrong"));
+    assert!(!fixture::has_secret(&client, ""));
 
     // Credentials are kept as digests only, and the digests stay inside.
     let kept = serde_json::to_string(&client.to_metadata()).unwrap();
@@ -189,7 +189,7 @@ async fn the_registration_can_be_read_changed_and_deleted() {
     assert_eq!(changed.text("client_secret"), secret);
     let new_token = changed.text("registration_access_token");
     assert_ne!(new_token, token);
-    assert!(verify_client_secret(&store.get(id).unwrap(), secret));
+    assert!(fixture::has_secret(&store.get(id).unwrap(), secret));
     assert!(fixture::may_use(&store, id, Some("https://app.example/new"), None));
     assert!(!fixture::may_use(&store, id, Some("https://app.example/cb"), None));
     send(&service, "GET", &uri, Some(token), None).await.assert_error(401, "invalid_token");
@@ -272,7 +272,7 @@ async fn an_update_must_name_the_client_and_no_member_that_the_server_sets() {
     // The secret was not presented, so the answer cannot contain it; it still works.
     assert!(changed.body.get("client_secret").is_none());
     assert_eq!(changed.body["client_secret_expires_at"], 0);
-    assert!(verify_client_secret(&store.get(id).unwrap(), answer.text("client_secret")));
+    assert!(fixture::has_secret(&store.get(id).unwrap(), answer.text("client_secret")));
 }
 
 #[tokio::test]
@@ -284,12 +284,40 @@ async fn changing_between_public_and_confidential_removes_or_issues_the_secret()
     let token = answer.text("registration_access_token");
     let confidential = send(&service, "PUT", &uri, Some(token), Some(body.clone())).await;
     let secret = confidential.text("client_secret");
-    assert!(verify_client_secret(&store.get(id).unwrap(), secret));
+    assert!(fixture::has_secret(&store.get(id).unwrap(), secret));
     let body = with(body, json!({ "token_endpoint_auth_method": "none" }));
     let token = confidential.text("registration_access_token");
     let public = send(&service, "PUT", &uri, Some(token), Some(body)).await;
     assert!(public.body.get("client_secret").is_none());
-    assert!(!verify_client_secret(&store.get(id).unwrap(), secret));
+    assert!(!fixture::has_secret(&store.get(id).unwrap(), secret));
+}
+
+/// Two secrets are valid until the operator drops the old one.
+#[tokio::test]
+async fn a_change_may_present_the_former_secret_and_is_not_answered_with_it() {
+    let (store, service) = open();
+    let answer = register(&service, json!({ "redirect_uris": ["https://app.example/cb"] })).await;
+    let (id, former) = (answer.text("client_id"), answer.text("client_secret"));
+    let client = store.get(id).unwrap();
+    let former_digest = client.metadata().unwrap()["client_secret_sha256"].clone();
+    // SHA-256 of `secret`.
+    let digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    let rotated = client.to_builder().metadata("client_secret_sha256", digest);
+    store.replace(rotated.metadata("previous_client_secret_sha256", former_digest.clone()).build().unwrap()).unwrap();
+    let mut token = answer.text("registration_access_token").to_owned();
+    for (presented, answered) in [(former, Value::Null), ("secret", json!("secret"))] {
+        let body = json!({ "client_id": id, "redirect_uris": ["https://app.example/cb"], "client_secret": presented });
+        let changed = send(&service, "PUT", &path(&answer), Some(&token), Some(body)).await;
+        assert_eq!(changed.status, 200, "{}", changed.body);
+        assert_eq!(changed.body["client_secret"], answered);
+        token = changed.text("registration_access_token").to_owned();
+        let client = store.get(id).unwrap();
+        assert!(fixture::has_secret(&client, "secret"));
+        assert_eq!(client.metadata().unwrap()["previous_client_secret_sha256"], former_digest);
+    }
+    let body = json!({ "client_id": id, "redirect_uris": ["https://app.example/cb"], "client_secret": "" });
+    let refused = send(&service, "PUT", &path(&answer), Some(&token), Some(body)).await;
+    refused.assert_error(400, "invalid_client_metadata");
 }
 
 #[tokio::test]
@@ -347,7 +375,7 @@ async fn privileges_cannot_be_registered() {
     let client = store.get(id).unwrap();
     assert!(!client.is_trusted() && client.status() == ClientStatus::Active && client.expires_at().is_none());
     assert!(client.allowed_scopes().is_none() && client.default_scopes().is_none());
-    assert!(!verify_client_secret(&client, "secret") && !verify_client_secret(&client, "chosen"));
+    assert!(!fixture::has_secret(&client, "secret") && !fixture::has_secret(&client, "chosen"));
     let kept = client.metadata().unwrap();
     let names: Vec<_> = kept.keys().map(String::as_str).collect();
     assert_eq!(names, ["client_uri#de", "registration_access_token_sha256", "registration_granted"]);

@@ -339,6 +339,10 @@ async fn members_for_authentication_and_pushed_requests_are_kept_and_answered() 
             json!({ "authorization_details_types": "payment_initiation" }),
             json!({ "token_endpoint_auth_signing_alg": "none" }),
             json!({ "token_endpoint_auth_signing_alg": "HS256" }),
+            json!({ "token_endpoint_auth_signing_alg": "" }),
+            json!({ "token_endpoint_auth_signing_alg": "A128GCM" }),
+            json!({ "token_endpoint_auth_method": "private_key_jwt" }),
+            json!({ "token_endpoint_auth_method": "client_secret_jwt" }),
             json!({ "request_object_signing_alg": "none" }),
             json!({ "request_object_signing_alg": ["ES256"] }),
             json!({ "token_endpoint_auth_methods_supported": "none" }),
@@ -352,10 +356,11 @@ async fn members_for_authentication_and_pushed_requests_are_kept_and_answered() 
 /// OpenID Connect Relying Party Metadata Choices.
 #[tokio::test]
 async fn of_several_authentication_methods_the_first_supported_one_is_registered() {
-    let keys = RegistrationPolicy::new().auth_methods(["none", "private_key_jwt", "client_secret_basic"]);
+    let keys = RegistrationPolicy::new();
+    let keyless = RegistrationPolicy::new().auth_methods(["none", "client_secret_basic"]);
     for (policy, single, choices, method, kept) in [
-        (RegistrationPolicy::new(), "private_key_jwt", json!(["none", "private_key_jwt"]), "none", json!(["none"])),
-        (RegistrationPolicy::new(), "private_key_jwt", json!(["private_key_jwt", "none"]), "none", json!(["none"])),
+        (keyless.clone(), "private_key_jwt", json!(["none", "private_key_jwt"]), "none", json!(["none"])),
+        (keyless, "private_key_jwt", json!(["private_key_jwt", "none"]), "none", json!(["none"])),
         (
             keys.clone(),
             "none",

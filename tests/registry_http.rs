@@ -12,9 +12,10 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use tower_oauth_client_validation::{
     Client, ClientKind, ClientStatus, GrantTypes, HttpRegistry, HttpRegistryBuilder, RegistryError, RegistrySource,
-    ResponseType, ResponseTypes, verify_client_secret,
+    ResponseType, ResponseTypes,
 };
 
+use crate::fixture;
 use crate::wait::in_time;
 
 /// A server that answers every request alike, and records the requests.
@@ -131,7 +132,7 @@ async fn metadata_chosen_by_the_client_grants_no_privileges() {
     }
     let server = Server::json(written.clone()).await;
     let client = server.find("photo-app").await.unwrap().unwrap();
-    assert!(!client.is_trusted() && !verify_client_secret(&client, "secret"));
+    assert!(!client.is_trusted() && !fixture::has_secret(&client, "secret"));
     assert!(client.metadata().unwrap().keys().all(|name| !name.ends_with("_sha256") && name != "client_secret_hash"));
     let scopes = client.allowed_scopes().unwrap();
     assert!(scopes.contains("openid") && scopes.contains("photos:read") && !scopes.contains("admin"));
@@ -148,7 +149,7 @@ async fn metadata_chosen_by_the_client_grants_no_privileges() {
 
     let operators = starred.builder().operator_members(true).build().unwrap();
     let client = operators.find_client("photo-app").await.unwrap().unwrap();
-    assert!(client.is_trusted() && verify_client_secret(&client, "secret"));
+    assert!(client.is_trusted() && fixture::has_secret(&client, "secret"));
     assert!(client.allowed_scopes().unwrap().contains("admin"));
     assert_eq!(client.default_scopes().unwrap().as_str(), "openid photos:read");
 }

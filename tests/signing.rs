@@ -83,7 +83,7 @@ pub(crate) fn sign(name: &str, header: &Map<String, Value>, claims: &Map<String,
     let secret = || EncodingKey::from_secret(key(name).public.to_string().as_bytes());
     let (key, algorithm) = match header.get("alg").and_then(Value::as_str) {
         Some("ES256") => (key(name).key.clone(), Algorithm::ES256),
-        Some("EdDSA") => (key(name).key.clone(), Algorithm::EdDSA),
+        Some("EdDSA" | "Ed25519") => (key(name).key.clone(), Algorithm::EdDSA),
         Some("RS256") => (key(name).key.clone(), Algorithm::RS256),
         Some("RS512") => (key(name).key.clone(), Algorithm::RS512),
         Some("PS256") => (key(name).key.clone(), Algorithm::PS256),

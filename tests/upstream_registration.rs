@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_oauth_client_validation::{
     Client, ClientOrigin, GrantTypes, MemoryRegistry, RegistrationPolicy, RegistryStore, ResponseTypes, Scope,
-    Upstream, UpstreamRegistration, verify_client_secret,
+    Upstream, UpstreamRegistration,
 };
 
 use crate::registration::{self, Answer, ENDPOINT};
@@ -140,7 +140,7 @@ async fn the_answer_of_the_upstream_is_stored_and_returned() {
     let client = store.get("up/1").unwrap();
     assert_eq!(store.origin("up/1"), Some(ClientOrigin::Upstream));
     assert!(!client.is_trusted());
-    assert!(verify_client_secret(&client, "upstream-secret"));
+    assert!(fixture::has_secret(&client, "upstream-secret"));
     assert!(fixture::may_use(&store, "up/1", Some("http://127.0.0.1:6000/cb"), Some("profile")));
     let kept = serde_json::to_string(&client.to_metadata()).unwrap();
     assert!(!kept.contains("upstream-secret") && !kept.contains("token-of"));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::failure::{AuthenticationError, AuthenticationFailure};
-use super::jws::{self, JwsError, LEEWAY, TimeError, UnverifiedJws};
+use super::jws::{self, JwsError, LEEWAY, SigningAlgorithm, TimeError, UnverifiedJws};
 use super::keys::{SignatureError, verify_signature};
 use super::policy::Settings;
 use crate::client::Client;
@@ -52,10 +52,9 @@ impl<'a> Assertion<'a> {
         now: SystemTime,
     ) -> Result<(), AuthenticationError> {
         let refused = |failure| Err(AuthenticationError::new(failure));
-        let member = |name: &str| client.metadata()?.get(name)?.as_str();
         let algorithm = self.jws.algorithm();
-        let is_registered =
-            member("token_endpoint_auth_signing_alg").is_none_or(|registered| registered == algorithm.as_str());
+        let registered = client.token_endpoint_auth_signing_alg();
+        let is_registered = registered.is_none_or(|name| SigningAlgorithm::parse(name) == Some(algorithm));
         if !settings.algorithms.contains(&algorithm) || !is_registered {
             return refused(AuthenticationFailure::AssertionAlgorithm);
         }

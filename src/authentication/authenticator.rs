@@ -15,13 +15,13 @@ use super::method::{AuthenticationMethod, Claim, CustomMethod};
 use super::parameters::{FormFault, FormParameters};
 use super::policy::{AuthenticationPolicy, Settings};
 use super::{log, metrics};
-use crate::client::{Client, ClientKind, ClientStatus, is_client_id};
+use crate::client::{Client, ClientStatus, is_client_id};
 use crate::http::{form, head};
 use crate::registry::RegistrySource;
 
 /// Parameters of the endpoints that clients call. In a query they end up in logs, and an inner service could read them
 /// there instead of in the body.
-const BODY_PARAMETERS: [&str; 19] = [
+const BODY_PARAMETERS: [&str; 24] = [
     "client_id",
     "client_secret",
     "client_assertion",
@@ -41,6 +41,11 @@ const BODY_PARAMETERS: [&str; 19] = [
     "request",
     "request_uri",
     "response_type",
+    "resource",
+    "audience",
+    "subject_token",
+    "actor_token",
+    "auth_req_id",
 ];
 
 /// Finds out which client sent a request (RFC 6749 §2.3), for frameworks that are no tower service, and for tests.
@@ -389,18 +394,14 @@ fn check_active(client: &Client, now: SystemTime) -> Result<(), AuthenticationFa
     }
 }
 
-/// The method that the client is registered for. Of `token_endpoint_auth_methods_supported` (OpenID Connect RP Metadata
-/// Choices) it is the first one that the server supports.
+/// The method that the client is registered for. Of several (OpenID Connect RP Metadata Choices) it is the first one that
+/// the server supports.
 fn registered_method<'c>(client: &'c Client, settings: &Settings) -> Option<&'c str> {
-    let member = |name: &str| client.metadata()?.get(name);
-    if let Some(choices) = member("token_endpoint_auth_methods_supported").and_then(|choices| choices.as_array()) {
-        let supports = |choice: &&str| settings.methods.iter().any(|method| method.as_str() == *choice);
-        return choices.iter().filter_map(|choice| choice.as_str()).find(supports);
+    let mut offered = client.token_endpoint_auth_methods_supported().peekable();
+    if offered.peek().is_none() {
+        return Some(client.token_endpoint_auth_method());
     }
-    match (client.kind(), member("token_endpoint_auth_method").and_then(|method| method.as_str())) {
-        (ClientKind::Public, _) => Some("none"),
-        (ClientKind::Confidential, method) => Some(method.unwrap_or("client_secret_basic")),
-    }
+    offered.find(|offered| settings.methods.iter().any(|method| method.as_str() == *offered))
 }
 
 impl<R> Clone for ClientAuthenticator<R> {

@@ -79,11 +79,11 @@ impl FetchedKeys {
 
 impl KeySource for FetchedKeys {
     fn keys<'a>(&'a self, client: &'a Client, refresh: bool) -> BoxFuture<'a, Result<Option<Arc<Value>>, KeyError>> {
-        let member = |name: &str| client.metadata().and_then(|members| members.get(name));
-        if let Some(keys) = member("jwks") {
+        if let Some(keys) = client.jwks() {
             return std::future::ready(Ok(Some(Arc::new(keys.clone())))).boxed();
         }
-        let uri = member("jwks_uri").filter(|uri| is_web_uri(uri, &["https", "http"])).and_then(Value::as_str);
+        let member = client.metadata().and_then(|members| members.get("jwks_uri"));
+        let uri = member.filter(|uri| is_web_uri(uri, &["https", "http"])).and_then(Value::as_str);
         let Some(uri) = uri else {
             return std::future::ready(Ok(None)).boxed();
         };

@@ -54,8 +54,12 @@ algorithms! {
 }
 
 impl SigningAlgorithm {
+    /// The algorithm of this name in a JWS header, a key or metadata. `Ed25519` is a newer name of `EdDSA` with that curve
+    /// (RFC 9864 §2.2).
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|algorithm| algorithm.as_str() == name)
+        let is_named =
+            |algorithm: &Self| algorithm.as_str() == name || (*algorithm == Self::EdDsa && name == "Ed25519");
+        Self::ALL.iter().copied().find(is_named)
     }
 }
 
@@ -138,34 +142,42 @@ impl<'a> UnverifiedJws<'a> {
         if fitting.take(MAX_KEYS_TRIED).any(verifies) { Ok(self.claims) } else { Err(JwsError::Signature) }
     }
 
-    /// Whether the set holds a key with the id that the header names.
+    /// Whether the set holds a key that fits the header.
     pub(crate) fn names_key_in(&self, jwks: &Value) -> bool {
         let keys = jwks.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        keys.iter().any(|key| self.decoding_key(key).is_some())
+        keys.iter().any(|key| self.fits(key))
     }
 
-    /// The key, where it fits: of the right type and curve, meant for signatures, with the right id and algorithm.
-    fn decoding_key(&self, key: &Value) -> Option<DecodingKey> {
+    /// Whether the key is of the right type and curve, meant for signatures, with the right id and algorithm.
+    fn fits(&self, key: &Value) -> bool {
         let text = |name: &str| key.get(name).and_then(Value::as_str);
-        let is = |name: &str, expected: &str| key.get(name).is_none_or(|value| value == expected);
+        let is_type = match self.algorithm {
+            SigningAlgorithm::Es256 => text("kty") == Some("EC") && text("crv") == Some("P-256"),
+            SigningAlgorithm::EdDsa => text("kty") == Some("OKP") && text("crv") == Some("Ed25519"),
+            SigningAlgorithm::Ps256 | SigningAlgorithm::Rs256 => text("kty") == Some("RSA"),
+        };
+        let is_named = self.key_id.as_deref().is_none_or(|id| text("kid") == Some(id));
+        let is_for_signatures = key.get("use").is_none_or(|usage| usage == "sig");
+        let is_for_algorithm =
+            key.get("alg").is_none_or(|name| name.as_str().and_then(SigningAlgorithm::parse) == Some(self.algorithm));
         let verifies = key.get("key_ops").is_none_or(|operations| {
             operations.as_array().is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
         });
-        let is_named = self.key_id.as_deref().is_none_or(|id| text("kid") == Some(id));
-        if !is_named || !is("use", "sig") || !is("alg", self.algorithm.as_str()) || !verifies {
+        is_type && is_named && is_for_signatures && is_for_algorithm && verifies
+    }
+
+    /// The key, where it fits.
+    fn decoding_key(&self, key: &Value) -> Option<DecodingKey> {
+        let text = |name: &str| key.get(name).and_then(Value::as_str);
+        if !self.fits(key) {
             return None;
         }
-        match (self.algorithm, text("kty")?) {
-            (SigningAlgorithm::Es256, "EC") if text("crv") == Some("P-256") => {
-                DecodingKey::from_ec_components(text("x")?, text("y")?).ok()
-            }
-            (SigningAlgorithm::EdDsa, "OKP") if text("crv") == Some("Ed25519") => {
-                DecodingKey::from_ed_components(text("x")?).ok()
-            }
-            (SigningAlgorithm::Ps256 | SigningAlgorithm::Rs256, "RSA") => {
+        match self.algorithm {
+            SigningAlgorithm::Es256 => DecodingKey::from_ec_components(text("x")?, text("y")?).ok(),
+            SigningAlgorithm::EdDsa => DecodingKey::from_ed_components(text("x")?).ok(),
+            SigningAlgorithm::Ps256 | SigningAlgorithm::Rs256 => {
                 DecodingKey::from_rsa_components(text("n")?, text("e")?).ok()
             }
-            _ => None,
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct RegisteredKeys;
 
 impl KeySource for RegisteredKeys {
     fn keys<'a>(&'a self, client: &'a Client, _refresh: bool) -> BoxFuture<'a, Result<Option<Arc<Value>>, KeyError>> {
-        let keys = client.metadata().and_then(|members| members.get("jwks")).cloned().map(Arc::new);
+        let keys = client.jwks().cloned().map(Arc::new);
         std::future::ready(Ok(keys)).boxed()
     }
 }

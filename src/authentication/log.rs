@@ -8,6 +8,7 @@ use super::authenticator::AuthenticatedClient;
 use super::failure::{AuthenticationError, AuthenticationFailure};
 use super::method::AuthenticationMethod;
 use crate::client::{Causes, Untrusted};
+use crate::registry::RegistryError;
 
 pub(super) fn accepted(client: &AuthenticatedClient) {
     tracing::debug!(
@@ -26,8 +27,10 @@ pub(super) fn refused(error: &AuthenticationError, client_id: Option<&str>, meth
     macro_rules! event {
         ($level:ident) => {
             tracing::$level!(
-                outcome = "refused",
+                outcome = "rejected",
                 error = error.error(),
+                // What OpenTelemetry calls it.
+                "error.type" = reason,
                 reason,
                 client_id,
                 method,
@@ -36,7 +39,10 @@ pub(super) fn refused(error: &AuthenticationError, client_id: Option<&str>, meth
             )
         };
     }
+    let registry_error = error.source().and_then(|cause| cause.downcast_ref::<RegistryError>());
     match error.failure() {
+        // Strangers can make the hosts that they chose fail, which must not raise an alarm.
+        _ if registry_error.is_some_and(RegistryError::is_client_hosted) => event!(info),
         AuthenticationFailure::RegistryFault
         | AuthenticationFailure::RegistryUnavailable
         | AuthenticationFailure::StateFault

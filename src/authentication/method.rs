@@ -43,6 +43,12 @@ impl AuthenticationMethod {
     }
 }
 
+impl From<AuthenticationMethod> for String {
+    fn from(method: AuthenticationMethod) -> Self {
+        method.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for AuthenticationMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -13,7 +13,7 @@ pub(super) fn accepted(method: AuthenticationMethod) {
 
 #[cfg(feature = "metrics")]
 pub(super) fn refused(failure: AuthenticationFailure, method: Option<AuthenticationMethod>) {
-    count("refused", method.map_or("", AuthenticationMethod::as_str), failure.as_str());
+    count("rejected", method.map_or("", AuthenticationMethod::as_str), failure.as_str());
 }
 
 #[cfg(feature = "metrics")]

@@ -99,7 +99,7 @@ pub enum ScopeExcess {
 pub enum Pkce {
     /// None. A challenge that is sent must still be valid.
     Optional,
-    /// Public clients (the default; RFC 9700 §2.1.1).
+    /// Public clients, and those that offer `none` among other authentication methods (the default; RFC 9700 §2.1.1).
     #[default]
     RequiredForPublicClients,
     /// Every client.

@@ -342,7 +342,7 @@ fn check_pkce(request: &AuthorizationRequest, client: &Client, rules: &Rules) ->
         }
         let required = match rules.pkce {
             Pkce::Optional => false,
-            Pkce::RequiredForPublicClients => client.kind() == ClientKind::Public,
+            Pkce::RequiredForPublicClients => client.kind() == ClientKind::Public || client.offers_none(),
             Pkce::Required => true,
         };
         return if required { Err(Reason::CODE_CHALLENGE_MISSING) } else { Ok(()) };

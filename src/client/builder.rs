@@ -8,15 +8,13 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::error::{ClientError, ClientErrorKind};
+use super::member::AUTH_METHOD;
 use super::redirect_uri::{RedirectUri, RedirectUriError};
 use super::response_type::{GrantTypes, ResponseTypes};
 use super::scope::{AllowedScopes, Scope, ScopeError, tokens};
 use super::time::unix_seconds;
 use super::typed::Requirements;
 use super::{ApplicationType, Client, ClientKind, ClientScopes, ClientStatus, Details, is_client_id};
-
-/// Kept as metadata unless the client's kind implies it.
-pub(super) const AUTH_METHOD: &str = "token_endpoint_auth_method";
 
 /// The metadata members that methods of the builder set.
 const BUILDER_MEMBERS: [&str; 15] = [

@@ -7,10 +7,34 @@
 use serde_json::{Map, Value};
 use url::Url;
 
+/// How the client authenticates at the token endpoint.
+pub(crate) const AUTH_METHOD: &str = "token_endpoint_auth_method";
+/// The methods that the client offers, best first (OpenID Connect Relying Party Metadata Choices).
+pub(crate) const AUTH_METHODS: &str = "token_endpoint_auth_methods_supported";
+pub(crate) const PRIVATE_KEY_JWT: &str = "private_key_jwt";
+
+/// Those of the methods that a client offers by which it can authenticate at this server, in the client's order.
+pub(crate) fn usable_auth_methods<'m>(offered: &[&'m str], server: &[String], has_keys: bool) -> Vec<&'m str> {
+    let is_usable =
+        |method: &&str| server.iter().any(|known| known == *method) && (has_keys || *method != PRIVATE_KEY_JWT);
+    offered.iter().copied().filter(is_usable).collect()
+}
+
+/// Whether clients with this method have a secret.
+pub(crate) fn uses_secret(auth_method: &str) -> bool {
+    auth_method.starts_with("client_secret")
+}
+
 /// SHA-256 of the client secret, in hexadecimal.
 pub(crate) const CLIENT_SECRET: &str = "client_secret_sha256";
+/// The same of the secret before it, while a client rotates.
+pub(crate) const PREVIOUS_SECRET: &str = "previous_client_secret_sha256";
+/// A password hash of a secret.
+pub(crate) const SECRET_HASH: &str = "client_secret_hash";
+/// A secret as it is, or its password hash.
+pub(crate) const PLAIN_SECRET: &str = "client_secret";
 /// Secrets that an operator gave a client besides the one that was issued here.
-pub(crate) const SECRETS: [&str; 3] = ["client_secret", "client_secret_hash", "previous_client_secret_sha256"];
+pub(crate) const SECRETS: [&str; 3] = [PLAIN_SECRET, SECRET_HASH, PREVIOUS_SECRET];
 /// Fingerprints of the metadata that a dynamic client was granted last, see [`operator`](super::operator).
 pub(crate) const GRANTED: &str = "registration_granted";
 /// Where a registration comes from.

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use super::builder::AUTH_METHOD;
 use super::error::{ClientError, ClientErrorKind};
+use super::member::AUTH_METHOD;
 use super::time::from_unix_seconds;
 use super::{
     ApplicationType, Client, ClientBuilder, ClientStatus, GrantTypes, RedirectUri, RedirectUriError, ResponseType,

@@ -11,6 +11,8 @@ mod origin;
 mod redirect_uri;
 mod response_type;
 mod scope;
+#[cfg(any(feature = "client-authentication", feature = "registration"))]
+pub(crate) mod secret;
 mod text;
 mod time;
 mod typed;

@@ -56,6 +56,7 @@ pub(crate) fn with_operator_changes(old: &Client, new: &Client) -> Result<Replac
     members.insert(GRANTED.into(), now_granted.into());
     members.insert("dynamic".into(), true.into());
     let has_secret = members.contains_key(CLIENT_SECRET);
+    // The operator may have given the client more secrets.
     let kept = SECRETS.into_iter().filter(|_| has_secret).chain([SOURCE_MEMBER]);
     members.extend(kept.filter_map(|name| Some((name.to_owned(), old.metadata()?.get(name)?.clone()))));
     let client = Client::from_metadata(members)?.with_operator_decisions(old);

@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::builder::AUTH_METHOD;
 use super::error::ClientErrorKind;
-use super::member::strings;
+use super::member::{AUTH_METHOD, AUTH_METHODS, strings};
 use super::{Client, ClientKind};
 
 const STRING: (&str, fn(&Value) -> bool) = ("a string", Value::is_string);
@@ -24,7 +23,7 @@ const TYPES: [(&str, (&str, fn(&Value) -> bool)); 9] = [
     ("request_object_signing_alg", STRING),
     (PUSHED, BOOL),
     (SIGNED, BOOL),
-    ("token_endpoint_auth_methods_supported", STRINGS),
+    (AUTH_METHODS, STRINGS),
     ("token_endpoint_auth_signing_alg", STRING),
 ];
 
@@ -33,6 +32,7 @@ const TYPES: [(&str, (&str, fn(&Value) -> bool)); 9] = [
 pub(super) struct Requirements {
     pushed: bool,
     signed: bool,
+    offers_none: bool,
 }
 
 impl Requirements {
@@ -45,7 +45,9 @@ impl Requirements {
             }
         }
         let is_set = |member: &str| metadata.get(member) == Some(&Value::Bool(true));
-        Ok(Self { pushed: is_set(PUSHED), signed: is_set(SIGNED) })
+        let methods = metadata.get(AUTH_METHODS).and_then(Value::as_array);
+        let offers_none = methods.is_some_and(|methods| methods.iter().any(|method| method == "none"));
+        Ok(Self { pushed: is_set(PUSHED), signed: is_set(SIGNED), offers_none })
     }
 }
 
@@ -62,7 +64,12 @@ impl Client {
     /// The methods that the client offers, best first (OpenID Connect Relying Party Metadata Choices). Empty if it
     /// names none.
     pub fn token_endpoint_auth_methods_supported(&self) -> impl Iterator<Item = &str> {
-        self.texts("token_endpoint_auth_methods_supported")
+        self.texts(AUTH_METHODS)
+    }
+
+    /// Whether `none` is among several methods that the client offers: then it may come without credentials.
+    pub(crate) fn offers_none(&self) -> bool {
+        self.details.as_ref().is_some_and(|details| details.requirements.offers_none)
     }
 
     /// The algorithm with which the client signs its assertions (OpenID Connect Dynamic Client Registration §2).

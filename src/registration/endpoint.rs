@@ -12,11 +12,11 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::bounds::Bounds;
-use super::credential::{has_digest, is_digest_of};
 use super::members::{ACCESS_TOKEN, ANSWER_MEMBERS};
 use super::policy::RegistrationPolicy;
 use super::refusal::{INVALID_METADATA, invalid_metadata, invalid_token};
 use crate::client::ClientOrigin;
+use crate::client::secret::is_digest_of;
 use crate::http::endpoint::{Answer, EndpointRequest, Handler, Refusal};
 use crate::registry::{ConfigError, Record, RegistryStore};
 
@@ -152,10 +152,8 @@ impl<S: RegistryStore> Endpoint<S> {
             false => None,
         };
         let record = record.filter(|record| record.client.is_active_at(SystemTime::now()));
-        let fits = match &record {
-            Some(record) => has_digest(&record.client, ACCESS_TOKEN, token),
-            None => is_digest_of(None, token),
-        };
+        let stored = record.as_ref().and_then(|record| record.client.metadata()?.get(ACCESS_TOKEN)?.as_str());
+        let fits = is_digest_of(stored, token);
         record.filter(|_| fits).ok_or_else(invalid_token)
     }
 }

@@ -7,7 +7,9 @@ use super::error::RegistrationError;
 use super::members::is_reserved;
 use super::policy::{RegistrationPolicy, SoftwareStatementError};
 use super::refusal::{invalid_metadata, invalid_redirect_uri};
-use crate::client::member::{holds_private_key, is_key_set, is_web_uri, strings};
+use crate::client::member::{
+    self, AUTH_METHOD, AUTH_METHODS, holds_private_key, is_key_set, is_web_uri, strings, usable_auth_methods,
+};
 use crate::client::{
     AllowedScopes, ApplicationType, Client, ClientOrigin, GrantTypes, RedirectUri, ResponseType, Scope,
 };
@@ -16,9 +18,6 @@ use crate::http::endpoint::Refusal;
 /// Members that are checked one by one, below.
 pub(super) const CHECKED_MEMBERS: [&str; 6] =
     ["redirect_uris", "response_types", "grant_types", "scope", AUTH_METHOD, "application_type"];
-
-pub(super) const AUTH_METHOD: &str = "token_endpoint_auth_method";
-const AUTH_METHODS: &str = "token_endpoint_auth_methods_supported";
 
 /// Members that are stored as they are if their type is right: those of RFC 7591 §2, and what a server needs to know for
 /// authentication, OpenID Connect, and pushed, signed, rich (RFC 9396) and DPoP-bound requests.
@@ -76,7 +75,7 @@ impl Shape {
             Self::Bool => (value.is_boolean(), "true or false"),
             Self::Number => (value.is_u64(), "a number that is not negative"),
             Self::Algorithm => {
-                let is_asymmetric = |alg: &str| alg != "none" && !alg.starts_with("HS");
+                let is_asymmetric = |alg: &str| ["ES", "Ed", "PS", "RS"].iter().any(|family| alg.starts_with(family));
                 (value.as_str().is_some_and(is_asymmetric), "an asymmetric signature algorithm")
             }
             // Shown as links: no `javascript` and the like.
@@ -218,14 +217,13 @@ fn auth_method(
     stored: &mut Map<String, Value>,
 ) -> Result<(), Refusal> {
     let has_keys = stored.contains_key("jwks") || stored.contains_key("jwks_uri");
-    let is_supported = |method: &str| policy.auth_methods.iter().any(|supported| supported == method);
-    let is_usable = |method: &str| is_supported(method) && (has_keys || method != "private_key_jwt");
+    let usable = |offered: &[_]| usable_auth_methods(offered, &policy.auth_methods, has_keys);
     // The default of RFC 7591 §2.
     let single = text(asked, AUTH_METHOD)?.unwrap_or("client_secret_basic");
-    let mut choices = member_texts(asked, AUTH_METHODS)?.unwrap_or_default();
-    choices.retain(|method| is_usable(method));
-    let Some(method) = choices.first().copied().or_else(|| Some(single).filter(|single| is_usable(single))) else {
-        let reason = if is_supported(single) { "needs jwks or jwks_uri" } else { "this method is not supported" };
+    let choices = usable(&member_texts(asked, AUTH_METHODS)?.unwrap_or_default());
+    let Some(method) = choices.iter().chain(&usable(&[single])).next().copied() else {
+        let is_supported = policy.auth_methods.iter().any(|supported| supported == single);
+        let reason = if is_supported { "needs jwks or jwks_uri" } else { "this method is not supported" };
         return Err(invalid_metadata(format!("{AUTH_METHOD}: {reason}")));
     };
     stored.insert(AUTH_METHOD.into(), method.into());
@@ -237,10 +235,9 @@ fn auth_method(
     Ok(())
 }
 
-/// Whether clients with this method have a secret.
+/// Whether clients with this metadata have a secret.
 pub(super) fn uses_secret(stored: &Map<String, Value>) -> bool {
-    let method = stored.get(AUTH_METHOD).and_then(Value::as_str);
-    method.is_none_or(|method| method.starts_with("client_secret"))
+    stored.get(AUTH_METHOD).and_then(Value::as_str).is_none_or(member::uses_secret)
 }
 
 pub(super) fn supported_grants(names: &[&str], policy: &RegistrationPolicy) -> GrantTypes {

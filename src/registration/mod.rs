@@ -13,7 +13,6 @@ mod service;
 #[cfg(feature = "upstream-registration")]
 mod upstream;
 
-pub use self::credential::verify_client_secret;
 pub use self::error::RegistrationError;
 pub use self::policy::{RegistrationPolicy, SoftwareStatementError};
 pub use self::service::RegistrationService;

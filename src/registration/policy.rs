@@ -11,8 +11,10 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use serde_json::{Map, Value};
 
-use super::credential::{digest, is_digest_of};
+use super::credential::digest;
 use super::members::is_reserved;
+use crate::client::member::PRIVATE_KEY_JWT;
+use crate::client::secret::is_digest_of;
 use crate::client::{AllowedScopes, DynamicClientRules, GrantTypes, Scope};
 use crate::registry::ConfigError;
 
@@ -82,7 +84,9 @@ impl RegistrationPolicy {
                 .with(GrantTypes::IMPLICIT)
                 .with(GrantTypes::REFRESH_TOKEN)
                 .with(GrantTypes::DEVICE_CODE),
-            auth_methods: ["none", "client_secret_basic", "client_secret_post"].map(str::to_owned).into(),
+            auth_methods: ["none", "client_secret_basic", "client_secret_post", PRIVATE_KEY_JWT]
+                .map(str::to_owned)
+                .into(),
             extra_members: BTreeSet::new(),
             statement_hook: None,
             source_hook: None,
@@ -185,7 +189,12 @@ impl RegistrationPolicy {
     }
 
     /// The values of `token_endpoint_auth_method` that clients may register (default: `none`, `client_secret_basic`,
-    /// `client_secret_post`). `client_secret_jwt` cannot be named: secrets are stored as digests.
+    /// `client_secret_post`, `private_key_jwt`). Name those that your token endpoint accepts, such as
+    /// `AuthenticationPolicy::methods`. `client_secret_jwt` cannot be named: secrets are stored as digests.
+    ///
+    /// `private_key_jwt` needs `jwks` or `jwks_uri`. A client that offers several methods
+    /// (`token_endpoint_auth_methods_supported`) is registered for the first of them that is named here, and keeps the
+    /// others that are.
     pub fn auth_methods<T: Into<String>>(mut self, methods: impl IntoIterator<Item = T>) -> Self {
         self.auth_methods = methods.into_iter().map(Into::into).collect();
         self

@@ -8,13 +8,14 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::bounds::AddError;
-use super::credential::{self, digest, verify_client_secret};
+use super::credential::{self, digest};
 use super::endpoint::{Endpoint, MAX_ATTEMPTS, Registrar, present};
 use super::members::{ACCESS_TOKEN, CLIENT_SECRET, SHARED, public_metadata, with_source};
 use super::metadata::{judge, uses_secret, with_software_statement};
 use super::policy::RegistrationPolicy;
 use super::refusal::{accepted, access_denied, invalid_metadata};
 use crate::client::operator::with_operator_changes;
+use crate::client::secret::{is_digest_of, is_secret};
 use crate::client::{Client, ClientOrigin, unix_seconds};
 use crate::http::endpoint::{Answer, Refusal, empty_answer, endpoint_service, json_answer};
 use crate::registry::{ConfigError, Record, RegistryError, RegistryStore, StoreError};
@@ -38,8 +39,8 @@ use crate::registry::{ConfigError, Record, RegistryError, RegistryStore, StoreEr
 /// # What is stored
 ///
 /// Access tokens and client secrets are stored as SHA-256 only, so a secret is shown once, and `GET` repeats the access
-/// token that was presented. The token endpoint checks secrets with [`verify_client_secret`]. Members that would give
-/// privileges, and unknown members, are not stored.
+/// token that was presented. `ClientAuthenticationLayer` (feature `client-authentication`) checks secrets at the token
+/// endpoint. Members that would give privileges, and unknown members, are not stored.
 ///
 /// A registration gets a new id, or, with [`RegistrationPolicy::reuse_identical`], that of an earlier registration with
 /// the same metadata. It never changes a client that it did not create.
@@ -283,7 +284,8 @@ impl Registration {
     fn keep_secret(&mut self, old: &Client, presented: Option<String>) {
         if let (Some(digest), true) = (member(old, CLIENT_SECRET).and_then(Value::as_str), self.secret.is_some()) {
             self.secret_digest = Some(digest.to_owned());
-            self.secret = presented;
+            // The one before it still works, but is not the client's secret.
+            self.secret = presented.filter(|presented| is_digest_of(Some(digest), presented));
         }
     }
 
@@ -312,7 +314,7 @@ impl Registration {
 fn presented_secret(asked: &Map<String, Value>, client: &Client) -> Result<Option<String>, Refusal> {
     match present(asked, "client_secret") {
         None => Ok(None),
-        Some(Value::String(secret)) if verify_client_secret(client, secret) => Ok(Some(secret.clone())),
+        Some(Value::String(secret)) if is_secret(Some(client), secret) => Ok(Some(secret.clone())),
         Some(_) => Err(invalid_metadata("client_secret: must be that of the client")),
     }
 }

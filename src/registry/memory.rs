@@ -72,6 +72,7 @@ struct Shared {
     ledger: Mutex<Ledger>,
 }
 
+/// Lookups scale with the cores; those in a map behind a lock do not, see docs/performance.md.
 type Clients = papaya::HashMap<Id, Held>;
 
 const DEFAULT_MAX_BYTES: usize = 256 * 1024 * 1024;

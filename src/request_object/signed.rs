@@ -137,7 +137,7 @@ impl SignedRequests {
         }
         let algorithm = jws.algorithm();
         let registered = client.request_object_signing_alg();
-        let is_registered = registered.is_none_or(|registered| registered == algorithm.as_str());
+        let is_registered = registered.is_none_or(|name| SigningAlgorithm::parse(name) == Some(algorithm));
         if !self.settings.algorithms.contains(&algorithm) || !is_registered {
             return Err(Reason::REQUEST_OBJECT_ALGORITHM.into());
         }

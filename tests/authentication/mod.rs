@@ -3,6 +3,7 @@
 
 #[cfg(feature = "metadata-document")]
 mod fetched_keys;
+mod log;
 mod property;
 mod vectors;
 
@@ -108,6 +109,25 @@ async fn racing_nodes_accept_an_assertion_once() {
 }
 
 #[tokio::test]
+async fn two_clients_may_have_assertions_of_the_same_id() {
+    let other = Client::from_metadata(json!({
+        "client_id": "other",
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": key_set(&["es256"], &json!({})),
+    }));
+    let authenticator =
+        ClientAuthenticator::new(MemoryRegistry::from_clients([jwt_client(), other.unwrap()]), policy());
+    let (parts, _) = form("").into_parts();
+    for id in ["jwt", "other"] {
+        let body = assertion_form(&assertion(&json!({ "iss": id, "sub": id })));
+        assert!(authenticator.authenticate(&parts, body.as_bytes()).await.is_ok(), "{id}");
+        assert_eq!(refusal(&authenticator, &body).await, AuthenticationFailure::AssertionReplayed);
+    }
+    let long = assertion_form(&assertion(&json!({ "jti": "x".repeat(1025) })));
+    assert_eq!(refusal(&authenticator, &long).await, AuthenticationFailure::AssertionId);
+}
+
+#[tokio::test]
 async fn an_assertion_that_was_refused_is_not_used_up() {
     let authenticator = ClientAuthenticator::new(MemoryRegistry::from_clients([jwt_client()]), policy());
     let (parts, _) = form("").into_parts();
@@ -188,6 +208,28 @@ async fn a_rotated_key_is_fetched_again() {
     assert!(authenticator.authenticate(&parts, body.as_bytes()).await.is_ok());
 }
 
+#[cfg(feature = "registration")]
+#[tokio::test]
+async fn a_client_that_registered_its_keys_authenticates_with_them() {
+    use tower_oauth_client_validation::RegistrationPolicy;
+
+    let metadata = json!({
+        "redirect_uris": ["https://app.example/cb"],
+        "token_endpoint_auth_method": "client_secret_jwt",
+        "token_endpoint_auth_methods_supported": ["tls_client_auth", "private_key_jwt", "none"],
+        "token_endpoint_auth_signing_alg": "ES256",
+        "jwks": key_set(&["es256"], &json!({})),
+    });
+    let policy = policy();
+    let rules = RegistrationPolicy::new().auth_methods(policy.methods());
+    let authenticator =
+        ClientAuthenticator::new(MemoryRegistry::from_clients([rules.judge("jwt", metadata).unwrap()]), policy);
+    let (parts, _) = form("").into_parts();
+    let body = assertion_form(&assertion(&json!({})));
+    assert!(authenticator.authenticate(&parts, body.as_bytes()).await.is_ok());
+    assert_eq!(refusal(&authenticator, "client_id=jwt").await, AuthenticationFailure::MethodNotRegistered);
+}
+
 struct NoKeys;
 
 impl KeySource for NoKeys {
@@ -220,6 +262,35 @@ async fn password_hashes_beyond_the_queue_are_refused() {
     // One for each permit and the sixteen that wait for it; the permits are shared by those that run.
     assert_eq!(count(AuthenticationFailure::SecretWrong), 16, "{failures:?}");
     assert_eq!(count(AuthenticationFailure::Busy), 48);
+}
+
+/// Otherwise the time would tell which clients exist.
+#[tokio::test]
+async fn once_a_client_has_a_password_hash_every_wrong_secret_costs_one() {
+    let expensive = Argon2::from(Params::new(19_456, 2, 1, None).unwrap());
+    let hash: argon2::PasswordHash = expensive.hash_password_with_salt(b"secret", b"0123456789abcdef").unwrap();
+    let clients = MemoryRegistry::from_clients([
+        secret_client("hashed", "client_secret_hash", &hash.to_string()),
+        secret_client("generated", "client_secret_sha256", SECRET_SHA256),
+        Client::builder("public").build().unwrap(),
+    ]);
+    let policy = AuthenticationPolicy::builder().max_concurrent_hashes(1).build().unwrap();
+    let authenticator = ClientAuthenticator::new(clients, policy);
+    let (parts, _) = form("").into_parts();
+    assert!(authenticator.authenticate(&parts, b"client_id=hashed&client_secret=secret").await.is_ok());
+    for id in ["nobody", "generated", "public"] {
+        let body = format!("client_id={id}&client_secret=wrong");
+        let attempts = (0..32).map(|_| authenticator.authenticate(&parts, body.as_bytes()));
+        let refused = futures::future::join_all(attempts).await;
+        let is_busy = |result: &Result<_, AuthenticationError>| {
+            result.as_ref().is_err_and(|error| error.failure() == AuthenticationFailure::Busy)
+        };
+        assert_eq!(refused.iter().filter(|result| is_busy(result)).count(), 16, "{id}");
+    }
+    // The right secret never waits for them.
+    let right = b"client_id=generated&client_secret=secret";
+    let attempts = (0..32).map(|_| authenticator.authenticate(&parts, right));
+    assert!(futures::future::join_all(attempts).await.iter().all(Result::is_ok));
 }
 
 struct HeaderMethod;

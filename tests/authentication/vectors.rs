@@ -1,11 +1,14 @@
 //! The cases of `tests/vectors/authentication.json`.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -14,11 +17,16 @@ use serde_json::{Map, Value, json};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_oauth_client_validation::{
     AuthenticatedClient, AuthenticationError, AuthenticationPolicy, Client, ClientAuthenticationLayer,
-    ClientAuthenticator, MemoryRegistry, MemoryStateStore,
+    ClientAuthenticator, KeyError, KeySource, MemoryRegistry, MemoryStateStore, RegistryError, RegistrySource,
+    StateBounds, StateError, StateStore, registry_fn,
 };
+use url::form_urlencoded;
 
 use super::{ISSUER, SECRET_SHA256, object, phc};
 use crate::signing::{key_set, sign};
+
+/// SHA-256 of `new`.
+const NEW_SHA256: &str = "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +51,8 @@ struct Vector {
     /// How often the request was sent before.
     #[serde(default)]
     repeats: usize,
+    /// What is wrong with the store of used assertions: `down` or `broken`.
+    state: Option<String>,
     expect: Expect,
 }
 
@@ -74,6 +84,55 @@ enum Expect {
     Refused(u16, String),
 }
 
+/// The clients. Lookups of the ids `registry-…` fail.
+fn registry() -> impl RegistrySource<Future: Send> + Send + Sync + 'static {
+    let clients = clients();
+    registry_fn(move |id: String| {
+        std::future::ready(match &*id {
+            "registry-down" => Err(RegistryError::transient("connection refused")),
+            "registry-broken" => Err(RegistryError::permanent("no such table")),
+            "registry-confused" => Ok(clients.get("public")),
+            _ => Ok(clients.get(&id)),
+        })
+    })
+}
+
+/// The keys that clients registered; those of `jwt-keys-down` cannot be had.
+struct Keys;
+
+impl KeySource for Keys {
+    fn keys<'a>(&'a self, client: &'a Client, _refresh: bool) -> BoxFuture<'a, Result<Option<Arc<Value>>, KeyError>> {
+        let keys = match client.id() {
+            "jwt-keys-down" => Err(KeyError::new("connection refused")),
+            _ => Ok(client.jwks().cloned().map(Arc::new)),
+        };
+        std::future::ready(keys).boxed()
+    }
+}
+
+/// A store that fails.
+struct NoStore(fn() -> StateError);
+
+impl StateStore for NoStore {
+    fn put_new_bounded(
+        &self,
+        _key: &str,
+        _value: &[u8],
+        _lifetime: Duration,
+        _bounds: StateBounds<'_>,
+    ) -> BoxFuture<'_, Result<bool, StateError>> {
+        std::future::ready(Err(self.0())).boxed()
+    }
+
+    fn get(&self, _key: &str) -> BoxFuture<'_, Result<Option<Vec<u8>>, StateError>> {
+        std::future::ready(Err(self.0())).boxed()
+    }
+
+    fn take(&self, _key: &str) -> BoxFuture<'_, Result<Option<Vec<u8>>, StateError>> {
+        std::future::ready(Err(self.0())).boxed()
+    }
+}
+
 fn clients() -> MemoryRegistry {
     let keys = key_set(&["es256", "eddsa", "rsa"], &json!({}));
     let mut clients = vec![
@@ -83,16 +142,22 @@ fn clients() -> MemoryRegistry {
         json!({ "client_id": "plain", "client_secret": "secret" }),
         json!({ "client_id": "hashed", "client_secret_hash": phc() }),
         json!({ "client_id": "file-hashed", "client_secret": phc() }),
-        json!({ "client_id": "rotating", "client_secret_sha256": "00".repeat(32), "previous_client_secret_sha256": SECRET_SHA256 }),
+        json!({ "client_id": "bcrypt", "client_secret": "$2b$12$abcdefghijklmnopqrstuv" }),
+        json!({ "client_id": "rotating", "client_secret_sha256": NEW_SHA256, "previous_client_secret_sha256": SECRET_SHA256 }),
         json!({ "client_id": "no-secret" }),
+        json!({ "client_id": "empty-secret", "client_secret": "" }),
         // SHA-256 of `a+b%c:d`.
         json!({ "client_id": "odd app+1%2", "client_secret": "a+b%c:d" }),
         json!({ "client_id": "disabled", "client_secret_sha256": SECRET_SHA256, "disabled": true }),
         json!({ "client_id": "revoked", "client_secret_sha256": SECRET_SHA256, "revoked": true }),
         json!({ "client_id": "expired", "client_secret_sha256": SECRET_SHA256, "expires_at": 1 }),
         json!({ "client_id": "disabled-public", "token_endpoint_auth_method": "none", "disabled": true }),
+        json!({ "client_id": "revoked-public", "token_endpoint_auth_method": "none", "revoked": true }),
+        json!({ "client_id": "expired-public", "token_endpoint_auth_method": "none", "expires_at": 1 }),
         json!({ "client_id": "saml", "token_endpoint_auth_method": "urn:example:saml" }),
     ];
+    let one_key = |name: &str, usage: &str| key_set(&[name], &json!({ "use": usage }))["keys"][0].clone();
+    let (encrypting, signing) = (one_key("rsa", "enc"), one_key("es256", "sig"));
     let assertive = |id: &str, more: Value| {
         let mut client = json!({ "client_id": id, "token_endpoint_auth_method": "private_key_jwt", "jwks": keys });
         client.as_object_mut().unwrap().extend(object(&more));
@@ -110,7 +175,11 @@ fn clients() -> MemoryRegistry {
         assertive("jwt-alg", json!({ "jwks": key_set(&["es256"], &json!({ "alg": "ES384" })) })),
         assertive("jwt-empty", json!({ "jwks": { "keys": [] } })),
         assertive("jwt-none", json!({ "jwks": null })),
+        assertive("jwt-both", json!({ "jwks": { "keys": [encrypting, signing] } })),
+        assertive("jwt-keys-down", json!({})),
         assertive("jwt-disabled", json!({ "disabled": true })),
+        assertive("jwt-revoked", json!({ "revoked": true })),
+        assertive("jwt-expired", json!({ "expires_at": 1 })),
         // As ChatGPT publishes itself: the singular member names what it prefers, the plural one what it can do.
         assertive(
             "choices",
@@ -118,15 +187,27 @@ fn clients() -> MemoryRegistry {
         ),
         assertive("choices-jwt", json!({ "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"] })),
         assertive("choices-other", json!({ "token_endpoint_auth_methods_supported": ["tls_client_auth"] })),
+        assertive("choices-none", json!({ "token_endpoint_auth_methods_supported": [] })),
+        json!({
+            "client_id": "choices-secret",
+            "client_secret_sha256": SECRET_SHA256,
+            "token_endpoint_auth_methods_supported": ["client_secret_jwt", "client_secret_post", "none"],
+        }),
     ]);
     MemoryRegistry::from_clients(clients.into_iter().map(|client| Client::from_metadata(client).unwrap()))
 }
 
 impl Vector {
     fn policy(&self) -> AuthenticationPolicy {
+        let store: Arc<dyn StateStore> = match self.state.as_deref() {
+            None => Arc::new(MemoryStateStore::new()),
+            Some("down") => Arc::new(NoStore(|| StateError::unavailable("connection refused"))),
+            Some(_) => Arc::new(NoStore(|| StateError::failed("no such table"))),
+        };
         let builder = AuthenticationPolicy::builder()
             .issuer(ISSUER)
-            .replay_store(std::sync::Arc::new(MemoryStateStore::new()))
+            .replay_store(store)
+            .keys(Keys)
             .strict_secret_methods(self.strict);
         let audience = self.legacy_audience.iter();
         audience.fold(builder, |builder, url| builder.legacy_audience(url)).build().unwrap()
@@ -148,7 +229,8 @@ impl Vector {
         if let Some(basic) = &self.basic {
             request = request.header("authorization", format!("Basic {}", BASE64_STANDARD.encode(basic)));
         }
-        let mut body = self.form.clone();
+        let mut body =
+            self.form.replace("{phc}", &form_urlencoded::byte_serialize(phc().as_bytes()).collect::<String>());
         if let Some(assertion) = &self.assertion {
             body = body.replace("{assertion}", &assertion.text());
         }
@@ -210,7 +292,7 @@ async fn each_vector_gets_the_expected_outcome() {
 }
 
 async fn pure(vector: &Vector) -> String {
-    let authenticator = ClientAuthenticator::new(clients(), vector.policy());
+    let authenticator = ClientAuthenticator::new(registry(), vector.policy());
     let (parts, body) = vector.request();
     for _ in 0..vector.repeats {
         authenticator.authenticate(&parts, &body).await.unwrap();
@@ -219,7 +301,7 @@ async fn pure(vector: &Vector) -> String {
 }
 
 async fn layered(vector: &Vector) -> String {
-    let layer = ClientAuthenticationLayer::new(clients(), vector.policy());
+    let layer = ClientAuthenticationLayer::new(registry(), vector.policy());
     let service = ServiceBuilder::new().layer(layer).service_fn(|request: Request<Full<Bytes>>| async move {
         let client = request.extensions().get::<AuthenticatedClient>().cloned().unwrap();
         let mut response = Response::new(request.into_body());
@@ -258,7 +340,8 @@ fn check_answer(
         && head.headers["cache-control"] == "no-store"
         && is_challenged == (head.status == 401 && used_authorization)
         && (head.status != 401 || body["error_description"] == "client authentication failed")
-        && (head.status != 405 || allows == Some("POST"));
+        && (head.status != 405 || allows == Some("POST"))
+        && (head.status == 503) == head.headers.contains_key("retry-after");
     if is_right { observe(Err(error.clone())) } else { format!("a wrong answer: {head:?} {body}") }
 }
 

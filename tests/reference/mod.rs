@@ -212,7 +212,9 @@ fn outcome<'a>(
         return refuse("invalid_scope");
     };
     // Row 10.
-    let is_public = client.text("token_endpoint_auth_method") == Some("none");
+    let offers_none =
+        client.texts("token_endpoint_auth_methods_supported").is_some_and(|methods| methods.contains(&"none"));
+    let is_public = offers_none || client.text("token_endpoint_auth_method") == Some("none");
     let (challenge, method) = (get("code_challenge"), get("code_challenge_method"));
     let pkce_is_right = match (&challenge, method.as_deref()) {
         (None, Some(_)) => false,

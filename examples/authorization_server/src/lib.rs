@@ -115,11 +115,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         pushed = pushed.lifetime(PATIENCE);
     }
     let pushed = pushed.build()?;
-    let authentication = token::authentication(Arc::clone(&clients.source), &issuer, state)?;
+    let authentication = token::authentication_policy(&issuer, state).keys(registration::keys(documents)?).build()?;
     let seal_keys = args.seal_key.map_or_else(SealKeys::generate, Ok)?;
     let signed = SignedRequests::builder(&issuer).build()?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
-    let registration = registration::policy(&args.registration)?;
+    let registration = registration::policy(&args.registration, &authentication)?;
     let server = Server {
         validator: Validator::new(policy.clone()),
         policy,
@@ -128,7 +128,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         signed,
         pushed,
         tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), code_lifetime)),
-        authentication,
+        authentication: ClientAuthenticationLayer::new(Arc::clone(&clients.source), authentication),
         code_lifetime,
         clients,
         registration,

@@ -29,7 +29,7 @@ pub(crate) async fn document(State(server): State<Arc<Server>>) -> impl IntoResp
         .authorization_endpoint(server.url("/authorize"))
         .token_endpoint(server.url("/token"))
         .pushed_authorization_request_endpoint(server.url(PAR))
-        .member("revocation_endpoint", server.url("/revoke"))
+        .revocation_endpoint(server.url("/revoke"))
         .signed_requests(&server.signed);
     let mut document = token::announce(document, server.authentication.authenticator().policy())
         .metadata_documents(server.documents != Documents::Off);

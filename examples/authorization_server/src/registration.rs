@@ -2,7 +2,8 @@
 
 use shared::args::Profile;
 use tower_oauth_client_validation::{
-    GrantTypes, MetadataDocumentBuilder, MetadataDocumentRegistry, RegistrationPolicy, Scope, ScopeError,
+    AuthenticationPolicy, ConfigError, FetchedKeys, GrantTypes, MetadataDocumentBuilder, MetadataDocumentRegistry,
+    RegistrationPolicy, Scope, ScopeError,
 };
 
 use crate::args::{Documents, Registration};
@@ -17,13 +18,17 @@ pub(crate) fn scopes() -> Result<Scope, ScopeError> {
 }
 
 /// `None` if registration is off.
-pub(crate) fn policy(registration: &Registration) -> Result<Option<RegistrationPolicy>, ScopeError> {
+pub(crate) fn policy(
+    registration: &Registration,
+    authentication: &AuthenticationPolicy,
+) -> Result<Option<RegistrationPolicy>, ScopeError> {
     let policy = RegistrationPolicy::new()
         .allowed_scopes(scopes()?)
         .default_scopes(Scope::parse(DEFAULT_SCOPE)?)
         .grant_all_scopes(true)
         .narrow_scopes(true)
-        .grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN));
+        .grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN))
+        .auth_methods(authentication.methods());
     Ok(match registration {
         Registration::Open => Some(policy),
         Registration::Token(token) => Some(policy.initial_access_token(token)),
@@ -43,4 +48,9 @@ pub(crate) fn documents(documents: Documents, profile: Profile) -> Result<Option
         .require_client_name(profile == Profile::Mcp)
         .insecure_allow_loopback(documents == Documents::InsecureLoopback);
     Ok(Some(builder))
+}
+
+/// The keys of clients, which may be at an address that the client names.
+pub(crate) fn keys(documents: Documents) -> Result<FetchedKeys, ConfigError> {
+    FetchedKeys::builder().insecure_allow_loopback(documents == Documents::InsecureLoopback).build()
 }

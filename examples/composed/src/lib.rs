@@ -18,6 +18,9 @@
 //!    so no validated request has to be stored meanwhile.
 //! 7. **The handler**, which has a user and a validated request.
 //!
+//! Applications call `/token` themselves, without a browser. It stands behind the first three layers and **client
+//! authentication**, so its handler knows which client redeems a code.
+//!
 //! The consent page carries the request sealed, and bound to its user, in a form field. `/consent` opens it and judges it
 //! again. Give every node the same `SEAL_KEY` (`openssl rand -hex 32`), and any of them can take the answer; without it,
 //! each start makes a new key.
@@ -28,6 +31,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -46,6 +50,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
+use shared::store::Code;
+use shared::token::{self, CODE_LIFETIME, Tokens};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_governor::GovernorLayer;
@@ -54,8 +60,8 @@ use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_oauth_client_validation::{
-    AuthorizationError, Client, ClientValidationLayer, ErrorCode, MemoryRegistry, Policy, RequestSealer, SealKeys,
-    ValidatedRequest, Validator,
+    AuthorizationError, Client, ClientValidationLayer, ErrorCode, MemoryRegistry, MemoryStateStore, Policy,
+    RegistrySource, RegistryStore, RequestSealer, SealKeys, ValidatedRequest, Validator,
 };
 use tower_sessions::cookie::SameSite;
 use tower_sessions::{MemoryStore, SessionManagerLayer};
@@ -111,6 +117,7 @@ struct Server {
     clients: MemoryRegistry,
     validator: Validator,
     sealer: RequestSealer,
+    tokens: Arc<Tokens>,
 }
 
 fn router(clients: MemoryRegistry, issuer: &str, keys: SealKeys) -> Result<Router, Box<dyn Error>> {
@@ -120,6 +127,8 @@ fn router(clients: MemoryRegistry, issuer: &str, keys: SealKeys) -> Result<Route
     );
     let limit = GovernorConfigBuilder::default().burst_size(50).per_millisecond(500).finish().ok_or("no rate limit")?;
     let validation = ClientValidationLayer::new(clients.clone()).validator(validator.clone());
+    let authentication = token::authentication(clients.clone().boxed(), issuer, Arc::new(MemoryStateStore::new()))?;
+    let tokens = Arc::new(Tokens::new(clients.clone().boxed_store(), CODE_LIFETIME));
     let cookies = SessionManagerLayer::new(MemoryStore::default())
         // Users arrive by a link on another site. With `Strict`, the default, they would seem to be logged out.
         .with_same_site(SameSite::Lax)
@@ -137,10 +146,11 @@ fn router(clients: MemoryRegistry, issuer: &str, keys: SealKeys) -> Result<Route
         .layer(CsrfLayer::new().with_rejection_response(|_| {
             page(StatusCode::FORBIDDEN, "This answer was not accepted", &html! { p { "Another site sent this form." } })
         }))
+        .route("/token", post(token::token).with_state(Arc::clone(&tokens)).layer(authentication))
         .layer(GovernorLayer::new(limit))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
         .layer(log)
-        .with_state(Server { clients, validator, sealer: RequestSealer::new(keys) }))
+        .with_state(Server { clients, validator, sealer: RequestSealer::new(keys), tokens }))
 }
 
 /// The consent page. Its form carries the request to [`decide`].
@@ -194,20 +204,25 @@ async fn decide(
         Ok(validated) => validated,
         Err(error) => return error.into_http(&Method::POST, &headers),
     };
-    match decided.decision {
+    let answer = match decided.decision {
         Decision::Approve => {
             // A pushed request gets one code. Every other request passes.
             if let Err(error) = validated.use_up().await {
                 return error.into_rejection().into_http(&Method::POST, &headers);
             }
-            // A real server stores what the code stands for.
-            validated.success([("code", "a-code")])
+            match server.tokens.issue_code(Code::new(&validated)) {
+                Ok(code) => validated.success([("code", code.as_str())]),
+                Err(error) => {
+                    tracing::error!(%error, "no code was issued");
+                    validated.error(&AuthorizationError::new(ErrorCode::ServerError, "the server failed"))
+                }
+            }
         }
         Decision::Deny => {
             validated.error(&AuthorizationError::new(ErrorCode::AccessDenied, "the user denied the request"))
         }
-    }
-    .into_http(&Method::POST)
+    };
+    answer.into_http(&Method::POST)
 }
 
 /// Redirects to the login with 303. With the 307 of axum-login's `login_required!`, the browser would post the decision of

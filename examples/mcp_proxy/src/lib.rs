@@ -35,8 +35,8 @@ use tower::{Layer, ServiceBuilder};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_oauth_client_validation::{
     BoxRegistry, BoxStore, ClientAuthenticationLayer, ClientValidationLayer, DEFAULT_MAX_BODY_BYTES, Environment,
-    GrantTypes, MemoryStateStore, Policy, RegistrationPolicy, RegistrationService, RegistrySource, RegistryStore,
-    RequestSealer, SealKeys, UpstreamRegistration, Validator, server_metadata,
+    FetchedKeys, GrantTypes, MemoryStateStore, Policy, RegistrationPolicy, RegistrationService, RegistrySource,
+    RegistryStore, RequestSealer, SealKeys, UpstreamRegistration, Validator, server_metadata,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -94,13 +94,15 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let upstream = Upstream::discover(&args.upstream, args.upstream_client, &format!("{issuer}/callback")).await?;
     let registry = Environment::from_process().into_registry();
     let clients = Clients { source: registry.clone().boxed(), store: registry.boxed_store() };
-    let replays = Arc::new(MemoryStateStore::new());
+    let authentication = token::authentication_policy(&issuer, Arc::new(MemoryStateStore::new()));
+    // Clients that register may name the address of their keys.
+    let authentication = authentication.keys(FetchedKeys::builder().build()?).build()?;
     let server = Server {
         validator: Validator::new(Policy::mcp().insecure_http_issuer(&issuer).build()?),
         browser: Browser::of(&issuer),
         issuer,
         tokens: Arc::new(Tokens::new(Arc::clone(&clients.store), CODE_LIFETIME)),
-        authentication: token::authentication(Arc::clone(&clients.source), &bound.issuer, replays)?,
+        authentication: ClientAuthenticationLayer::new(Arc::clone(&clients.source), authentication),
         clients,
         upstream,
         sealer: RequestSealer::new(SealKeys::generate()?).lifetime(PATIENCE),
@@ -137,7 +139,9 @@ fn router(server: Arc<Server>) -> Result<Router, Box<dyn Error>> {
 /// Registers clients at the upstream too, if it accepts registrations: then it decides about them.
 fn registration(server: &Server) -> Result<Router, Box<dyn Error>> {
     let (store, endpoint) = (Arc::clone(&server.clients.store), server.url("/register"));
-    let policy = RegistrationPolicy::new().grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN));
+    let policy = RegistrationPolicy::new()
+        .grant_types(GrantTypes::AUTHORIZATION_CODE.with(GrantTypes::REFRESH_TOKEN))
+        .auth_methods(server.authentication.authenticator().policy().methods());
     if let Some(upstream) = server.upstream.registration() {
         let service = UpstreamRegistration::new(store, &endpoint, upstream, policy)?;
         return Ok(Router::new().fallback_service(service));
@@ -153,7 +157,7 @@ async fn metadata(State(server): State<Arc<Server>>) -> impl IntoResponse {
     let document = server_metadata(server.validator.policy())
         .authorization_endpoint(server.url("/authorize"))
         .token_endpoint(server.url("/token"))
-        .member("revocation_endpoint", server.url("/revoke"))
+        .revocation_endpoint(server.url("/revoke"))
         .registration_endpoint(server.url("/register"));
     let mut document =
         token::announce(document, server.authentication.authenticator().policy()).metadata_documents(false);

@@ -16,9 +16,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_oauth_client_validation::{
-    AuthenticatedClient, AuthenticationMethod, AuthenticationPolicy, BoxRegistry, BoxStore, Client,
+    AuthenticatedClient, AuthenticationPolicy, AuthenticationPolicyBuilder, BoxRegistry, BoxStore, Client,
     ClientAuthenticationLayer, CodeChallengeMethod, ConfigError, FormParameters, GrantTypes, RegistryStore,
-    ServerMetadata, SigningAlgorithm, StateStore, StoreError,
+    ServerMetadata, StateStore, StoreError,
 };
 
 use crate::causes::Causes;
@@ -83,7 +83,8 @@ impl Tokens {
     }
 }
 
-/// The layer for all endpoints that clients call themselves. `replays` remembers used assertions.
+/// The layer for all endpoints that clients call themselves, where the keys of clients are those that they registered.
+/// `replays` remembers used assertions.
 ///
 /// # Errors
 ///
@@ -93,20 +94,17 @@ pub fn authentication(
     issuer: &str,
     replays: Arc<dyn StateStore>,
 ) -> Result<ClientAuthenticationLayer<BoxRegistry>, ConfigError> {
-    let policy = AuthenticationPolicy::builder().issuer(issuer).replay_store(replays).build()?;
-    Ok(ClientAuthenticationLayer::new(clients, policy))
+    Ok(ClientAuthenticationLayer::new(clients, authentication_policy(issuer, replays).build()?))
 }
 
-/// Announces how clients authenticate at the token and revocation endpoints (RFC 8414 §2).
+/// All methods of client authentication. `replays` remembers used assertions.
+pub fn authentication_policy(issuer: &str, replays: Arc<dyn StateStore>) -> AuthenticationPolicyBuilder {
+    AuthenticationPolicy::builder().issuer(issuer).replay_store(replays)
+}
+
+/// Announces what the token endpoint takes: grants, and the methods by which clients authenticate (RFC 8414 §2).
 pub fn announce(document: ServerMetadata, policy: &AuthenticationPolicy) -> ServerMetadata {
-    let methods = || policy.methods().map(AuthenticationMethod::as_str).collect::<Vec<_>>();
-    let algorithms = || policy.signing_algorithms().map(SigningAlgorithm::as_str).collect::<Vec<_>>();
-    document
-        .token_endpoint_auth_methods(methods())
-        .member("token_endpoint_auth_signing_alg_values_supported", algorithms())
-        .member("revocation_endpoint_auth_methods_supported", methods())
-        .member("revocation_endpoint_auth_signing_alg_values_supported", algorithms())
-        .member("grant_types_supported", vec!["authorization_code", "refresh_token"])
+    document.client_authentication(policy).member("grant_types_supported", vec!["authorization_code", "refresh_token"])
 }
 
 /// The handler of the token endpoint.

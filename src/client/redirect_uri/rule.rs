@@ -141,7 +141,8 @@ fn is_forbidden_scheme(scheme: &str) -> bool {
 /// Whether `url::Url`, which reads as browsers do, finds the same scheme, host and port as the RFC 3986 parser.
 fn browser_agrees(uri: &Uri<&str>) -> bool {
     let scheme = uri.scheme().as_str();
-    if matches!(scheme, "http" | "https") && uri.authority().is_some_and(|authority| is_plain_host(authority.host())) {
+    let is_known = |host: &str| is_plain_host(host) || LOOPBACK_HOSTS.contains(&host);
+    if matches!(scheme, "http" | "https") && uri.authority().is_some_and(|authority| is_known(authority.host())) {
         return true;
     }
     let (Ok(browser), Some(authority)) = (url::Url::parse(uri.as_str()), uri.authority()) else {

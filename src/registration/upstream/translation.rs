@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::super::credential::{self, digest};
 use super::super::members::{ACCESS_TOKEN, CLIENT_SECRET, UPSTREAM_URI, is_reserved, public_metadata};
-use super::super::metadata::{AUTH_METHOD, grant_scopes, is_understood, plain_member, supported_grants, uses_secret};
+use super::super::metadata::{grant_scopes, is_understood, plain_member, supported_grants, uses_secret};
 use super::super::policy::RegistrationPolicy;
-use crate::client::member::strings;
+use crate::client::member::{AUTH_METHOD, AUTH_METHODS, strings, usable_auth_methods};
 use crate::client::{AllowedScopes, Client, GrantTypes, ResponseType, Scope, is_scope_value, tokens};
 
 /// What the upstream is asked for. Scopes that this server grants to every client may be any scopes there.
@@ -67,9 +67,12 @@ pub(super) fn translate(answered: Answered<'_>, policy: &RegistrationPolicy) -> 
         _ if secret_digest.is_some() => "client_secret_basic",
         _ => "none",
     });
-    if !policy.auth_methods.iter().any(|allowed| allowed == method) {
+    let has_keys = stored.contains_key("jwks") || stored.contains_key("jwks_uri");
+    if usable_auth_methods(&[method], &policy.auth_methods, has_keys).is_empty() {
         return None;
     }
+    // The upstream has decided.
+    stored.remove(AUTH_METHODS);
     let (access_token, token_digest) = match (text("registration_access_token"), kept(ACCESS_TOKEN)) {
         (Some(token), _) => (Some(token.to_owned()), digest(token)),
         (None, Some(digest)) => (None, digest),
@@ -129,6 +132,10 @@ fn within_policy(
         if let (false, Some(value)) = (stored.contains_key(name), judged.get(name)) {
             stored.insert(name.into(), value.clone());
         }
+    }
+    if !stored.contains_key("jwks") && !stored.contains_key("jwks_uri") {
+        let keys = ["jwks", "jwks_uri"].into_iter().filter_map(|name| judged.get_key_value(name));
+        stored.extend(keys.map(|(name, keys)| (name.clone(), keys.clone())));
     }
     let listed = |name: &str| stored.get(name).map_or(Some(Vec::new()), strings);
     let asked: HashSet<&str> = judged.get("redirect_uris").and_then(strings).into_iter().flatten().collect();

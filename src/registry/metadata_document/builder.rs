@@ -11,6 +11,7 @@ use super::cache::{Cache, CacheBounds};
 use super::document::DocumentPolicy;
 use super::kept::KeptDocuments;
 use super::{MetadataDocumentRegistry, Shared, Trust};
+use crate::client::member::uses_secret;
 use crate::client::{AllowedScopes, DynamicClientRules, Scope};
 use crate::fetch::single_flight::SingleFlight;
 use crate::fetch::{Fetcher, FetcherConfig, Limits, fetcher_settings};
@@ -63,6 +64,16 @@ impl MetadataDocumentBuilder {
     /// [`DynamicClientRules::new`]).
     pub fn rules(mut self, rules: DynamicClientRules) -> Self {
         self.policy.rules = rules;
+        self
+    }
+
+    /// The methods by which clients can authenticate at this server, such as `AuthenticationPolicy::methods` (default:
+    /// `none`, `private_key_jwt`). Methods with a secret do not count, since a document can hold none.
+    ///
+    /// A client that offers several methods (`token_endpoint_auth_methods_supported`) uses the first of them that is
+    /// named here. A document without a method that is named here is refused.
+    pub fn auth_methods<T: Into<String>>(mut self, methods: impl IntoIterator<Item = T>) -> Self {
+        self.policy.auth_methods = methods.into_iter().map(Into::into).filter(|method| !uses_secret(method)).collect();
         self
     }
 
@@ -215,7 +226,7 @@ impl MetadataDocumentBuilder {
     ///
     /// # Errors
     ///
-    /// When a limit is 0, the shortest cache lifetime is longer than the longest, an allowed host is not a host, or TLS
+    /// When a limit is 0, no authentication method is left, the shortest cache lifetime is longer than the longest, an allowed host is not a host, or TLS
     /// cannot be set up, for instance because the platform has no root certificates.
     pub fn build(self) -> Result<MetadataDocumentRegistry, ConfigError> {
         let Limits { all, per_domain, per_network } = self.fetcher.limits;
@@ -228,6 +239,9 @@ impl MetadataDocumentBuilder {
             if limit == 0 {
                 return Err(ConfigError::new(setting, "must be at least 1"));
             }
+        }
+        if self.policy.auth_methods.is_empty() {
+            return Err(ConfigError::new("auth_methods", "must name a method that needs no secret"));
         }
         if self.cache.shortest > self.cache.longest {
             return Err(ConfigError::new("cache_lifetime", "the shortest must not exceed the longest"));

@@ -3,24 +3,39 @@
 use serde_json::{Map, Value};
 
 use super::rule::Rule;
-use crate::client::member::{holds_private_key, is_internal, is_key_set, is_web_uri, strings};
+use crate::client::member::{
+    AUTH_METHOD, AUTH_METHODS, PRIVATE_KEY_JWT, holds_private_key, is_internal, is_key_set, is_web_uri, strings,
+    usable_auth_methods, uses_secret,
+};
 use crate::client::{AllowedScopes, Client, ClientErrorKind, ClientOrigin, DynamicClientRules, Scope};
 
 /// The rules of the operator.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct DocumentPolicy {
     pub(super) rules: DynamicClientRules,
+    /// None that needs a secret.
+    pub(super) auth_methods: Vec<String>,
     pub(super) require_name: bool,
     pub(super) allowed_scopes: Option<AllowedScopes>,
     pub(super) default_scopes: Option<Scope>,
     pub(super) grant_all_scopes: bool,
 }
 
+impl Default for DocumentPolicy {
+    fn default() -> Self {
+        Self {
+            rules: DynamicClientRules::new(),
+            auth_methods: ["none", PRIVATE_KEY_JWT].map(str::to_owned).into(),
+            require_name: false,
+            allowed_scopes: None,
+            default_scopes: None,
+            grant_all_scopes: false,
+        }
+    }
+}
+
 /// Members that pages show as links.
 const LINKS: [&str; 4] = ["client_uri", "logo_uri", "tos_uri", "policy_uri"];
-
-const AUTH_METHOD: &str = "token_endpoint_auth_method";
-const AUTH_METHODS: &str = "token_endpoint_auth_methods_supported";
 
 /// The client that a document describes.
 pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) -> Result<Client, Rule> {
@@ -38,7 +53,7 @@ pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) ->
         return Err(Rule::NoRedirectUri);
     }
     policy.rules.judge(ClientOrigin::MetadataDocument, &members).map_err(Rule::Dynamic)?;
-    auth_method(&mut members)?;
+    auth_method(&mut members, policy)?;
     let is_named = members.get("client_name").and_then(Value::as_str).is_some_and(|name| !name.trim().is_empty());
     if policy.require_name && !is_named {
         return Err(Rule::NoName);
@@ -53,12 +68,12 @@ pub(super) fn read(client_id: &str, document: &[u8], policy: &DocumentPolicy) ->
     })
 }
 
-/// Sets the authentication method by which the client counts as public or confidential.
+/// Sets the authentication method: of several that the document offers (OpenID Connect RP Metadata Choices), the first one
+/// that the server has. The others that it has stay in the metadata.
 ///
 /// A public document can hold no secret, so methods that need one are refused; without a method the client is public,
-/// unlike in RFC 7591. A client that offers `none` among others (OpenID Connect RP Metadata Choices) is public, because
-/// the server may choose `none`; the list stays in the metadata for the token endpoint.
-fn auth_method(members: &mut Map<String, Value>) -> Result<(), Rule> {
+/// unlike in RFC 7591.
+fn auth_method(members: &mut Map<String, Value>, policy: &DocumentPolicy) -> Result<(), Rule> {
     let has_keys = match (members.get("jwks"), members.get("jwks_uri")) {
         (None, None) => false,
         (Some(keys), None) if holds_private_key(keys) => return Err(Rule::PrivateKey),
@@ -66,36 +81,26 @@ fn auth_method(members: &mut Map<String, Value>) -> Result<(), Rule> {
         (None, Some(uri)) if is_web_uri(uri, &["https"]) => true,
         _ => return Err(Rule::Keys),
     };
-    let named = match members.get(AUTH_METHOD) {
-        None => None,
-        Some(Value::String(method)) if needs_secret(method) => return Err(Rule::SharedSecretMethod),
-        Some(Value::String(method)) => Some(&**method),
+    let single = match members.get(AUTH_METHOD) {
+        None => "none",
+        Some(Value::String(method)) if uses_secret(method) => return Err(Rule::SharedSecretMethod),
+        Some(Value::String(method)) => method,
         Some(_) => return Err(Rule::Metadata),
     };
-    let choices = match members.get(AUTH_METHODS) {
-        None => None,
-        Some(choices) => Some(strings(choices).ok_or(Rule::Metadata)?),
+    let choices = members.get(AUTH_METHODS).map(|choices| strings(choices).ok_or(Rule::Metadata)).transpose()?;
+    let offered = choices.clone().unwrap_or_else(|| vec![single]);
+    let usable = usable_auth_methods(&offered, &policy.auth_methods, has_keys);
+    let Some(method) = usable.first().copied() else {
+        return Err(match usable_auth_methods(&offered, &policy.auth_methods, true).is_empty() {
+            false => Rule::Keys,
+            true if offered.iter().all(|method| uses_secret(method)) => Rule::SharedSecretMethod,
+            true => Rule::AuthMethod,
+        });
     };
-    let usable = choices.as_ref().map(|choices| -> Vec<&str> {
-        // The list is written for many servers, so methods with a secret are ignored here.
-        choices.iter().copied().filter(|method| !needs_secret(method)).collect()
-    });
-    let method = match &usable {
-        Some(usable) if usable.contains(&"none") => "none",
-        Some(usable) => *usable.first().ok_or(Rule::SharedSecretMethod)?,
-        None => named.unwrap_or("none"),
-    };
-    if method == "private_key_jwt" && !has_keys {
-        return Err(Rule::Keys);
-    }
-    let (method, usable) = (Value::from(method), usable.map(Value::from));
+    let (method, usable) = (Value::from(method), choices.is_some().then(|| Value::from(usable)));
     members.insert(AUTH_METHOD.into(), method);
     members.extend(usable.map(|usable| (AUTH_METHODS.to_owned(), usable)));
     Ok(())
-}
-
-fn needs_secret(method: &str) -> bool {
-    method.starts_with("client_secret")
 }
 
 /// Cuts the scopes of a document, which is written for many servers, to those that are allowed here.

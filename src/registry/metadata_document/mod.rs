@@ -61,8 +61,9 @@ type Trust = dyn Fn(&Url) -> bool + Send + Sync;
 ///
 /// `client_id` is the address, as a string, and `redirect_uris` is not empty. A client secret, an authentication method
 /// that needs one, or a private key is refused. The [`DynamicClientRules`] apply. A client without
-/// `token_endpoint_auth_method`, or with `none` among its `token_endpoint_auth_methods_supported`, is public. Members that
-/// only an operator decides (`trusted`, `expires_at` and the like) are ignored.
+/// `token_endpoint_auth_method` is public; of several methods (`token_endpoint_auth_methods_supported`) the first one that
+/// [the server has](MetadataDocumentBuilder::auth_methods) counts. Members that only an operator decides (`trusted`,
+/// `expires_at` and the like) are ignored.
 ///
 /// # Failures
 ///
