@@ -1540,6 +1540,47 @@ mod store {
         assert_eq!(find(&registry(&store), &id).await.unwrap().unwrap().expires_at(), Some(end));
     }
 
+    /// An operator decides while the document is being fetched.
+    #[tokio::test]
+    async fn a_decision_during_a_fetch_is_obeyed() {
+        type Decide = fn(&MemoryRegistry, &str);
+        let disable: Decide = |store, id| {
+            let client = store.get(id).unwrap().to_builder().disabled(true).build().unwrap();
+            store.replace(client).unwrap();
+        };
+        let configure: Decide = |store, id| {
+            store.insert(Client::builder(id).name("Configured").build().unwrap()).unwrap();
+        };
+        for (decide, is_known) in [(disable, true), (configure, false)] {
+            let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+            let (reached, gate) = (Arc::clone(&arrived), Arc::clone(&release));
+            let host = Server::start(move |mut stream, path, hit| {
+                let (reached, gate) = (Arc::clone(&reached), Arc::clone(&gate));
+                async move {
+                    let port = stream.local_addr().unwrap().port();
+                    let document = document(&format!("http://localhost:{port}{path}"));
+                    if hit == usize::from(is_known) {
+                        reached.notify_one();
+                        gate.notified().await;
+                    }
+                    let _ = stream.write_all(&ok("cache-control: max-age=0\r\n", &document)).await;
+                }
+            })
+            .await;
+            let (store, id) = (MemoryRegistry::new(), host.id("/client"));
+            if is_known {
+                assert!(find(&registry(&store), &id).await.unwrap().is_some());
+            }
+            let fetching = tokio::spawn(registry(&store).find_client(&id));
+            in_time(arrived.notified()).await;
+            decide(&store, &id);
+            let decided = store.get(&id).unwrap();
+            release.notify_one();
+            assert_eq!(in_time(fetching).await.unwrap().unwrap().unwrap(), decided);
+            assert_eq!(store.get(&id).unwrap(), decided);
+        }
+    }
+
     #[tokio::test]
     async fn other_clients_of_the_store_are_answered_as_they_are() {
         let store = MemoryRegistry::new();
@@ -1564,7 +1605,7 @@ mod store {
         let id = |number: usize| host.id(&format!("/{number}"));
         for number in 0..2 {
             assert!(find(&registry, &id(number)).await.unwrap().is_some());
-            store.touch(&id(number), SystemTime::now()).await.unwrap();
+            store.touch(&id(number), SystemTime::now() - Duration::from_secs(89 * 86_400)).await.unwrap();
         }
         // No room: it works, and is not kept.
         assert!(find(&registry, &id(2)).await.unwrap().is_some());

@@ -871,6 +871,61 @@ async fn restrictions_by_the_operator_survive_an_update() {
     }
 }
 
+/// What is granted by default must be allowed.
+#[tokio::test]
+async fn default_scopes_are_narrowed_with_the_scopes() {
+    let scope = |text| Scope::parse(text).unwrap();
+    let policy =
+        || RegistrationPolicy::new().allowed_scopes(scope("a b")).default_scopes(scope("b")).grant_all_scopes(true);
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new();
+        let service = kind.service(store.clone(), policy()).await;
+        let (id, path, token) = created(&*service, public()).await;
+        let narrowed = store.get(&id).unwrap().to_builder().scope("a").default_scope("a").build().unwrap();
+        store.replace(narrowed).unwrap();
+        let change = with(public(), json!({ "client_id": id, "client_name": "New" }));
+        let answer = send(&*service, "PUT", &path, Some(&token), Some(change)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let client = store.get(&id).unwrap();
+        assert_eq!(client.allowed_scopes().unwrap().as_str(), "a", "{kind:?}");
+        assert!(client.default_scopes().is_none_or(|scopes| !scopes.contains("b")), "{kind:?}");
+    }
+}
+
+/// An operator who adds something takes nothing away.
+#[tokio::test]
+async fn an_operator_who_allows_all_scopes_does_not_limit_the_client() {
+    let policy = || RegistrationPolicy::new().allowed_scopes(Scope::parse("profile email").unwrap());
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new();
+        let service = kind.service(store.clone(), policy()).await;
+        let (id, path, token) = created(&*service, with(public(), json!({ "scope": "profile" }))).await;
+        store.replace(store.get(&id).unwrap().to_builder().scope("*").build().unwrap()).unwrap();
+        let change = with(public(), json!({ "client_id": id, "scope": "email" }));
+        let answer = send(&*service, "PUT", &path, Some(&token), Some(change)).await;
+        assert_eq!((answer.status.as_u16(), answer.text("scope")), (200, "email"), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_an_operator_added_stays_whatever_the_client_sends() {
+    for kind in [Own, AtUpstream] {
+        let store = MemoryRegistry::new();
+        let service = kind.service(store.clone(), RegistrationPolicy::new()).await;
+        let (id, path, mut token) = created(&*service, public()).await;
+        let ours = "https://ours.example/logo.png";
+        let client = store.get(&id).unwrap().to_builder().metadata("logo_uri", ours).build().unwrap();
+        store.replace(client).unwrap();
+        // The same value first, and then another one.
+        for logo_uri in [ours, "https://theirs.example/logo.png"] {
+            let change = with(public(), json!({ "client_id": id, "logo_uri": logo_uri }));
+            let answer = send(&*service, "PUT", &path, Some(&token), Some(change)).await;
+            assert_eq!((answer.status.as_u16(), answer.text("logo_uri")), (200, ours), "{kind:?}");
+            token = answer.text("registration_access_token").to_owned();
+        }
+    }
+}
+
 /// Secrets that the operator gave a client are for a client that authenticates with one.
 #[tokio::test]
 async fn a_client_that_becomes_public_loses_all_of_its_secrets() {
@@ -890,6 +945,7 @@ async fn a_client_that_becomes_public_loses_all_of_its_secrets() {
             let answer = send(&*service, "PUT", &path, Some(&token), Some(with(confidential(), change))).await;
             assert_eq!(answer.status, 200, "{}", answer.body);
             token = answer.text("registration_access_token").to_owned();
+            assert!(!answer.body.to_string().contains("operator's"), "{}", answer.body);
             let metadata = store.get(&id).unwrap().metadata().unwrap().clone();
             if kind == Own || has_secrets {
                 assert!(secrets.iter().all(|name| metadata.contains_key(*name) == has_secrets), "{metadata:?}");

@@ -1,8 +1,10 @@
 //! Clients from a JSON or TOML file, and reloading it.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use futures::{FutureExt, StreamExt};
 use tempfile::TempDir;
 use tower_oauth_client_validation::{Client, FileError, FileRegistry, FileWatch, FileWatchConfig, RegistrySource};
@@ -125,8 +127,15 @@ fn a_reload_replaces_all_clients_or_none() {
 /// The next outcome, which must come in time: the test ends even if the watch misses the change.
 fn next(watch: &mut FileWatch) -> Result<usize, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let outcome = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(25), watch.next()).await });
-    outcome.expect("the change is noticed").unwrap().map_err(|error| error.to_string())
+    let outcome = runtime.block_on(async {
+        let deadline = pin!(tokio::time::sleep(Duration::from_secs(25)));
+        // The deadline first: an outcome that wakes nobody must not be found by it.
+        match select(deadline, watch.next()).await {
+            Either::Left(_) => panic!("the change is not noticed"),
+            Either::Right((outcome, _)) => outcome,
+        }
+    });
+    outcome.unwrap().map_err(|error| error.to_string())
 }
 
 /// Never polls, so that only events of the file system report a change.
@@ -171,6 +180,44 @@ fn a_watched_file_is_reloaded() {
     std::fs::write(&path, clients(4)).unwrap();
     until(&mut watch, |outcome| *outcome == Ok(4));
     assert!(is_known(&registry, "3"));
+}
+
+#[test]
+fn the_extension_may_be_written_in_any_case() {
+    assert_eq!(load("c.TOML", &clients(2)).unwrap().clients().len(), 2);
+}
+
+/// Same length, same inode, same time: the event alone says so.
+#[test]
+fn a_change_that_cannot_be_seen_from_outside_is_read() {
+    let text = |id: &str| format!("[[clients]]\nclient_id = '{id}'\n");
+    let (_folder, path) = folder_with("c.toml", &text("a"));
+    let registry = FileRegistry::load(&path).unwrap();
+    let mut watch = registry.watch_with(events_only()).unwrap();
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, text("b").as_bytes()).unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
+    while !is_known(&registry, "b") {
+        next(&mut watch).unwrap();
+    }
+}
+
+#[test]
+fn reading_the_file_causes_no_reload() {
+    let (_folder, path) = folder_with("c.toml", &clients(1));
+    let registry = FileRegistry::load(&path).unwrap();
+    let mut watch = registry.watch_with(events_only().quiet_period(Duration::from_millis(5))).unwrap();
+    replace(&path, &clients(2));
+    until(&mut watch, |outcome| *outcome == Ok(2));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // A change may have several outcomes, but they end.
+    let mut ends = (0..20).map(|_| {
+        std::fs::read(&path).unwrap();
+        runtime.block_on(async { tokio::time::timeout(Duration::from_millis(300), watch.next()).await.is_err() })
+    });
+    assert!(ends.any(|ends| ends));
 }
 
 #[test]
