@@ -256,6 +256,7 @@ impl AuthorizationRequest {
     }
 
     /// The usable parameters, however the request came.
+    #[cfg(any(feature = "pushed-requests", feature = "sealed-requests"))]
     pub(crate) fn parameters_to_query(&self) -> String {
         form_urlencoded::Serializer::new(String::new()).extend_pairs(self.pairs()).finish()
     }

@@ -206,11 +206,13 @@ impl RequestSealer {
     }
 
     #[cfg(not(feature = "pushed-requests"))]
+    #[expect(clippy::unused_self, reason = "without the feature nothing is pushed")]
     fn one_time(&self, _content: &Content<'_>) -> Option<Arc<dyn OneTime>> {
         None
     }
 
     #[cfg(not(feature = "pushed-requests"))]
+    #[expect(clippy::unused_self, reason = "without the feature nothing is pushed")]
     fn knows_pushed(&self) -> bool {
         false
     }

@@ -36,6 +36,10 @@ impl From<Reason> for Unresolved {
 }
 
 impl RequestSources {
+    #[cfg_attr(
+        not(feature = "pushed-requests"),
+        expect(clippy::unused_self, reason = "without the feature nothing is read")
+    )]
     fn reads_pushed(&self) -> bool {
         #[cfg(feature = "pushed-requests")]
         return self.pushed.is_some();
@@ -43,6 +47,10 @@ impl RequestSources {
         false
     }
 
+    #[cfg_attr(
+        not(feature = "request-object"),
+        expect(clippy::unused_self, reason = "without the feature nothing is read")
+    )]
     fn reads_signed(&self) -> bool {
         #[cfg(feature = "request-object")]
         return self.signed.is_some();

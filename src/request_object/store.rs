@@ -139,6 +139,10 @@ impl PushedRequests {
         if value.len() > settings.max_request_bytes {
             return Err(NotKept::TooLarge);
         }
+        #[cfg_attr(
+            not(feature = "sealed-requests"),
+            expect(clippy::infallible_destructuring_match, reason = "the feature adds another place")
+        )]
         let store = match place {
             Place::Store(store) => store,
             #[cfg(feature = "sealed-requests")]
@@ -177,6 +181,10 @@ impl PushedRequests {
     }
 
     async fn value(&self, request_uri: &str) -> Result<(Vec<u8>, Arc<dyn OneTime>), Unresolved> {
+        #[cfg_attr(
+            not(feature = "sealed-requests"),
+            expect(clippy::infallible_destructuring_match, reason = "the feature adds another place")
+        )]
         let store = match &self.0.place {
             Place::Store(store) => store,
             #[cfg(feature = "sealed-requests")]
