@@ -298,7 +298,8 @@ fn mutate(params: &mut Params, id: &str, random: &mut Random) {
             }
         }
         9 => set(params, "client_id", &format!("nobody-{:x}", random.number())),
-        10 => set(params, random.pick(&["request", "request_uri"]), "urn%3Ax"),
+        // The server reads `request` and `request_uri`, which the reference does not know.
+        10 => set(params, random.pick(&["prompt", "login_hint"]), "none"),
         11 => {
             let resources = ["https%3A%2F%2Fapi.example%2F", "api", "https%3A%2F%2Fapi.example%2F%23x"];
             params.push(("resource".to_owned(), random.pick(&resources).to_owned()));
