@@ -35,14 +35,14 @@ pub use crate::server_metadata::{ServerMetadata, server_metadata};
 // What is asked of requests.
 pub use crate::authorization::{
     Pkce, Policy, PolicyBuilder, PolicyError, RedirectErrors, RequestCheck, RequestObjects, ScopeExcess, ScopeMatcher,
-    UnknownClients,
+    UnknownClients, UnlistedScopes,
 };
 
 // Requests, decisions and answers.
 pub use crate::authorization::{
     AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeChallenge, CodeChallengeMethod, Delivery,
-    ErrorCode, Parameter, ParameterFault, Prompt, Reason, Rejection, ResponseMode, SerializeParametersError,
-    UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
+    ErrorCode, HiddenFields, Parameter, ParameterFault, Prompt, Reason, Rejection, ResponseMode,
+    SerializeParametersError, UseUpError, UseUpErrorKind, ValidatedRequest, Validator,
 };
 
 // Clients.
@@ -176,6 +176,10 @@ pub mod guide {
     pub mod request_rules {}
     #[doc = include_str!("../docs/guide/the_handler.md")]
     pub mod the_handler {}
+    #[doc = include_str!("../docs/guide/the_second_step.md")]
+    pub mod the_second_step {}
+    #[doc = include_str!("../docs/guide/openid_connect.md")]
+    pub mod openid_connect {}
     #[doc = include_str!("../docs/guide/your_server.md")]
     pub mod your_server {}
     #[doc = include_str!("../docs/guide/client_authentication.md")]

@@ -22,6 +22,7 @@ mod metadata_document;
 #[cfg(all(feature = "cache", feature = "metrics"))]
 mod metrics;
 mod mock;
+mod openid;
 #[cfg(feature = "full")]
 mod postgres_cluster;
 mod property;

@@ -27,9 +27,12 @@ pub use self::policy::{Policy, PolicyBuilder, PolicyError, RequestCheck};
 pub use self::reason::Reason;
 pub use self::rejection::{Delivery, Rejection};
 pub use self::request::{AuthorizationRequest, Parameter, ParameterFault};
+pub use self::response::hidden_fields::HiddenFields;
 pub use self::response::redirect::{AuthorizationResponse, SerializeParametersError};
 pub use self::response_mode::ResponseMode;
-pub use self::rules::{Pkce, RedirectErrors, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients};
+pub use self::rules::{
+    Pkce, RedirectErrors, RequestObjects, ScopeExcess, ScopeMatcher, UnknownClients, UnlistedScopes,
+};
 pub use self::use_up::UseUpError;
 pub use self::validated::{CodeChallenge, CodeChallengeMethod, ValidatedRequest};
 pub use self::validator::Validator;

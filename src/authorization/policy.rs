@@ -13,7 +13,9 @@ use super::error::AuthorizationError;
 use super::extensions::can_be_declared;
 use super::openid;
 use super::resource::is_resource;
-use super::rules::{Pkce, RedirectErrors, RequestObjects, Rules, ScopeExcess, ScopeMatcher, UnknownClients};
+use super::rules::{
+    Pkce, RedirectErrors, RequestObjects, Rules, ScopeExcess, ScopeMatcher, UnknownClients, UnlistedScopes,
+};
 use super::validated::ValidatedRequest;
 
 /// What the authorization server requires of requests, beyond the rules that no server may relax. Cheap to clone.
@@ -49,7 +51,13 @@ impl Policy {
     /// Today's best practice (RFC 9700) and the default of the crate: [`Policy::oauth2`], with PKCE required of public
     /// clients.
     pub fn rfc9700() -> PolicyBuilder {
-        PolicyBuilder { rules: Rules::default(), declared: Vec::new(), checks: Vec::new(), wrong: None }
+        PolicyBuilder {
+            rules: Rules::default(),
+            declared: Vec::new(),
+            unlisted_scopes: UnlistedScopes::None,
+            checks: Vec::new(),
+            wrong: None,
+        }
     }
 
     /// OAuth 2.1: PKCE required, `S256` only, response type `code` only.
@@ -112,6 +120,7 @@ pub struct PolicyBuilder {
     rules: Rules,
     /// Without repeats.
     declared: Vec<Box<str>>,
+    unlisted_scopes: UnlistedScopes,
     checks: Vec<Arc<dyn RequestCheck>>,
     /// The first setting that is wrong.
     wrong: Option<PolicyError>,
@@ -170,10 +179,23 @@ impl PolicyBuilder {
         self
     }
 
-    /// The scopes that a client without a scope list may request, separated by spaces; `*` allows every scope
-    /// (default: none, so its requests must omit `scope`).
-    pub fn unlisted_scopes(mut self, scopes: impl AsRef<str>) -> Self {
-        self.rules.unlisted_scopes = self.scopes(scopes.as_ref(), PolicyError::UnlistedScopes);
+    /// What a client without a scope list may have (default: [`UnlistedScopes::None`], so its requests must omit
+    /// `scope`). A string names scopes, separated by spaces; `*` allows every scope.
+    ///
+    /// This is one rule for clients from every source: those that registered without `scope`, metadata documents without
+    /// it, and rows without it.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{Policy, UnlistedScopes};
+    ///
+    /// let supported = Policy::mcp().supported_scopes("files:read files:write");
+    /// let everyone = supported.clone().unlisted_scopes(UnlistedScopes::Supported).build()?;
+    /// let readers = supported.unlisted_scopes("files:read").build()?;
+    /// # let _ = (everyone, readers);
+    /// # Ok::<(), tower_oauth_client_validation::PolicyError>(())
+    /// ```
+    pub fn unlisted_scopes(mut self, scopes: impl Into<UnlistedScopes>) -> Self {
+        self.unlisted_scopes = scopes.into();
         self
     }
 
@@ -349,6 +371,11 @@ impl PolicyBuilder {
     /// assert_eq!(error.to_string(), "issuer: must be an https URL without query and fragment");
     /// ```
     pub fn build(mut self) -> Result<Policy, PolicyError> {
+        self.rules.unlisted_scopes = match std::mem::take(&mut self.unlisted_scopes) {
+            UnlistedScopes::None => None,
+            UnlistedScopes::Supported => Some(self.rules.supported_scopes.clone().unwrap_or(AllowedScopes::All)),
+            UnlistedScopes::Listed(scopes) => self.scopes(&scopes, PolicyError::UnlistedScopes),
+        };
         self.rules.declared = (!self.declared.is_empty()).then(|| self.declared.into());
         match self.wrong {
             None => Ok(Policy { rules: Arc::new(self.rules), checks: self.checks.into() }),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::client::{Client, RedirectUri, RedirectUriMismatch, UriPart};
+use crate::client::{Client, RedirectUri, RedirectUriMismatch, Untrusted, UriPart};
 
 use super::error::{AuthorizationError, ErrorCode};
 use super::proven::{ProvenRequest, RedirectTarget};
@@ -11,6 +11,7 @@ use super::reason::Reason;
 use super::request::{AuthorizationRequest, Parameter};
 use super::response_mode::ResponseMode;
 use super::rules::{RedirectErrors, Rules};
+use super::scope::refused_scope;
 
 /// A refused authorization request.
 ///
@@ -93,7 +94,7 @@ impl Rejection {
     fn new(reason: Reason, error: AuthorizationError, subject: Subject) -> Self {
         let mut rejection = Self { reason, error, subject };
         if rejection.rules().detailed_errors {
-            if let Some(detail) = rejection.detail() {
+            if let Some(detail) = rejection.sendable_detail() {
                 let description = format!("{}: {detail}", rejection.description());
                 rejection.error = AuthorizationError::new(rejection.error(), description);
             }
@@ -160,6 +161,20 @@ impl Rejection {
     /// not show it to strangers.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
+        self.refused_scope().or_else(|| self.sendable_detail())
+    }
+
+    /// Which scope is refused, and why, if that is the reason. It contains text of the request.
+    fn refused_scope(&self) -> Option<String> {
+        if self.reason != Reason::SCOPE_NOT_ALLOWED {
+            return None;
+        }
+        let (scope, why) = refused_scope(self.request()?, self.client()?, self.rules())?;
+        Some(format!("{} {why}", Untrusted(scope)))
+    }
+
+    /// The detail where it contains no text of the request, which must not get into an `error_description`.
+    fn sendable_detail(&self) -> Option<String> {
         match self.mismatch() {
             Some(RedirectUriMismatch::Malformed(error)) => Some(error.to_string()),
             Some(RedirectUriMismatch::NotRegistered(closest)) if closest.index().is_none() => {

@@ -238,13 +238,21 @@ impl AuthorizationRequest {
     /// ```
     #[must_use]
     pub fn to_query(&self) -> String {
-        let Some(one_time) = self.arrival().and_then(|arrival| arrival.one_time.as_ref()) else {
-            return self.parameters_to_query();
-        };
-        let client_id = self.get(Parameter::ClientId).unwrap_or_default();
-        let names = [Parameter::ClientId, Parameter::RequestUri].map(Parameter::as_str);
-        let pairs = names.into_iter().zip([client_id, one_time.request_uri()]);
-        form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(self.pairs_to_repeat()).finish()
+    }
+
+    /// What asks for the same again: of a request that counts once, the `request_uri` by which it is found again.
+    pub(super) fn pairs_to_repeat(&self) -> impl Iterator<Item = (&str, &str)> {
+        let one_time = self.arrival().and_then(|arrival| arrival.one_time.as_ref());
+        let reference = one_time.map(|one_time| {
+            let client_id = self.get(Parameter::ClientId).unwrap_or_default();
+            [Parameter::ClientId, Parameter::RequestUri]
+                .map(Parameter::as_str)
+                .into_iter()
+                .zip([client_id, one_time.request_uri()])
+        });
+        let parameters = one_time.is_none().then(|| self.pairs());
+        reference.into_iter().flatten().chain(parameters.into_iter().flatten())
     }
 
     /// The usable parameters, however the request came.

@@ -93,6 +93,32 @@ pub enum ScopeExcess {
     Narrow,
 }
 
+/// What a client may have that was registered without a scope list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnlistedScopes {
+    /// Nothing: its requests must omit `scope` (the default).
+    #[default]
+    None,
+    /// Every scope that the server [supports](crate::PolicyBuilder::supported_scopes), also where the request omits
+    /// `scope`. If the server supports any scope, the client may request any, and gets none where it omits `scope`.
+    Supported,
+    /// These scopes, separated by spaces, also where the request omits `scope`; `*` allows every scope.
+    Listed(Box<str>),
+}
+
+impl From<&str> for UnlistedScopes {
+    fn from(scopes: &str) -> Self {
+        Self::Listed(scopes.into())
+    }
+}
+
+impl From<String> for UnlistedScopes {
+    fn from(scopes: String) -> Self {
+        Self::Listed(scopes.into())
+    }
+}
+
 /// Which clients must use PKCE (RFC 7636).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -86,6 +86,31 @@ fn grant_requested_scope(value: &str, span: Span, client: &Client, rules: &Rules
     }
 }
 
+/// The first scope that a request may not have, and why, for logs.
+pub(super) fn refused_scope<'r>(
+    request: &'r AuthorizationRequest,
+    client: &Client,
+    rules: &Rules,
+) -> Option<(&'r str, &'static str)> {
+    let allowed = client.allowed_scopes().or(rules.unlisted_scopes.as_ref());
+    let why = match (client.allowed_scopes(), allowed) {
+        (Some(_), _) => "is not among the scopes of the client",
+        (None, Some(_)) => "is not among the scopes of clients without a scope list",
+        (None, None) => "was requested by a client without a scope list, which gets none",
+    };
+    let allowed = allowed.map(|allowed| ScopeRule::new(Some(allowed), rules));
+    let supported = ScopeRule::new(rules.supported_scopes.as_ref(), rules);
+    tokens(request.get(Parameter::Scope)?).find_map(|token| {
+        let is_allowed = allowed.as_ref().is_some_and(|allowed| allowed.allows(token));
+        match (is_allowed, supported.allows(token)) {
+            _ if token == "*" => Some((token, "cannot be requested")),
+            (false, _) => Some((token, why)),
+            (true, false) => Some((token, "is not among the scopes of the server")),
+            (true, true) => None,
+        }
+    })
+}
+
 /// Strips tokens that are allowed, as long as they come in the order of the allowed ones, which is the common case: one pass
 /// over both, without repeats. `None` if all tokens were stripped.
 fn strip_allowed<'v>(value: &'v str, allowed: &AllowedScopes, rules: &Rules) -> Option<&'v str> {

@@ -82,6 +82,27 @@ impl ValidatedRequest {
         self.proven.redirect_uri_is_explicit()
     }
 
+    /// Whether a token request with this `redirect_uri` repeats the redirect URI as it must (RFC 6749 §4.1.3): byte for
+    /// byte if the authorization request named it, else not at all or correctly.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use tower_oauth_client_validation::{AuthorizationRequest, Client, Validator};
+    /// # let client = Client::builder("app").confidential().redirect_uri("https://app.example/cb").build()?;
+    /// # let request = AuthorizationRequest::parse(b"client_id=app&response_type=code", b"");
+    /// let validated = Validator::default().validate(request, Some(Arc::new(client))).unwrap();
+    /// assert!(validated.is_repeated_redirect_uri(None));
+    /// assert!(!validated.is_repeated_redirect_uri(Some("https://app.example/other")));
+    /// # Ok::<(), tower_oauth_client_validation::ClientError>(())
+    /// ```
+    #[must_use]
+    pub fn is_repeated_redirect_uri(&self, sent: Option<&str>) -> bool {
+        match sent {
+            Some(sent) => sent == self.redirect_uri(),
+            None => !self.redirect_uri_is_explicit(),
+        }
+    }
+
     /// The granted scopes, in the order of the request, without repeats.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         tokens(self.scope())
@@ -339,6 +360,43 @@ pub struct CodeChallenge<'a> {
     pub challenge: &'a str,
     /// `code_challenge_method`, with its default.
     pub method: CodeChallengeMethod,
+}
+
+impl<'a> CodeChallenge<'a> {
+    /// The challenge that was kept with a code.
+    #[must_use]
+    pub fn new(challenge: &'a str, method: CodeChallengeMethod) -> Self {
+        Self { challenge, method }
+    }
+
+    /// Whether the challenge was made of this `code_verifier` (RFC 7636 §4.6). Takes the same time for every wrong one of
+    /// the same length.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{CodeChallenge, CodeChallengeMethod};
+    ///
+    /// // RFC 7636 appendix B
+    /// let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    /// let challenge = CodeChallenge::new(challenge, CodeChallengeMethod::S256);
+    /// assert!(challenge.verify("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"));
+    /// assert!(!challenge.verify("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl"));
+    /// assert!(!challenge.verify(""));
+    /// ```
+    #[cfg(feature = "client-authentication")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "client-authentication")))]
+    #[must_use]
+    pub fn verify(&self, verifier: &str) -> bool {
+        use base64::Engine;
+        use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+        use sha2::{Digest, Sha256};
+        use subtle::ConstantTimeEq;
+
+        let derived = match self.method {
+            CodeChallengeMethod::S256 => BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)),
+            CodeChallengeMethod::Plain => verifier.to_owned(),
+        };
+        derived.as_bytes().ct_eq(self.challenge.as_bytes()).into()
+    }
 }
 
 /// Without the challenge.

@@ -9,6 +9,7 @@ mod composed;
 mod crash;
 mod http;
 mod mcp_proxy;
+mod openid;
 #[path = "../postgres_cluster.rs"]
 #[expect(dead_code, reason = "shared with tests of other needs")]
 mod postgres_cluster;

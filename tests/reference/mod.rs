@@ -439,7 +439,9 @@ fn response_type(value: &str) -> Option<&'static str> {
 /// The scopes that are granted, `None` where the request is refused.
 fn scope(policy: Settings<'_>, client: Registered<'_>, asked: Option<String>) -> Option<String> {
     // An unlisted client takes that of the policy, where there is one.
-    let allowed = client.text("scope").or(policy.text("unlisted_scopes")).unwrap_or_default();
+    let all_supported = policy.flag("unlisted_scopes").then(|| policy.text("supported_scopes").unwrap_or("*"));
+    let unlisted = all_supported.or(policy.text("unlisted_scopes"));
+    let allowed = client.text("scope").or(unlisted).unwrap_or_default();
     let supported = policy.text("supported_scopes").unwrap_or("*");
     let covers = |list: &str, token: &str| {
         words(list).any(|allowed| match policy.text("scope_matcher") {

@@ -45,7 +45,7 @@ const SETTINGS: [(&str, &[&str]); 24] = [
     ("response_types", &[r#"["code", "token", "code id_token"]"#, r#"["none", "id_token"]"#, "[]"]),
     ("scope_required", &["true", "false"]),
     ("scope_excess", &[r#""narrow""#]),
-    ("unlisted_scopes", &[r#""read""#, r#""*""#, r#""read * x""#]),
+    ("unlisted_scopes", &["true", r#""read""#, r#""*""#, r#""read * x""#]),
     ("supported_scopes", &[r#""read""#, r#""*""#, r#""admin read:mail""#]),
     ("scope_matcher", &[r#""prefix""#]),
     ("pkce", &[r#""required_for_public_clients""#, r#""required""#]),

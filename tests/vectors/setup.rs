@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tower_oauth_client_validation::{
     AuthorizationError, Client, ErrorCode, LoopbackPorts, Parameter, Pkce, Policy, PolicyBuilder, RedirectErrors,
-    RedirectUri, RegistryError, RequestObjects, ResponseType, ScopeExcess, UnknownClients, ValidatedRequest,
+    RedirectUri, RegistryError, RequestObjects, ResponseType, ScopeExcess, UnknownClients, UnlistedScopes,
+    ValidatedRequest,
 };
 
 /// Settings of the layer rather than of its policy.
@@ -98,6 +99,7 @@ fn set(policy: PolicyBuilder, name: &str, value: &Value) -> Option<PolicyBuilder
         }
         ("scope_required", _) => policy.scope_required(flag()?),
         ("scope_excess", "narrow") => policy.scope_excess(ScopeExcess::Narrow),
+        ("unlisted_scopes", _) if *value == true => policy.unlisted_scopes(UnlistedScopes::Supported),
         ("unlisted_scopes", _) => policy.unlisted_scopes(value.as_str()?),
         ("supported_scopes", _) => policy.supported_scopes(value.as_str()?),
         ("scope_matcher", "prefix") => policy.scope_matcher(|allowed: &str, asked: &str| asked.starts_with(allowed)),

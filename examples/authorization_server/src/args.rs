@@ -51,6 +51,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) auto_approve: bool,
 
+    /// Judge the parameters of OpenID Connect (prompt, max_age, nonce, …), authorization_details of the type
+    /// payment_initiation, and dpop_jkt
+    #[arg(long)]
+    pub(crate) openid: bool,
+
     /// Refuse authorization requests that were not pushed to /par
     #[arg(long)]
     pub(crate) require_pushed: bool,

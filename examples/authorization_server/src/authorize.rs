@@ -6,13 +6,16 @@ use axum::Extension;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, State};
 use axum::http::header::ALLOW;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use shared::causes::Causes;
 use shared::consent::{self, Decided, Decision};
 use shared::pages;
 use shared::store::Code;
-use tower_oauth_client_validation::{AuthorizationError, Delivery, ErrorCode, ReportedOutcome, ValidatedRequest};
+use tower_oauth_client_validation::{
+    AsyncCheck, AuthorizationError, Delivery, ErrorCode, Prompt, ReportedOutcome, ValidatedRequest,
+};
 use url::{Position, Url};
 
 use crate::Server;
@@ -50,6 +53,23 @@ pub(crate) async fn authorize(
             pages::consent(&request, document.as_deref(), &sealed)
         }
         Err(error) => failed(&request, &method, &error),
+    }
+}
+
+/// Refuses `prompt=none` where a code needs the consent page (OpenID Connect Core §3.1.2.6).
+///
+/// As a check of the layer: an error that a handler redirects at once would let strangers use the server as a redirector
+/// (RFC 9700 §4.11.2).
+pub(crate) struct SilentRequests {
+    pub(crate) are_answered: bool,
+}
+
+impl AsyncCheck for SilentRequests {
+    async fn check(&self, _request: &Parts, validated: &ValidatedRequest) -> Result<(), AuthorizationError> {
+        if self.are_answered || validated.prompts().all(|prompt| prompt != Prompt::None) {
+            return Ok(());
+        }
+        Err(AuthorizationError::new(ErrorCode::ConsentRequired, "the user must be asked for consent"))
     }
 }
 

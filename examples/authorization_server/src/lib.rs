@@ -107,6 +107,9 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         // Without pages, an error page before the redirect makes no sense either.
         policy = policy.redirect_errors(RedirectErrors::Always);
     }
+    if args.openid {
+        policy = policy.openid().authorization_details_types(["payment_initiation"]).dpop_jkt_required(true);
+    }
     let policy = policy.require_pushed_requests(args.require_pushed).build()?;
     let state = clients.state_store(args.state.as_ref()).await?;
     let mut pushed = PushedRequests::builder(Arc::clone(&state));
@@ -147,6 +150,7 @@ fn router(server: Arc<Server>) -> Result<Router, ConfigError> {
         .signed_requests(server.signed.clone())
         .pushed_requests(server.pushed.clone())
         .report_only(server.report_only)
+        .check("consent_required", authorize::SilentRequests { are_answered: server.auto_approve })
         // Report-only then passes on bodies of any size.
         .wrap_bodies();
     // Applications in browsers call these endpoints; the authorization endpoint is for navigation only.

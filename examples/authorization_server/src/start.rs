@@ -8,8 +8,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use shared::pages;
 use tower_oauth_client_validation::{
-    AllowedScopes, AuthorizationRequest, Client, ClientKind, ClientStatus, Parameter, Reason, RedirectUri, Rejection,
-    ResponseMode, Validator,
+    AllowedScopes, Client, ClientKind, ClientStatus, Parameter, Reason, RedirectUri, Rejection, ResponseMode, Validator,
 };
 use url::{Url, form_urlencoded};
 
@@ -197,7 +196,7 @@ enum Outcome {
 
 /// What the layer will say, asked of the same validator. It reads request objects too, and the only one here is refused.
 fn judge(validator: &Validator, clients: &[Arc<Client>], query: &str) -> Outcome {
-    let request = AuthorizationRequest::parse(query.as_bytes(), b"");
+    let request = validator.parse(query.as_bytes(), b"");
     let client = match validator.client_id(&request) {
         Ok(id) => clients.binary_search_by(|client| client.id().cmp(id)).ok().map(|at| Arc::clone(&clients[at])),
         Err(rejection) => return Outcome::Rejected(rejection),

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower_oauth_client_validation::{RedirectUri, ValidatedRequest};
 use url::{Position, Url};
@@ -88,6 +89,10 @@ pub fn consent(request: &ValidatedRequest, document: Option<&str>, sealed: &str)
                         code { (scope) }
                     }
                 }
+            }
+            @for detail in request.authorization_details() {
+                dt { "In particular" }
+                dd { code { (readable(detail.get("type").and_then(Value::as_str).unwrap_or_default())) } }
             }
             @for resource in request.resources() {
                 dt { "At" }

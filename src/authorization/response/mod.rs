@@ -1,5 +1,6 @@
 //! Turns decisions into HTTP responses.
 
+pub(super) mod hidden_fields;
 mod html;
 mod json;
 mod page;
@@ -44,6 +45,25 @@ impl Rejection {
     #[must_use]
     pub fn into_http<B: From<Bytes>>(self, method: &Method, headers: &HeaderMap) -> Response<B> {
         reject(self, AnswerTo { method, headers, allow: ALLOW }).map(B::from)
+    }
+
+    /// The error as JSON, whatever the user agent prefers and wherever the policy sends errors: for endpoints that programs
+    /// call.
+    ///
+    /// ```
+    /// use tower_oauth_client_validation::{AuthorizationRequest, Validator};
+    ///
+    /// let request = AuthorizationRequest::parse(b"client_id=nobody", b"");
+    /// let rejection = Validator::default().validate(request, None).unwrap_err();
+    /// let response: http::Response<bytes::Bytes> = rejection.into_json();
+    /// assert_eq!(response.headers()["content-type"], "application/json");
+    /// assert!(response.body().starts_with(br#"{"error":"invalid_client","#));
+    /// ```
+    #[must_use]
+    pub fn into_json<B: From<Bytes>>(self) -> Response<B> {
+        let to = AnswerTo { method: &Method::POST, headers: &HeaderMap::new(), allow: ALLOW };
+        let answer = prepare(&self, to);
+        complete(self, answer, to.method).map(B::from)
     }
 
     /// The response to the redirect URI that [`Rejection::redirect_uri`] names, for a page of your own that asks the
