@@ -15,9 +15,7 @@ use http::Request;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::{Value, json};
-use tower_oauth_client_validation::{
-    Client, ClientValidationLayer, MemoryRegistry, Policy, SignedRequests, Verdict,
-};
+use tower_oauth_client_validation::{Client, ClientValidationLayer, MemoryRegistry, Policy, SignedRequests, Verdict};
 use tower_oauth_client_validation_fuzz::texts;
 
 const ISSUER: &str = "https://login.example";
@@ -59,7 +57,8 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     };
     let signed = format!("{message}.{signature}");
     let object = if from.is_empty() { signed.clone() } else { signed.replacen(from, to, 1) };
-    let Ok(request) = Request::get(format!("/authorize?client_id=app&response_type=code&request={object}")).body(()) else {
+    let Ok(request) = Request::get(format!("/authorize?client_id=app&response_type=code&request={object}")).body(())
+    else {
         return Corpus::Reject;
     };
     let (parts, ()) = request.into_parts();

@@ -96,10 +96,6 @@ impl Validator {
     }
 
     /// Reads parameters that did not come from the user agent.
-    #[cfg_attr(
-        not(any(feature = "pushed-requests", feature = "request-object", feature = "sealed-requests")),
-        expect(dead_code)
-    )]
     pub(crate) fn parse_arrived(&self, form: &[u8], arrival: Arrival) -> AuthorizationRequest {
         AuthorizationRequest::read(form, b"", self.policy.rules.declared.as_ref(), Some(Box::new(arrival)))
     }
