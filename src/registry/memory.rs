@@ -72,7 +72,7 @@ struct Shared {
     ledger: Mutex<Ledger>,
 }
 
-/// Lookups scale with the cores; those in a map behind a lock do not, see docs/performance.md.
+/// Readers neither write to shared memory nor wait for a writer; docs/performance.md compares it with a lock.
 type Clients = papaya::HashMap<Id, Held>;
 
 const DEFAULT_MAX_BYTES: usize = 256 * 1024 * 1024;
