@@ -148,6 +148,21 @@ fn a_client_is_active_until_it_is_disabled_or_expires() {
 }
 
 #[test]
+fn metadata_names_the_end_of_a_client_in_two_ways_and_the_earlier_counts() {
+    let end = |members: serde_json::Value| {
+        let mut metadata = json!({ "client_id": "app" });
+        metadata.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let end = Client::from_metadata(metadata).unwrap().expires_at()?;
+        Some(end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+    };
+    assert_eq!(end(json!({ "client_expires_at": 1_000 })), Some(1_000));
+    assert_eq!(end(json!({ "client_expires_at": 0 })), None);
+    assert_eq!(end(json!({ "client_expires_at": 0, "expires_at": 7 })), Some(7));
+    assert_eq!(end(json!({ "client_expires_at": 1_000, "expires_at": 7 })), Some(7));
+    assert_eq!(end(json!({ "client_expires_at": 7, "expires_at": 1_000 })), Some(7));
+}
+
+#[test]
 fn stored_metadata_loses_bad_redirect_uris_and_nothing_else() {
     let stored = json!({
         "client_id": "app",

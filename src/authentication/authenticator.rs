@@ -21,7 +21,7 @@ use crate::registry::RegistrySource;
 
 /// Parameters of the endpoints that clients call. In a query they end up in logs, and an inner service could read them
 /// there instead of in the body.
-const BODY_PARAMETERS: [&str; 24] = [
+const BODY_PARAMETERS: [&str; 29] = [
     "client_id",
     "client_secret",
     "client_assertion",
@@ -41,6 +41,11 @@ const BODY_PARAMETERS: [&str; 24] = [
     "request",
     "request_uri",
     "response_type",
+    "response_mode",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
     "resource",
     "audience",
     "subject_token",

@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 /// Clocks of clients may differ from ours by this much.
 pub(crate) const LEEWAY: Duration = Duration::from_secs(60);
 
+/// From `nbf` and `iat` to `exp`, by the JWT alone.
+pub(crate) const MAX_LIFE: Duration = Duration::from_secs(3600);
+
 macro_rules! algorithms {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal, $algorithm:ident;)+) => {
         /// A signing algorithm that clients may use (RFC 7518 §3.1, RFC 8037). All are asymmetric: there is no value
@@ -219,9 +222,10 @@ pub(crate) fn check_times(
     }
     for name in ["nbf", "iat"] {
         match numeric_date(claims, name) {
-            Ok(None) => {}
-            Ok(Some(start)) if start <= since_epoch + leeway => {}
-            Ok(Some(_)) | Err(_) => return Err(TimeError::NotYetValid),
+            Ok(Some(start)) if start > since_epoch + leeway => return Err(TimeError::NotYetValid),
+            Ok(Some(start)) if expiry - start > MAX_LIFE.as_secs_f64() => return Err(TimeError::Expiry),
+            Ok(None | Some(_)) => {}
+            Err(_) => return Err(TimeError::NotYetValid),
         }
     }
     Ok(now + Duration::from_secs_f64((expiry - since_epoch).max(0.0)))

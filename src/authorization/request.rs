@@ -227,7 +227,8 @@ impl AuthorizationRequest {
     ///
     /// These are the usable parameters, which [`parse`](Self::parse) reads back. A pushed request is written as its
     /// `client_id` and `request_uri`: read back as parameters, it would no longer count once. Let
-    /// [`ClientValidationLayer::judge`](crate::ClientValidationLayer::judge) judge it, which finds it again.
+    /// [`ClientValidationLayer::judge`](crate::ClientValidationLayer::judge) judge it, which finds it again. A signed request
+    /// loses its signature: seal it with `RequestSealer` (feature `sealed-requests`) instead.
     ///
     /// ```
     /// use tower_oauth_client_validation::AuthorizationRequest;

@@ -17,8 +17,9 @@ use super::typed::Requirements;
 use super::{ApplicationType, Client, ClientKind, ClientScopes, ClientStatus, Details, is_client_id};
 
 /// The metadata members that methods of the builder set.
-const BUILDER_MEMBERS: [&str; 15] = [
+const BUILDER_MEMBERS: [&str; 16] = [
     "application_type",
+    "client_expires_at",
     "client_id",
     "client_name",
     "default_scope",

@@ -66,6 +66,8 @@ pub struct DynamicClientRules {
     check: Option<Arc<Check>>,
 }
 
+const TOO_MANY: &str = "the list has too many members";
+
 impl DynamicClientRules {
     /// The defaults above.
     pub fn new() -> Self {
@@ -162,7 +164,8 @@ impl DynamicClientRules {
             if !is_plain_text(name) {
                 return Err(broken("the name must not hold control or invisible characters"));
             }
-            self.judge_value(name == "redirect_uris", value).map_err(broken)?;
+            self.judge_value(name == "redirect_uris", value)
+                .map_err(|reason| DynamicClientError { is_bound: reason == TOO_MANY, ..broken(reason) })?;
         }
         self.judge_size(metadata)?;
         self.judge_language_variants(metadata)?;
@@ -180,7 +183,7 @@ impl DynamicClientRules {
             Value::Array(values) => {
                 let max = if is_redirect_uris { self.max_redirect_uris } else { self.max_list_members };
                 if values.len() > max {
-                    return Err("the list has too many members");
+                    return Err(TOO_MANY);
                 }
                 values.iter().try_for_each(|value| self.judge_value(false, value))
             }
@@ -213,7 +216,7 @@ impl DynamicClientRules {
         let memory = self.max_metadata_bytes.saturating_mul(MAX_MEMORY_FACTOR);
         match largest {
             Some((name, _)) if size + 1 > self.max_metadata_bytes || members_size(metadata) > memory => {
-                Err(DynamicClientError::new(name, "the metadata is too large"))
+                Err(DynamicClientError { is_bound: true, ..DynamicClientError::new(name, "the metadata is too large") })
             }
             _ => Ok(()),
         }
@@ -268,12 +271,14 @@ pub struct DynamicClientError {
     member: String,
     index: Option<usize>,
     reason: Cow<'static, str>,
+    /// The metadata is over a bound, rather than wrong.
+    is_bound: bool,
 }
 
 impl DynamicClientError {
     /// `member` breaks a rule, and `reason` says which.
     pub fn new(member: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { member: member.into(), index: None, reason: reason.into() }
+        Self { member: member.into(), index: None, reason: reason.into(), is_bound: false }
     }
 
     fn at(self, index: usize) -> Self {
@@ -293,10 +298,10 @@ impl DynamicClientError {
     }
 
     /// Whether a registration is refused with `invalid_redirect_uri` rather than `invalid_client_metadata`
-    /// (RFC 7591 §3.2.2).
+    /// (RFC 7591 §3.2.2). Too many or too long redirect URIs are invalid metadata.
     #[must_use]
     pub fn is_redirect_uri(&self) -> bool {
-        self.member == "redirect_uris"
+        self.member == "redirect_uris" && !self.is_bound
     }
 }
 

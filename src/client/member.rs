@@ -62,8 +62,8 @@ pub(crate) fn public_metadata(mut members: Map<String, Value>) -> Map<String, Va
 /// Whether only an operator or the server sets this member. Such members give privileges, so they are not accepted
 /// from outside, and not shown.
 pub(crate) fn is_operator_member(name: &str) -> bool {
-    matches!(name, "trusted" | "dynamic" | "disabled" | "revoked" | "expires_at" | "default_scope" | "insecure_http")
-        || name == "client_secret_hash"
+    matches!(name, "trusted" | "dynamic" | "disabled" | "revoked" | "default_scope" | "insecure_http")
+        || matches!(name, "expires_at" | "client_expires_at" | "client_secret_hash")
         || name.ends_with("_sha256")
 }
 

@@ -21,7 +21,7 @@ impl Client {
     /// | `default_scope` | scopes granted to a request without `scope` |
     /// | `dynamic` | `true`: see [`Client::is_dynamic`] |
     /// | `disabled`, `revoked` | `true`: requests are refused |
-    /// | `expires_at` | seconds since the epoch; 0 means never |
+    /// | `expires_at`, `client_expires_at` | seconds since the epoch; 0 means never |
     /// | `insecure_http` | `true`: redirect URIs may be `http` on any host, see [`RedirectUri::insecure_http`] |
     /// | `trusted` | `true`: see [`Client::is_trusted`] |
     ///
@@ -186,7 +186,9 @@ impl Members {
             (false, disabled) => builder.disabled(disabled),
         };
         builder = builder.trusted(self.take_bool("trusted")?).dynamic(self.take_bool("dynamic")?);
-        if let Some(end) = self.take_time("expires_at")? {
+        // Other servers write the second name. If both are there, the earlier end counts; 0 means never.
+        let ends = [self.take_time("expires_at")?, self.take_time("client_expires_at")?];
+        if let Some(end) = ends.into_iter().flatten().filter(|end| *end != SystemTime::UNIX_EPOCH).min() {
             builder = builder.expires_at(end);
         }
         for (name, value) in self.0 {

@@ -121,7 +121,9 @@ fn rfc7591(mut document: Value, operator_members: bool) -> Result<Client, BoxErr
 
 /// The client may have written this metadata, so it must not grant privileges.
 fn drop_privileges(members: &mut Map<String, Value>) {
-    members.retain(|name, _| matches!(&**name, "disabled" | "revoked" | "expires_at") || !is_operator_member(name));
+    members.retain(|name, _| {
+        matches!(&**name, "disabled" | "revoked" | "expires_at" | "client_expires_at") || !is_operator_member(name)
+    });
     let Some(scope) = members.get("scope").and_then(Value::as_str).filter(|scope| scope.contains('*')) else {
         return;
     };

@@ -15,6 +15,9 @@ use super::sources::REQUEST_URI_PREFIX;
 use crate::authorization::arrival::{OneTime, UseUpErrorKind, UseUpFailure};
 use crate::state::{StateError, StateStore};
 
+/// No [`RequestSealer`](crate::RequestSealer) has it: theirs begin with `page`.
+const PURPOSE: &str = "pushed request";
+
 /// 128 random bits.
 const ID_BYTES: usize = 16;
 
@@ -50,7 +53,7 @@ impl Carried {
     }
 
     fn binding(&self) -> Binding<'_> {
-        Binding { purpose: "pushed request", issuer: None, tenant: self.tenant.as_deref(), context: None }
+        Binding { purpose: PURPOSE, issuer: None, tenant: self.tenant.as_deref(), context: None }
     }
 }
 

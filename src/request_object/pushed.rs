@@ -199,8 +199,9 @@ impl Handler for Endpoint {
             true => match self.sources.resolve(&asked, &client, &self.validator).await {
                 Ok(signed) => signed,
                 Err(Unresolved { reason, cause }) => {
+                    // Strangers can make the hosts of their keys fail, which must not raise an alarm.
                     if let Some(cause) = cause {
-                        tracing::error!(
+                        tracing::info!(
                             reason = reason.as_str(),
                             client_id = display(Untrusted(client.id())),
                             cause = display(Causes(&*cause)),

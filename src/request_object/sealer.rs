@@ -92,7 +92,7 @@ impl RequestSealer {
     pub fn new(keys: SealKeys) -> Self {
         Self {
             keys,
-            purpose: "consent".into(),
+            purpose: "page consent".into(),
             tenant: None,
             context: None,
             lifetime: Duration::from_secs(600),
@@ -104,7 +104,7 @@ impl RequestSealer {
     /// Sets what seals are for (default: `consent`). A seal for the login page then does not open as one from the consent
     /// page.
     pub fn purpose(mut self, purpose: impl AsRef<str>) -> Self {
-        self.purpose = purpose.as_ref().into();
+        self.purpose = format!("page {}", purpose.as_ref()).into();
         self
     }
 

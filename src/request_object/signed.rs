@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::sources::Unresolved;
-use crate::authentication::jws::{self, JwsError, LEEWAY, TimeError, UnverifiedJws};
+use crate::authentication::jws::{self, JwsError, LEEWAY, MAX_LIFE, TimeError, UnverifiedJws};
 use crate::authentication::keys::{RegisteredKeys, SignatureError, verify_signature};
 use crate::authentication::{KeySource, SigningAlgorithm};
 use crate::authorization::Reason;
@@ -58,9 +58,6 @@ reasons! {
     REQUEST_OBJECT_KEYS_UNAVAILABLE = "request_object_keys_unavailable", TemporarilyUnavailable,
         "request objects cannot be checked at the moment, please try again", "RFC 6749 §4.1.2.1";
 }
-
-/// From `nbf` or `iat` to `exp`.
-const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// `typ` of request objects, where it is given (RFC 9101 §10.8).
 const KINDS: [&str; 2] = ["oauth-authz-req+jwt", "jwt"];
@@ -177,16 +174,11 @@ impl SignedRequests {
 
 /// A request object lives for an hour at most, by its own times and by our clock.
 fn check_lifetime(claims: &Map<String, Value>, now: SystemTime) -> Result<(), Reason> {
-    jws::check_times(claims, MAX_LIFETIME + LEEWAY, now).map_err(|error| match error {
-        TimeError::Expiry => Reason::REQUEST_OBJECT_EXPIRY,
-        TimeError::NotYetValid => Reason::REQUEST_OBJECT_NOT_YET_VALID,
-    })?;
-    let date = |name| jws::numeric_date(claims, name).ok().flatten();
-    let lives_too_long = |start: f64| date("exp").is_none_or(|end| end - start > MAX_LIFETIME.as_secs_f64());
-    if date("nbf").is_some_and(lives_too_long) || date("iat").is_some_and(lives_too_long) {
-        return Err(Reason::REQUEST_OBJECT_EXPIRY);
+    match jws::check_times(claims, MAX_LIFE + LEEWAY, now) {
+        Ok(_) => Ok(()),
+        Err(TimeError::Expiry) => Err(Reason::REQUEST_OBJECT_EXPIRY),
+        Err(TimeError::NotYetValid) => Err(Reason::REQUEST_OBJECT_NOT_YET_VALID),
     }
-    Ok(())
 }
 
 /// The claims as parameters: strings as they are, `resource` also as an array of strings, and other values as JSON.

@@ -80,7 +80,7 @@ impl RequestSources {
         client: &Arc<Client>,
         validator: &Validator,
     ) -> Result<AuthorizationRequest, Unresolved> {
-        for parameter in [Parameter::Request, Parameter::RequestUri] {
+        for parameter in [Parameter::ClientId, Parameter::Request, Parameter::RequestUri] {
             if let Some(fault) = request.fault(parameter) {
                 return Err(Reason::of_fault(fault).into());
             }

@@ -135,16 +135,15 @@ impl PushedRequests {
         let Kept { place, settings } = &*self.0;
         let client_id = request.get(Parameter::ClientId).unwrap_or_default();
         let value = write(request);
-        // Encoding can make a form longer than it was sent.
-        if value.len() > settings.max_request_bytes {
-            return Err(NotKept::TooLarge);
-        }
         #[cfg_attr(
             not(feature = "sealed-requests"),
             expect(clippy::infallible_destructuring_match, reason = "the feature adds another place")
         )]
         let store = match place {
             Place::Store(store) => store,
+            #[cfg(feature = "sealed-requests")]
+            // Encoding can make a form longer than it was sent, and browsers carry this one.
+            Place::RequestUri(_) if value.len() > settings.max_request_bytes => return Err(NotKept::TooLarge),
             #[cfg(feature = "sealed-requests")]
             Place::RequestUri(carried) => return carried.seal(&value, settings.lifetime).map_err(NotKept::Seal),
         };

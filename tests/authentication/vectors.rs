@@ -249,10 +249,12 @@ impl Assertion {
             object(&json!({ "iss": "jwt", "sub": "jwt", "aud": ISSUER, "exp": now + 60, "iat": now, "jti": "id" }));
         let change = |members: &mut Map<String, Value>, changes: &Map<String, Value>| {
             for (name, value) in changes {
-                match value.get("now").and_then(Value::as_i64) {
-                    Some(seconds) => members.insert(name.clone(), (i64::try_from(now).unwrap() + seconds).into()),
-                    None if value.is_null() => members.remove(name),
-                    None => members.insert(name.clone(), value.clone()),
+                let in_seconds = value.get("now");
+                match (in_seconds.and_then(Value::as_i64), in_seconds.and_then(Value::as_f64)) {
+                    (Some(seconds), _) => members.insert(name.clone(), (i64::try_from(now).unwrap() + seconds).into()),
+                    (None, Some(seconds)) => members.insert(name.clone(), (now as f64 + seconds).into()),
+                    (None, None) if value.is_null() => members.remove(name),
+                    (None, None) => members.insert(name.clone(), value.clone()),
                 };
             }
         };

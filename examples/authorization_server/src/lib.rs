@@ -118,9 +118,10 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         pushed = pushed.lifetime(PATIENCE);
     }
     let pushed = pushed.build()?;
-    let authentication = token::authentication_policy(&issuer, state).keys(registration::keys(documents)?).build()?;
+    let keys = registration::keys(documents)?;
+    let authentication = token::authentication_policy(&issuer, state).keys(keys.clone()).build()?;
     let seal_keys = args.seal_key.map_or_else(SealKeys::generate, Ok)?;
-    let signed = SignedRequests::builder(&issuer).build()?;
+    let signed = SignedRequests::builder(&issuer).keys(keys).build()?;
     let code_lifetime = Duration::from_secs(args.code_lifetime);
     let registration = registration::policy(&args.registration, &authentication)?;
     let server = Server {
