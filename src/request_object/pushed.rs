@@ -246,6 +246,7 @@ impl Endpoint {
                 let body = json!({ "request_uri": request_uri, "expires_in": seconds });
                 Ok(json_answer(StatusCode::CREATED, &body))
             }
+            #[cfg(feature = "sealed-requests")]
             Err(NotKept::TooLarge) => Err(too_large()),
             Err(NotKept::Random(error)) => {
                 tracing::error!(%error, "the operating system gave no random numbers");

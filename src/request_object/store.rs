@@ -78,6 +78,7 @@ impl Default for Settings {
 
 /// Why a request was not kept.
 pub(super) enum NotKept {
+    #[cfg(feature = "sealed-requests")]
     TooLarge,
     Random(getrandom::Error),
     #[cfg(feature = "sealed-requests")]
