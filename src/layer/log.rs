@@ -61,30 +61,26 @@ pub(super) fn registry_failed(
     reason: Reason,
     report_only: bool,
 ) {
-    macro_rules! event {
-        ($level:ident) => {
-            tracing::$level!(
-                outcome = "rejected",
-                error = reason.error().as_str(),
-                "error.type" = reason.as_str(),
-                reason = reason.as_str(),
-                client_id = client_id(request),
-                cause = display(Causes(error)),
-                report_only,
-            )
-        };
-    }
-    // Strangers can make the hosts that they chose fail, which must not raise an alarm.
-    if error.is_client_hosted() {
-        event!(info);
-    } else {
-        event!(error);
-    }
+    failed(error, error.is_client_hosted(), request, reason, report_only);
 }
 
 /// The parameters of a request could not be read.
 pub(super) fn source_failed(
     cause: &(dyn Error + 'static),
+    request: &AuthorizationRequest,
+    reason: Reason,
+    report_only: bool,
+) {
+    #[cfg(feature = "request-object")]
+    let is_client_hosted = reason == Reason::REQUEST_OBJECT_KEYS_UNAVAILABLE;
+    #[cfg(not(feature = "request-object"))]
+    let is_client_hosted = false;
+    failed(cause, is_client_hosted, request, reason, report_only);
+}
+
+fn failed(
+    cause: &(dyn Error + 'static),
+    is_client_hosted: bool,
     request: &AuthorizationRequest,
     reason: Reason,
     report_only: bool,
@@ -102,11 +98,11 @@ pub(super) fn source_failed(
             )
         };
     }
-    match reason {
-        // Strangers can make the hosts of their keys fail, which must not raise an alarm.
-        #[cfg(feature = "request-object")]
-        Reason::REQUEST_OBJECT_KEYS_UNAVAILABLE => event!(info),
-        _ => event!(error),
+    // Strangers can make the hosts that they chose fail, which must not raise an alarm.
+    if is_client_hosted {
+        event!(info);
+    } else {
+        event!(error);
     }
 }
 
