@@ -231,15 +231,19 @@ async fn a_pushed_request_in_sqlite_survives_a_kill() {
     finish(&server, "app", CALLBACK, &request_uri).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_is_pushed_to_one_node_and_used_up_on_another() {
-    let Some(cluster) = Cluster::shared() else {
-        return;
-    };
+/// Two servers on one PostgreSQL database, if PostgreSQL is installed.
+async fn two_nodes() -> Option<[Running; 2]> {
+    let cluster = Cluster::shared()?;
     cluster.connect().await;
     let url = cluster.database().await;
-    let one = start_with_app(&url).await;
-    let other = start(&["--registry", &url]).await;
+    Some([start_with_app(&url).await, start(&["--registry", &url]).await])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_pushed_to_one_node_and_used_up_on_another() {
+    let Some([one, other]) = two_nodes().await else {
+        return;
+    };
     let request_uri = request_uri(&push(&one, "app", CALLBACK).await);
     finish(&other, "app", CALLBACK, &request_uri).await;
     let again = authorize(&one, "app", &request_uri).await;
@@ -248,13 +252,9 @@ async fn a_request_is_pushed_to_one_node_and_used_up_on_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_racing_requests_on_two_nodes_one_gets_a_code() {
-    let Some(cluster) = Cluster::shared() else {
+    let Some([one, other]) = two_nodes().await else {
         return;
     };
-    cluster.connect().await;
-    let url = cluster.database().await;
-    let one = start_with_app(&url).await;
-    let other = start(&["--registry", &url]).await;
     for _ in 0..20 {
         let request_uri = request_uri(&push(&one, "app", CALLBACK).await);
         let (first, second) =
