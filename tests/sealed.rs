@@ -508,6 +508,28 @@ async fn a_pushed_request_may_be_signed() {
     }
 }
 
+/// Other client authentication may let a repeated `client_id` through.
+#[tokio::test]
+async fn a_repeated_client_id_beside_a_signed_request_is_refused() {
+    let [node, _] = nodes();
+    let client = node.registry.get("app");
+    let service = PushedRequestService::new(node.pushed.clone(), Node::policy())
+        .signed_requests(Node::signed())
+        .client_from(move |_| std::future::ready(Ok(client.clone())));
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({
+        "iss": "app", "client_id": "app", "aud": ISSUER, "exp": now + 60, "response_type": "code",
+    });
+    let object = sign("es256", json!({ "alg": "ES256" }).as_object().unwrap(), claims.as_object().unwrap());
+    let status = async |form: String| {
+        let request = Request::post("/par").header("content-type", "application/x-www-form-urlencoded");
+        let request = request.body(Full::<Bytes>::from(form)).unwrap();
+        service.clone().oneshot(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!(status(format!("client_id=app&request={object}")).await, 201);
+    assert_eq!(status(format!("client_id=app&client_id=other&request={object}")).await, 400);
+}
+
 #[tokio::test]
 async fn a_request_of_one_tenant_is_unknown_to_another() {
     let tenants = ["a", "b"].map(|name| {
