@@ -124,7 +124,7 @@ impl<'a> UnverifiedJws<'a> {
         Some(kind.strip_prefix("application/").map(str::to_owned).unwrap_or(kind))
     }
 
-    /// Claims that nobody vouches for yet: good for finding the client that is to be asked, and for nothing else.
+    /// The claims before the signature is verified. Use them only to find the client whose keys verify it.
     pub(crate) fn unverified_claims(&self) -> &Map<String, Value> {
         &self.claims
     }
